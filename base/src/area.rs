@@ -1,0 +1,147 @@
+//! The bytes of a ring, addressed by positions that only grow.
+//!
+//! A position is a count of bytes since the ring was new; `position % size` is where it lies. Positions, lengths and
+//! everything else read from shared memory may be nonsense, because any process of the user can write there; here they
+//! are cut to the ring, so that nonsense can break that ring's contents and nothing else.
+#![allow(unsafe_code)]
+
+use crate::sync::AtomicU64;
+
+#[cfg(not(loom))]
+pub(crate) use real::Area;
+
+#[cfg(loom)]
+pub(crate) use model::Area;
+
+#[cfg(not(loom))]
+mod real {
+    use core::ptr::NonNull;
+
+    use super::AtomicU64;
+
+    /// A ring's bytes in a mapped segment. `Copy`; whoever makes it keeps the memory mapped.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Area {
+        start: NonNull<u8>,
+        size: u64,
+    }
+
+    // SAFETY: an area is a place in shared memory, not its owner; what is written where is the buffer's protocol.
+    unsafe impl Send for Area {}
+    // SAFETY: as above.
+    unsafe impl Sync for Area {}
+
+    impl Area {
+        /// # Safety
+        ///
+        /// `start` is aligned to 8 and points to `size` mapped bytes that stay mapped while the area or a copy of it is
+        /// used; `size` is a power of two of at least 16.
+        pub(crate) unsafe fn new(start: NonNull<u8>, size: u64) -> Self {
+            assert!(size.is_power_of_two() && size >= 16, "a ring's size is a power of two");
+            Self { start, size }
+        }
+
+        pub(crate) fn size(&self) -> u64 {
+            self.size
+        }
+
+        #[inline]
+        fn offset(&self, position: u64) -> u64 {
+            position & (self.size - 1)
+        }
+
+        /// Bytes from `position` to the end of the ring.
+        #[inline]
+        pub(crate) fn before_end(&self, position: u64) -> u64 {
+            self.size - self.offset(position)
+        }
+
+        /// The word at `position`, which is rounded down to a multiple of 8.
+        #[inline]
+        pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
+            // SAFETY: the offset is under `size` and a multiple of 8, as is `size`; the memory is mapped (see `new`).
+            unsafe { self.start.add((self.offset(position) & !7) as usize).cast().as_ref() }
+        }
+
+        /// Copies `bytes` to `position` on. What would pass the end of the ring is cut off.
+        #[inline]
+        pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
+            let room = self.before_end(position) as usize;
+            let count = bytes.len().min(room);
+            // SAFETY: `count` bytes from the offset on are inside the ring; `bytes` is private to this process.
+            unsafe {
+                let target = self.start.add(self.offset(position) as usize).as_ptr();
+                core::ptr::copy_nonoverlapping(bytes.as_ptr(), target, count);
+            }
+        }
+
+        /// `length` bytes at `position`, or as many as there are before the end of the ring.
+        ///
+        /// The protocol keeps senders from writing there while the receiver holds the record; a process that breaks the
+        /// protocol can change the bytes meanwhile, so whoever decides by them copies them first.
+        #[inline]
+        pub(crate) fn bytes(&self, position: u64, length: usize) -> &[u8] {
+            let count = length.min(self.before_end(position) as usize);
+            // SAFETY: `count` bytes from the offset on are inside the ring, which stays mapped (see `new`).
+            unsafe { core::slice::from_raw_parts(self.start.add(self.offset(position) as usize).as_ptr(), count) }
+        }
+    }
+}
+
+#[cfg(loom)]
+mod model {
+    use std::sync::Arc;
+
+    use loom::cell::UnsafeCell;
+
+    use super::AtomicU64;
+
+    /// A ring whose payload loom watches for data races. Datagrams in models are 8 bytes.
+    #[derive(Clone)]
+    pub(crate) struct Area {
+        words: Arc<Vec<AtomicU64>>,
+        payload: Arc<Vec<UnsafeCell<[u8; 8]>>>,
+    }
+
+    // SAFETY: what is written where is the buffer's protocol; loom reports it if two threads race.
+    unsafe impl Send for Area {}
+    // SAFETY: as above.
+    unsafe impl Sync for Area {}
+
+    impl Area {
+        pub(crate) fn model(size: u64) -> Self {
+            let count = size as usize / 8;
+            Self {
+                words: Arc::new((0..count).map(|_| AtomicU64::new(0)).collect()),
+                payload: Arc::new((0..count).map(|_| UnsafeCell::new([0; 8])).collect()),
+            }
+        }
+
+        pub(crate) fn size(&self) -> u64 {
+            self.words.len() as u64 * 8
+        }
+
+        pub(crate) fn before_end(&self, position: u64) -> u64 {
+            self.size() - (position & (self.size() - 1))
+        }
+
+        fn index(&self, position: u64) -> usize {
+            (position & (self.size() - 1)) as usize / 8
+        }
+
+        pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
+            &self.words[self.index(position)]
+        }
+
+        pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
+            let bytes: [u8; 8] = bytes.try_into().expect("models write 8 bytes");
+            // SAFETY: loom checks that nobody else touches the cell meanwhile.
+            self.payload[self.index(position)].with_mut(|cell| unsafe { *cell = bytes });
+        }
+
+        pub(crate) fn read(&self, position: u64) -> [u8; 8] {
+            // SAFETY: loom checks that nobody writes the cell meanwhile.
+            self.payload[self.index(position)].with(|cell| unsafe { *cell })
+        }
+    }
+}

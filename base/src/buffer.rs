@@ -1,0 +1,409 @@
+//! Input buffers: many senders write, one receiver reads, and any of them may die at any instruction.
+//!
+//! # Theory of operation
+//!
+//! A ring of records. A position counts bytes since the ring was new and only grows.
+//!
+//! ```text
+//!           head (receiver)              tail (under the lock)
+//!             │                            │
+//!   ──────────┼──────┬──────┬──────────────┼───────────────────────
+//!    done     │ rec  │ rec  │ rec          │ 0  free …
+//!   ──────────┴──────┴──────┴──────────────┴───────────────────────
+//!
+//!   record:  header u64 │ [meta u64] │ datagram, padded to 8 bytes
+//!   header:  length 32 │ flags 16 │ source slot 16      never 0 when committed
+//! ```
+//!
+//! A record lies in one piece; what does not fit before the end of the ring starts at its beginning, behind a pad record.
+//!
+//! **One invariant carries everything: while nobody holds the lock, the word at `tail` is 0**, and the receiver, which
+//! follows the headers from `head`, therefore stops there. It needs no look at `tail`: datagram and news of it come in
+//! the same cache line.
+//!
+//! A sender, under the lock, writes the records of a batch behind `tail`, all headers but the first included, then a 0
+//! behind the last one, and *then* stores the first header with release. At that store, and at no other, the whole batch
+//! appears. Then it moves `tail`, and unlocks.
+//!
+//! # Memory ordering
+//!
+//! - The receiver loads headers with acquire. The first header of a batch synchronises with the sender's release, and all
+//!   that the batch wrote, the later headers and the 0 behind it included, happens before it; a stale header from an
+//!   earlier round of the ring cannot be read in their place, by coherence.
+//! - The receiver moves `head` with a release (swap) after it has read the datagrams; a sender loads it with acquire
+//!   before it writes over them. It never writes the word at its new `tail` unless that word is free too.
+//! - The lock orders senders among each other, so a sender's records are in its order: per pair, order is kept.
+//!
+//! # Crash argument
+//!
+//! A sender that dies before the first header's store has written only behind the invariant's 0: nothing. One that dies
+//! after it has published the whole batch; `tail` may lag, and [`InputBuffer::bury`], run by the base once the kernel has
+//! reported the death, moves it over the published records and unlocks. Between death and burial other senders wait at
+//! the lock, under 100 ms by the lock's own bound. A receiver that dies leaves `head` where it was; the base takes its
+//! NIC off the LAN. Everybody bounds every length and position that comes from the ring.
+
+use std::time::Duration;
+
+use vnet_tables::layout::MIN_RING;
+
+use crate::area::Area;
+use crate::control::{Control, add};
+use crate::doorbell::nap;
+use crate::lock::Token;
+use crate::sync::Ordering;
+
+const COMMITTED: u64 = 1 << 32;
+const PAD: u64 = 1 << 33;
+const META: u64 = 1 << 34;
+const HEADER_BYTES: u64 = 8;
+
+/// Most bytes that one record carries: a datagram and what the capture puts before it.
+pub const LARGEST_RECORD: u64 = 65_535 + 64;
+
+/// Where in its ring an idle receiver goes back to the beginning: what a NIC that carries little keeps in memory.
+const COSY: u64 = if cfg!(loom) { 8 } else { 32 * 1024 };
+
+/// One input buffer. `Copy`: two addresses; whoever makes it keeps the segment mapped.
+#[cfg_attr(not(loom), derive(Clone, Copy))]
+#[cfg_attr(loom, derive(Clone))]
+pub struct InputBuffer {
+    pub(crate) control: &'static Control,
+    pub(crate) area: Area,
+}
+
+/// Why a sender did not get into a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The buffer belongs to another NIC by now, or to nobody.
+    Gone,
+    /// The lock's owner did not give it back in time.
+    Locked,
+}
+
+/// One record as the receiver sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Position of the datagram's first byte.
+    pub at: u64,
+    /// Bytes of the datagram.
+    pub length: usize,
+    /// The sender's slot.
+    pub source: u16,
+    /// Offload metadata, if the sender attached any.
+    pub meta: Option<u64>,
+    next: u64,
+}
+
+/// The receiver read something that no sender writes: some process scribbled over the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+/// A batch being written: the lock is held until it is published or dropped, and dropping publishes.
+pub struct Batch {
+    buffer: InputBuffer,
+    start: u64,
+    at: u64,
+    head: u64,
+    first: u64,
+    datagrams: u64,
+    bytes: u64,
+}
+
+const fn round8(bytes: u64) -> u64 {
+    (bytes + 7) & !7
+}
+
+impl InputBuffer {
+    /// The buffer with these parts, for models.
+    #[cfg(loom)]
+    pub fn model(control: &'static Control, size: u64) -> Self {
+        Self { control, area: Area::model(size) }
+    }
+
+    /// Starts a batch for the NIC of `generation`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Gone`] when the buffer has changed hands, [`Refused::Locked`] when the lock cannot be had.
+    #[inline]
+    pub fn open(&self, generation: u32, me: Token) -> Result<Batch, Refused> {
+        let senders = &self.control.senders;
+        if !senders.lock.lock(me) {
+            return Err(Refused::Locked);
+        }
+        if senders.generation.load(Ordering::Relaxed) != generation {
+            senders.lock.unlock();
+            return Err(Refused::Gone);
+        }
+        // Only lock holders write these two.
+        let tail = senders.tail.load(Ordering::Relaxed) & !7;
+        let head = senders.head_seen.load(Ordering::Relaxed);
+        Ok(Batch { buffer: self.clone_ref(), start: tail, at: tail, head, first: 0, datagrams: 0, bytes: 0 })
+    }
+
+    fn clone_ref(&self) -> Self {
+        #[cfg(not(loom))]
+        return *self;
+        #[cfg(loom)]
+        self.clone()
+    }
+
+    /// The record at `position`, `None` when there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`].
+    #[inline]
+    pub(crate) fn record(&self, mut position: u64) -> Result<Option<Record>, Damaged> {
+        // A pad, at most one, then the record.
+        for _ in 0..2 {
+            // Acquire: partners with the release in `Batch::publish()`.
+            let header = self.area.word(position).load(Ordering::Acquire);
+            if header == 0 {
+                return Ok(None);
+            }
+            let length = header & 0xffff_ffff;
+            let room = self.area.before_end(position);
+            if header & PAD != 0 {
+                if length != room {
+                    return Err(Damaged);
+                }
+                position += room;
+                continue;
+            }
+            let meta_bytes = if header & META != 0 { 8 } else { 0 };
+            let at = position + HEADER_BYTES + meta_bytes;
+            let next = at + round8(length);
+            if header & COMMITTED == 0 || length > LARGEST_RECORD || next - position > room {
+                return Err(Damaged);
+            }
+            let meta = (meta_bytes != 0).then(|| self.area.word(position + HEADER_BYTES).load(Ordering::Relaxed));
+            return Ok(Some(Record { at, length: length as usize, source: (header >> 48) as u16, meta, next }));
+        }
+        Err(Damaged)
+    }
+
+    /// Gives the ring up to `position` back to the senders, and wakes those that wait for room.
+    #[inline]
+    pub(crate) fn publish_head(&self, position: u64) {
+        let receiver = &self.control.receiver;
+        // Release: partners with the acquire in `Batch::reserve()`. A swap, because it must stand in one order with the
+        // fetch_or in `wait_for_room()`: one of the two sees the other.
+        receiver.head.swap(position, Ordering::AcqRel);
+        if receiver.space_wanted.load(Ordering::Relaxed) != 0 {
+            self.wake_senders();
+        }
+    }
+
+    /// Wakes all senders that wait for room.
+    #[cold]
+    pub(crate) fn wake_senders(&self) {
+        let wanted = &self.control.receiver.space_wanted;
+        wanted.swap(0, Ordering::AcqRel);
+        crate::sync::futex_wake(wanted, i32::MAX);
+    }
+
+    /// Sleeps until the receiver has made room, for at most `timeout`. The caller looks again afterwards.
+    ///
+    /// Returns false when a signal cut the sleep short.
+    #[must_use]
+    pub fn wait_for_room(&self, bytes: usize, timeout: Duration) -> bool {
+        let receiver = &self.control.receiver;
+        receiver.space_wanted.store(1, Ordering::Relaxed);
+        // Partners with the swap in `publish_head()`.
+        let head = receiver.head.fetch_or(0, Ordering::AcqRel);
+        let used = self.control.senders.tail.load(Ordering::Relaxed).wrapping_sub(head);
+        // Twice the record: it may need a pad before it.
+        if used.saturating_add(2 * (round8(bytes as u64) + 4 * HEADER_BYTES)) <= self.area.size() {
+            return true;
+        }
+        nap(&receiver.space_wanted, 1, timeout)
+    }
+
+    /// Moves an empty ring back to its beginning, so that a NIC that carries little stays small in memory and cache.
+    ///
+    /// The receiver calls it before it sleeps. Returns the position to read on from.
+    pub(crate) fn rewind(&self, position: u64, me: Token) -> u64 {
+        let size = self.area.size();
+        if size - self.area.before_end(position) < COSY {
+            return position;
+        }
+        let senders = &self.control.senders;
+        if !senders.lock.try_lock(me) {
+            return position;
+        }
+        let mut now = position;
+        if senders.tail.load(Ordering::Relaxed) == position {
+            now = position + self.area.before_end(position);
+            // The invariant first: the word at the new tail is 0 before anybody can know of the new tail.
+            self.area.word(now).store(0, Ordering::Relaxed);
+            senders.tail.store(now, Ordering::Relaxed);
+            senders.head_seen.store(now, Ordering::Relaxed);
+            self.control.receiver.head.swap(now, Ordering::AcqRel);
+        }
+        senders.lock.unlock();
+        now
+    }
+
+    /// Makes the buffer that of a NIC of `generation`, empty. For the base, with the lock in its hand.
+    pub(crate) fn reset(&self, generation: u32) {
+        let senders = &self.control.senders;
+        self.area.word(0).store(0, Ordering::Relaxed);
+        senders.tail.store(0, Ordering::Relaxed);
+        senders.head_seen.store(0, Ordering::Relaxed);
+        self.control.receiver.head.store(0, Ordering::Relaxed);
+        self.control.receiver.space_wanted.store(0, Ordering::Relaxed);
+        self.control.bell.idle.store(crate::doorbell::BUSY, Ordering::Relaxed);
+        senders.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Puts the buffer right after the death of `owner`, if it held the lock. For the base alone.
+    pub fn bury(&self, owner: Token) -> bool {
+        let senders = &self.control.senders;
+        if senders.lock.owner() != Some(owner) {
+            return false;
+        }
+        // What was published stands; the walk ends at the 0 behind the last published record.
+        let mut tail = senders.tail.load(Ordering::Relaxed) & !7;
+        let limit = tail.wrapping_add(self.area.size());
+        let mut datagrams = 0;
+        let mut bytes = 0;
+        while let Ok(Some(record)) = self.record(tail) {
+            if record.next > limit {
+                break;
+            }
+            tail = record.next;
+            datagrams += 1;
+            bytes += record.length as u64;
+        }
+        senders.tail.store(tail, Ordering::Relaxed);
+        add(&senders.rx_datagrams, datagrams);
+        add(&senders.rx_bytes, bytes);
+        senders.lock.release_for(owner)
+    }
+
+    /// Bytes in the ring that the receiver has not given back.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        let tail = self.control.senders.tail.load(Ordering::Relaxed);
+        tail.wrapping_sub(self.control.receiver.head.load(Ordering::Relaxed)).min(self.area.size())
+    }
+}
+
+impl Batch {
+    /// Appends a record: `prefix`, which may be empty, and `datagram`. False when there is no room.
+    #[inline]
+    #[must_use]
+    pub fn push(&mut self, prefix: &[u8], datagram: &[u8], source: u16, meta: Option<u64>) -> bool {
+        let length = (prefix.len() + datagram.len()) as u64;
+        let meta_bytes = if meta.is_some() { 8 } else { 0 };
+        let size = HEADER_BYTES + meta_bytes + round8(length);
+        if length > LARGEST_RECORD || !self.reserve(size) {
+            return false;
+        }
+        let area = &self.buffer.area;
+        let mut at = self.at + HEADER_BYTES;
+        let mut flags = COMMITTED;
+        if let Some(meta) = meta {
+            flags |= META;
+            area.word(at).store(meta, Ordering::Relaxed);
+            at += meta_bytes;
+        }
+        if !prefix.is_empty() {
+            area.write(at, prefix);
+            at += prefix.len() as u64;
+        }
+        area.write(at, datagram);
+        self.header(flags | length | u64::from(source) << 48);
+        self.at += size;
+        self.datagrams += 1;
+        self.bytes += length;
+        true
+    }
+
+    /// Makes room for `size` bytes in one piece and the 0 behind them.
+    #[inline]
+    fn reserve(&mut self, size: u64) -> bool {
+        let area = &self.buffer.area;
+        let room = area.before_end(self.at);
+        let pad = if size > room { room } else { 0 };
+        let end = self.at.wrapping_add(pad + size + HEADER_BYTES);
+        if end.wrapping_sub(self.head) > area.size() {
+            // Acquire: partners with the swap in `publish_head()`; the receiver has read what we are to write over.
+            self.head = self.buffer.control.receiver.head.load(Ordering::Acquire);
+            self.buffer.control.senders.head_seen.store(self.head, Ordering::Relaxed);
+            if end.wrapping_sub(self.head) > area.size() {
+                return false;
+            }
+        }
+        if pad != 0 {
+            self.header(COMMITTED | PAD | pad);
+            self.at += pad;
+        }
+        true
+    }
+
+    /// Writes the header at the current position; the batch's first is kept back until all is there.
+    #[inline]
+    fn header(&mut self, header: u64) {
+        if self.first == 0 {
+            self.first = header;
+        } else {
+            // Relaxed: the release of the first header in `publish()` covers it.
+            self.buffer.area.word(self.at).store(header, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a datagram that found no room.
+    pub fn refuse(&mut self) {
+        add(&self.buffer.control.senders.rx_dropped, 1);
+    }
+
+    /// Datagrams in the batch so far.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// Bytes of the datagrams in the batch so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Makes the whole batch appear and unlocks.
+    #[inline]
+    pub fn publish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Batch {
+    #[inline]
+    fn drop(&mut self) {
+        let senders = &self.buffer.control.senders;
+        if self.first != 0 {
+            // The invariant before the batch: relaxed, because the release below covers it.
+            self.buffer.area.word(self.at).store(0, Ordering::Relaxed);
+            // Release: partners with the acquire in `InputBuffer::record()`. Here the batch appears.
+            self.buffer.area.word(self.start).store(self.first, Ordering::Release);
+            senders.tail.store(self.at, Ordering::Relaxed);
+            add(&senders.rx_datagrams, self.datagrams);
+            add(&senders.rx_bytes, self.bytes);
+        }
+        senders.lock.unlock();
+    }
+}
+
+impl Record {
+    /// Position behind the record, where the next one starts.
+    #[must_use]
+    #[inline]
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+// Two of the largest records and a pad fit the smallest ring, so that a reader that is a sixteenth late never leaves a
+// sender without room in an empty ring.
+const _: () = assert!(MIN_RING >= 2 * (LARGEST_RECORD + 64) + MIN_RING / 16);

@@ -1,0 +1,374 @@
+//! `forward()`: what becomes of a datagram.
+
+use core::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vnet_tables::{Destination, NetworkId, NicRow, NicState, SlotId, Tables};
+
+use crate::buffer::{Batch, Refused};
+use crate::control::{TxCounters, add};
+use crate::datagram;
+use crate::doorbell::Listener;
+use crate::lock::Token;
+use crate::segment::Segment;
+use crate::verdict::Verdict;
+
+/// Whose counters a sender writes; each has one writer at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The NIC's own guest.
+    Guest,
+    /// The base, in the NIC's name.
+    Base,
+}
+
+/// Most datagrams and bytes of one batch: how long other senders to the same NIC may wait for the lock.
+const BATCH_DATAGRAMS: u64 = 64;
+const BATCH_BYTES: u64 = 256 * 1024;
+
+/// Bytes that the capture puts before each datagram; see [`Note`].
+pub const NOTE_BYTES: usize = 24;
+
+/// What the capture learns about one datagram.
+///
+/// ```text
+///  0 time u64, ns │ 8 source slot u16 │ 10 receiver slot u16 │ 12 verdict u8 │ 13 side u8 │ 14 (zero) u16 │ 16 (zero) u64
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// When it was forwarded, in nanoseconds of the sender's clock.
+    pub time: u64,
+    /// Who sent it.
+    pub source: SlotId,
+    /// Who got it, slot 0 if nobody did.
+    pub receiver: SlotId,
+    /// What became of it, the number of a [`Verdict`].
+    pub verdict: u8,
+    /// Whether the note speaks of a copy that a broadcast or multicast made, which was sent under another note.
+    pub copy: bool,
+}
+
+impl Note {
+    fn to_bytes(self) -> [u8; NOTE_BYTES] {
+        let mut bytes = [0; NOTE_BYTES];
+        bytes[0..8].copy_from_slice(&self.time.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&self.source.0.to_ne_bytes());
+        bytes[10..12].copy_from_slice(&self.receiver.0.to_ne_bytes());
+        bytes[12] = self.verdict;
+        bytes[13] = u8::from(self.copy);
+        bytes
+    }
+
+    /// The note at the head of a capture record, and the datagram behind it.
+    #[must_use]
+    pub fn split(record: &[u8]) -> Option<(Self, &[u8])> {
+        let (bytes, datagram) = record.split_first_chunk::<NOTE_BYTES>()?;
+        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        let time = u64::from_ne_bytes(bytes[0..8].try_into().ok()?);
+        let (source, receiver) = (SlotId(word(8)), SlotId(word(10)));
+        Some((Self { time, source, receiver, verdict: bytes[12], copy: bytes[13] != 0 }, datagram))
+    }
+}
+
+/// The input buffer that a sender has open: its batch is not visible yet.
+struct Open {
+    slot: SlotId,
+    generation: u32,
+    listener: Listener<'static>,
+    bell: &'static crate::control::Bell,
+    batch: Batch,
+}
+
+/// Where a datagram goes.
+enum Target {
+    Nic(SlotId, u32),
+    Everyone,
+}
+
+/// Sends in the name of one NIC.
+///
+/// A sender belongs to one thread at a time; several may send in the name of the same NIC if each counts on its own
+/// [`Side`].
+pub struct Sender {
+    tables: Tables,
+    slot: SlotId,
+    network: NetworkId,
+    mtu: usize,
+    token: Token,
+    counters: &'static TxCounters,
+    clock: fn() -> u64,
+    open: Option<Open>,
+    delivered: u64,
+    bytes: u64,
+    /// While set, a full buffer is the caller's to wait for and not a loss yet.
+    patient: bool,
+    full: Option<(SlotId, usize)>,
+    notes: Vec<(Note, Vec<u8>)>,
+    // Last, so that whatever points into it goes first.
+    segment: Arc<Segment>,
+}
+
+impl Sender {
+    /// A sender for the NIC in `slot`, which holds locks as `token` and stamps captured datagrams with `clock`,
+    /// nanoseconds.
+    #[must_use]
+    pub fn new(segment: Arc<Segment>, slot: SlotId, token: Token, side: Side, clock: fn() -> u64) -> Self {
+        let tables = *segment.tables();
+        let row = tables.nic(slot);
+        let control = segment.control(slot);
+        Self {
+            tables,
+            slot,
+            network: row.network(),
+            mtu: row.mtu() as usize,
+            token,
+            counters: if side == Side::Guest { &control.owner } else { &control.base },
+            clock,
+            open: None,
+            delivered: 0,
+            bytes: 0,
+            patient: false,
+            full: None,
+            notes: Vec::new(),
+            segment,
+        }
+    }
+
+    /// Forwards one datagram and says what became of it.
+    ///
+    /// With `more` the next call follows at once: consecutive datagrams to one receiver then appear together, with one
+    /// lock and at most one doorbell. The last call of a row, or [`Sender::ring`], makes them appear.
+    #[inline]
+    pub fn forward(&mut self, datagram: &[u8], more: bool) -> Verdict {
+        let verdict = 'carried: {
+            // 1 read: version, destination and length, bounds checked.
+            let destination = match datagram::destination(datagram) {
+                Ok(destination) => destination,
+                Err(verdict) => break 'carried verdict,
+            };
+            // 2 look up: (network, address) → NIC → input buffer.
+            let target = match self.look_up(destination) {
+                Ok(target) => target,
+                Err(verdict) => break 'carried verdict,
+            };
+            // 3 apply: the rules of the path. TTL, filters and impairments of longer paths join here.
+            if datagram.len() > self.mtu {
+                break 'carried Verdict::TooBig;
+            }
+            // 4 write: reserve in the receiver's input buffer, copy, publish.
+            match target {
+                Target::Nic(slot, generation) => self.write(slot, generation, datagram),
+                Target::Everyone => self.flood(datagram),
+            }
+        };
+        self.count(verdict, datagram);
+        // 5 ring: the doorbell, only if the receiver is idle.
+        if !more {
+            self.ring();
+        }
+        verdict
+    }
+
+    #[inline]
+    fn look_up(&self, destination: IpAddr) -> Result<Target, Verdict> {
+        let hosts = self.tables.hosts();
+        while let Some(found) = hosts.find(self.network, destination) {
+            let row = self.tables.nic(found.slot);
+            let generation = row.generation();
+            if !found.holds() {
+                // The NIC left between the two reads, and its slot may be another's by now.
+                continue;
+            }
+            if row.state() != NicState::Up {
+                return Err(Verdict::NicDown);
+            }
+            return Ok(Target::Nic(found.slot, generation));
+        }
+        match self.tables.network(self.network).map(|network| network.classify(destination)) {
+            Some(Destination::OnLink) => Err(Verdict::NoHost),
+            Some(Destination::Everyone) => Ok(Target::Everyone),
+            Some(Destination::Elsewhere) | None => Err(Verdict::NoRoute),
+        }
+    }
+
+    /// Writes into a NIC's input buffer, behind what the open batch holds for it already.
+    #[inline]
+    fn write(&mut self, slot: SlotId, generation: u32, datagram: &[u8]) -> Verdict {
+        let fits = self.open.as_ref().is_some_and(|open| {
+            open.slot == slot
+                && open.generation == generation
+                && open.batch.datagrams() < BATCH_DATAGRAMS
+                && open.batch.bytes() < BATCH_BYTES
+        });
+        if !fits && let Err(verdict) = self.open(slot, generation) {
+            return verdict;
+        }
+        let Some(open) = &mut self.open else { return Verdict::NicDown };
+        if open.batch.push(&[], datagram, self.slot.0, None) {
+            return Verdict::Delivered;
+        }
+        self.full = Some((slot, datagram.len()));
+        if !self.patient {
+            open.batch.refuse();
+        }
+        Verdict::BufferFull
+    }
+
+    /// Closes the batch that is open, if one is, and opens one in the buffer of `slot`.
+    fn open(&mut self, slot: SlotId, generation: u32) -> Result<(), Verdict> {
+        self.ring();
+        let row = self.tables.nic(slot);
+        let buffer = self.segment.buffer(slot, row).ok_or(Verdict::NicDown)?;
+        let batch = buffer.open(generation, self.token).map_err(|refused| match refused {
+            Refused::Gone => Verdict::NicDown,
+            Refused::Locked => Verdict::BufferFull,
+        })?;
+        let listener = self.listener(slot, row);
+        self.open = Some(Open { slot, generation, listener, bell: &buffer.control.bell, batch });
+        Ok(())
+    }
+
+    fn listener(&self, slot: SlotId, row: &NicRow) -> Listener<'static> {
+        row.worker().map_or(Listener::Guest, |worker| Listener::Worker(self.segment.worker(worker), slot.0))
+    }
+
+    /// Writes a copy to every other NIC of the network.
+    ///
+    /// Delivered if anybody took it or nobody else is there; copies that found no room count at their receivers.
+    #[cold]
+    fn flood(&mut self, datagram: &[u8]) -> Verdict {
+        let mut taken = false;
+        let mut refused = false;
+        let patient = std::mem::replace(&mut self.patient, false);
+        for slot in self.tables.slots() {
+            let row = self.tables.nic(slot);
+            let generation = row.generation();
+            if slot == self.slot || row.state() != NicState::Up || row.network() != self.network {
+                continue;
+            }
+            let verdict = self.write(slot, generation, datagram);
+            match verdict {
+                Verdict::Delivered => taken = true,
+                Verdict::BufferFull => refused = true,
+                _ => continue,
+            }
+            if self.tables.capturing() {
+                self.note(datagram, slot, verdict, true);
+            }
+        }
+        self.patient = patient;
+        if taken || !refused { Verdict::Delivered } else { Verdict::BufferFull }
+    }
+
+    #[inline]
+    fn count(&mut self, verdict: Verdict, datagram: &[u8]) {
+        if verdict == Verdict::Delivered {
+            self.delivered += 1;
+            self.bytes += datagram.len() as u64;
+        } else if verdict == Verdict::BufferFull && self.patient {
+            return;
+        } else {
+            self.counters.count(verdict, 1);
+        }
+        if self.tables.capturing() {
+            let receiver = match &self.open {
+                Some(open) if verdict == Verdict::Delivered => open.slot,
+                _ => SlotId(0),
+            };
+            self.note(datagram, receiver, verdict, false);
+        }
+    }
+
+    /// Makes the open batch appear, and wakes its receiver if that sleeps. Does nothing where none is open.
+    #[inline]
+    pub fn ring(&mut self) {
+        if let Some(Open { listener, bell, batch, .. }) = self.open.take() {
+            let written = batch.datagrams() > 0;
+            batch.publish();
+            if written {
+                let rung = bell.ring(listener);
+                add(if rung { &self.counters.rung } else { &self.counters.saved }, 1);
+            }
+        }
+        if self.delivered != 0 {
+            self.counters.count(Verdict::Delivered, self.delivered);
+            add(&self.counters.bytes, self.bytes);
+            (self.delivered, self.bytes) = (0, 0);
+        }
+        if !self.notes.is_empty() {
+            self.publish_notes();
+        }
+    }
+
+    /// As [`Sender::forward`], but a full buffer is waited for in naps of at most `nap` until `go_on` says no.
+    ///
+    /// `go_on` is asked after every nap with whether a signal cut it short.
+    pub fn forward_patiently(&mut self, datagram: &[u8], nap: Duration, mut go_on: impl FnMut(bool) -> bool) -> Verdict {
+        self.patient = true;
+        loop {
+            let verdict = self.forward(datagram, true);
+            if verdict != Verdict::BufferFull {
+                self.patient = false;
+                return verdict;
+            }
+            self.ring();
+            let undisturbed = self.await_room(nap);
+            if !go_on(!undisturbed) {
+                self.patient = false;
+                return self.forward(datagram, false);
+            }
+        }
+    }
+
+    fn await_room(&mut self, nap: Duration) -> bool {
+        let Some((slot, bytes)) = self.full.take() else { return true };
+        let row = self.tables.nic(slot);
+        match self.segment.buffer(slot, row) {
+            Some(buffer) if row.state() == NicState::Up => buffer.wait_for_room(bytes, nap),
+            _ => true,
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, datagram: &[u8], receiver: SlotId, verdict: Verdict, copy: bool) {
+        let receiver = if verdict == Verdict::Delivered || copy { receiver } else { SlotId(0) };
+        let note = Note { time: (self.clock)(), source: self.slot, receiver, verdict: verdict as u8, copy };
+        let length = datagram.len().min(datagram::LARGEST);
+        self.notes.push((note, datagram[..length].to_vec()));
+    }
+
+    /// Hands what was noted to the capture. A capture that cannot keep up misses datagrams and counts them: its
+    /// buffer's `rx_dropped`.
+    #[cold]
+    fn publish_notes(&mut self) {
+        let row = self.tables.nic(SlotId(0));
+        let Some(buffer) = self.segment.buffer(SlotId(0), row) else {
+            self.notes.clear();
+            return;
+        };
+        if let Ok(mut batch) = buffer.open(row.generation(), self.token) {
+            for (note, datagram) in &self.notes {
+                if !batch.push(&note.to_bytes(), datagram, self.slot.0, None) {
+                    batch.refuse();
+                }
+            }
+            batch.publish();
+            buffer.control.bell.ring(Listener::Guest);
+        }
+        self.notes.clear();
+    }
+
+    /// The slot in whose name this sends.
+    #[must_use]
+    pub fn slot(&self) -> SlotId {
+        self.slot
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.ring();
+    }
+}
+

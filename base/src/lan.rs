@@ -1,0 +1,337 @@
+//! The base's own side of a LAN: slots are given, taken back, and the dead are buried.
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+use vnet_tables::layout::{FLAG_CAPTURE, FLAG_CLOSED, Geometry, MIN_RING};
+use vnet_tables::nic::NicConfig;
+use vnet_tables::{NetworkId, NicState, Prefixes, SlotId, TablesError, Writer};
+
+use crate::doorbell::Listener;
+use crate::lock::Token;
+use crate::segment::{Segment, SegmentError};
+use crate::sync::{Ordering, futex_wake};
+
+/// The base's own name as an owner of locks.
+pub const BASE: Token = Token(1);
+
+/// Why the base cannot do what was asked.
+#[derive(Debug, Error)]
+pub enum LanError {
+    /// Memory or mappings.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// A table is full.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// No slot is free.
+    #[error("the LAN is full: it was made for {0} NICs")]
+    Full(u32),
+    /// The NIC is not there any more.
+    #[error("the NIC has left the LAN")]
+    Gone,
+    /// Its buffer's lock is held by a process that is stopped.
+    #[error("a process that is stopped holds the NIC's input buffer; continue or end it")]
+    Stuck,
+}
+
+/// What a NIC is to be.
+#[derive(Clone, Debug)]
+pub struct NicRequest {
+    /// The network that it is on.
+    pub network: NetworkId,
+    /// Its addresses; the host table leads from each to the NIC.
+    pub addresses: Vec<IpAddr>,
+    /// Its MAC address, the first octet highest of 48 bits.
+    pub mac: u64,
+    /// Largest IP datagram, in bytes.
+    pub mtu: u32,
+    /// Bytes of its ring; rounded up to a power of two between the smallest ring and the LAN's stride.
+    pub ring_bytes: u64,
+    /// The base worker that serves it, if one does.
+    pub worker: Option<u32>,
+    /// Whether somebody holds it already.
+    pub up: bool,
+}
+
+struct Slot {
+    request: NicRequest,
+    generation: u32,
+}
+
+struct State {
+    writer: Writer,
+    slots: Vec<Option<Slot>>,
+    generations: Vec<u32>,
+    /// Free slots, the one that has been free longest first.
+    free: VecDeque<u16>,
+    unused: u32,
+    tokens: u32,
+    /// Left by their NICs, but a stopped process holds their lock.
+    stuck: Vec<u16>,
+}
+
+/// A LAN, seen by the base that owns it.
+pub struct Lan {
+    segment: Arc<Segment>,
+    state: Mutex<State>,
+}
+
+impl Lan {
+    /// Makes a LAN. `lan` is a random number that tells it from every other.
+    ///
+    /// # Errors
+    ///
+    /// [`LanError::Segment`].
+    pub fn create(name: &str, geometry: &Geometry, lan: u64) -> Result<Self, LanError> {
+        let (segment, mut writer) = Segment::create(name, geometry, lan)?;
+        // Slot 0 is the capture's: a ring without addresses.
+        let config = NicConfig {
+            network: NetworkId(0),
+            mtu: 0,
+            ring_at: geometry.rings_at(),
+            ring_bytes: geometry.stride,
+            mac: 0,
+            worker: None,
+        };
+        writer.set_nic(SlotId(0), &config, NicState::Down, 1);
+        if let Some(buffer) = segment.buffer(SlotId(0), segment.tables().nic(SlotId(0))) {
+            buffer.reset(1);
+        }
+        let state = State {
+            writer,
+            slots: std::iter::repeat_with(|| None).take(geometry.nics as usize).collect(),
+            generations: vec![1; geometry.nics as usize],
+            free: VecDeque::new(),
+            unused: 1,
+            tokens: BASE.0,
+            stuck: Vec::new(),
+        };
+        Ok(Self { segment, state: Mutex::new(state) })
+    }
+
+    /// The segment, to attach to in this process or to hand out.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change below leaves the state whole, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name for an owner of locks that was never used on this LAN.
+    #[must_use]
+    pub fn new_token(&self) -> Token {
+        let mut state = self.state();
+        state.tokens += 1;
+        Token(state.tokens)
+    }
+
+    /// Adds a network; `mtu` in bytes of IP.
+    ///
+    /// # Errors
+    ///
+    /// [`LanError::Tables`].
+    pub fn add_network(&self, prefixes: &Prefixes, mtu: u32) -> Result<NetworkId, LanError> {
+        Ok(self.state().writer.add_network(prefixes, mtu)?)
+    }
+
+    /// Adds a NIC. Returns its slot and generation.
+    ///
+    /// # Errors
+    ///
+    /// [`LanError::Full`], [`LanError::Tables`]; then nothing has changed.
+    pub fn add_nic(&self, request: NicRequest) -> Result<(SlotId, u32), LanError> {
+        let geometry = *self.segment.tables().geometry();
+        let mut state = self.state();
+        self.retry_stuck(&mut state);
+        let slot = match state.free.pop_front() {
+            Some(slot) => slot,
+            None if state.unused < geometry.nics => {
+                state.unused += 1;
+                (state.unused - 1) as u16
+            }
+            None => return Err(LanError::Full(geometry.nics - 1)),
+        };
+        let slot = SlotId(slot);
+        for (count, address) in request.addresses.iter().enumerate() {
+            if let Err(error) = state.writer.add_address(request.network, *address, slot) {
+                for address in &request.addresses[..count] {
+                    state.writer.remove_address(request.network, *address);
+                }
+                state.free.push_front(slot.0);
+                return Err(error.into());
+            }
+        }
+        let generation = state.generations[usize::from(slot.0)];
+        state.slots[usize::from(slot.0)] = Some(Slot { request, generation });
+        let generation = self.renew(&mut state, slot, None)?;
+        Ok((slot, generation))
+    }
+
+    /// Writes row and buffer of a slot for a new holder.
+    fn renew(&self, state: &mut State, slot: SlotId, worker: Option<Option<u32>>) -> Result<u32, LanError> {
+        let geometry = *self.segment.tables().geometry();
+        let index = usize::from(slot.0);
+        let generation = state.generations[index].wrapping_add(1);
+        let entry = state.slots[index].as_mut().ok_or(LanError::Gone)?;
+        if let Some(worker) = worker {
+            entry.request.worker = worker;
+            entry.request.up = true;
+        }
+        let ring_bytes = entry.request.ring_bytes.clamp(MIN_RING, geometry.stride).next_power_of_two();
+        let config = NicConfig {
+            network: entry.request.network,
+            mtu: entry.request.mtu,
+            ring_at: geometry.rings_at() + u64::from(slot.0) * geometry.stride,
+            ring_bytes,
+            mac: entry.request.mac,
+            worker: entry.request.worker,
+        };
+        let nic_state = if entry.request.up { NicState::Up } else { NicState::Down };
+        let senders = &self.segment.control(slot).senders;
+        if !senders.lock.lock(BASE) {
+            return Err(LanError::Stuck);
+        }
+        entry.generation = generation;
+        state.generations[index] = generation;
+        state.writer.set_nic(slot, &config, nic_state, generation);
+        if let Some(buffer) = self.segment.buffer(slot, self.segment.tables().nic(slot)) {
+            buffer.reset(generation);
+        }
+        senders.lock.unlock();
+        Ok(generation)
+    }
+
+    /// Gives a NIC that is down to a new holder. Returns the new generation.
+    ///
+    /// # Errors
+    ///
+    /// [`LanError::Gone`], [`LanError::Stuck`].
+    pub fn hold(&self, slot: SlotId, worker: Option<u32>) -> Result<u32, LanError> {
+        let mut state = self.state();
+        self.renew(&mut state, slot, Some(worker))
+    }
+
+    /// Takes a NIC down, if it is still that of `generation`: its holder has gone. Its addresses stay its own.
+    ///
+    /// Senders get `nic_down` from now on, and whoever waits in its name or for its room is woken.
+    pub fn take_down(&self, slot: SlotId, generation: u32) -> bool {
+        let mut state = self.state();
+        let index = usize::from(slot.0);
+        match state.slots.get_mut(index).and_then(Option::as_mut) {
+            Some(entry) if entry.generation == generation => entry.request.up = false,
+            _ => return false,
+        }
+        state.writer.set_state(slot, NicState::Down);
+        self.evict(&mut state, slot);
+        true
+    }
+
+    /// Takes a NIC off the LAN, addresses and all, if it is still that of `generation`.
+    pub fn remove(&self, slot: SlotId, generation: u32) -> bool {
+        let mut state = self.state();
+        let index = usize::from(slot.0);
+        match &state.slots[index] {
+            Some(entry) if entry.generation == generation => {}
+            _ => return false,
+        }
+        let Some(entry) = state.slots[index].take() else { return false };
+        for address in &entry.request.addresses {
+            state.writer.remove_address(entry.request.network, *address);
+        }
+        state.writer.set_state(slot, NicState::Free);
+        if self.evict(&mut state, slot) {
+            state.free.push_back(slot.0);
+        } else {
+            state.stuck.push(slot.0);
+        }
+        true
+    }
+
+    /// Shuts late senders out of a buffer and gives its memory back. False when its lock cannot be had.
+    fn evict(&self, state: &mut State, slot: SlotId) -> bool {
+        let row = self.segment.tables().nic(slot);
+        let Some(buffer) = self.segment.buffer(slot, row) else { return true };
+        let senders = &buffer.control.senders;
+        let locked = senders.lock.lock(BASE);
+        if locked {
+            let generation = state.generations[usize::from(slot.0)].wrapping_add(1);
+            state.generations[usize::from(slot.0)] = generation;
+            senders.generation.store(generation, Ordering::Relaxed);
+            self.segment.release_ring(row);
+            senders.lock.unlock();
+        }
+        buffer.control.bell.force(Listener::Guest);
+        buffer.wake_senders();
+        locked
+    }
+
+    fn retry_stuck(&self, state: &mut State) {
+        for slot in std::mem::take(&mut state.stuck) {
+            let senders = &self.segment.control(SlotId(slot)).senders;
+            if senders.lock.try_lock(BASE) {
+                let generation = state.generations[usize::from(slot)].wrapping_add(1);
+                state.generations[usize::from(slot)] = generation;
+                senders.generation.store(generation, Ordering::Relaxed);
+                self.segment.release_ring(self.segment.tables().nic(SlotId(slot)));
+                senders.lock.unlock();
+                state.free.push_back(slot);
+            } else {
+                state.stuck.push(slot);
+            }
+        }
+    }
+
+    /// Puts right what a dead process may have left half done under `owner`: locks that it held, and receivers that it
+    /// was about to wake. To be called once the kernel has reported the death, and not before.
+    pub fn bury(&self, owner: Token) {
+        let tables = self.segment.tables();
+        for slot in std::iter::once(SlotId(0)).chain(tables.slots()) {
+            let row = tables.nic(slot);
+            let Some(buffer) = self.segment.buffer(slot, row) else { continue };
+            buffer.bury(owner);
+            if slot.0 == 0 || row.state() == NicState::Up {
+                let listener = match row.worker() {
+                    Some(worker) => Listener::Worker(self.segment.worker(worker), slot.0),
+                    None => Listener::Guest,
+                };
+                if buffer.used() > 0 {
+                    buffer.control.bell.force(listener);
+                }
+            }
+        }
+    }
+
+    /// Turns the capture of all that is forwarded on or off.
+    pub fn set_capturing(&self, on: bool) {
+        self.state().writer.set_flag(FLAG_CAPTURE, on);
+    }
+
+    /// Whether a NIC of this generation takes datagrams.
+    #[must_use]
+    pub fn is_up(&self, slot: SlotId, generation: u32) -> bool {
+        let row = self.segment.tables().nic(slot);
+        row.generation() == generation && row.state() == NicState::Up
+    }
+
+    /// Ends the LAN: everybody who waits on it is woken and finds it closed.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.writer.set_flag(FLAG_CLOSED, true);
+        drop(state);
+        let tables = self.segment.tables();
+        for slot in std::iter::once(SlotId(0)).chain(tables.slots()) {
+            let control = self.segment.control(slot);
+            futex_wake(&control.bell.idle, i32::MAX);
+            futex_wake(&control.receiver.space_wanted, i32::MAX);
+        }
+        for worker in 0..vnet_tables::layout::WORKERS {
+            self.segment.worker(worker).wake();
+        }
+    }
+}

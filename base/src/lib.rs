@@ -1,0 +1,54 @@
+//! The base of a LAN: the memory that all guests share and the code that moves datagrams through it.
+//!
+//! In the order of a datagram's journey:
+//!
+//! ```text
+//!   forward   forward(): the five steps, by the sender        ── start here
+//!   datagram  step 1: version and destination, bounds checked
+//!   verdict   what became of a datagram, one enum
+//!   buffer    step 4: input buffers, many senders and one receiver; the memory-ordering argument stands there
+//!   lock      the lock of an input buffer, which a base can take from a dead owner
+//!   area      the bytes of a ring (unsafe)
+//!   doorbell  step 5: wake the receiver only if it sleeps
+//!   receiver  the other end of an input buffer
+//!   control   control blocks, counters and worker blocks in the buffers segment, drawn
+//!   segment   the two memory files, mapped
+//!   map       memory files and mappings (unsafe)
+//!   lan       the base's own side: slots given and taken back, the dead buried
+//!   sync      atomics (from the tables crate) and the futex (unsafe); loom's under `--cfg loom`
+//! ```
+//!
+//! No code here knows guests, addresses plans or Python. Nothing reads a clock but waits that a caller bounded.
+#![deny(unsafe_code)]
+
+mod area;
+pub mod buffer;
+pub mod control;
+#[cfg(not(loom))]
+pub mod datagram;
+pub mod doorbell;
+#[cfg(not(loom))]
+pub mod forward;
+#[cfg(not(loom))]
+pub mod lan;
+pub mod lock;
+#[cfg(not(loom))]
+mod map;
+#[cfg(not(loom))]
+pub mod receiver;
+#[cfg(not(loom))]
+pub mod segment;
+pub mod sync;
+pub mod verdict;
+
+#[cfg(not(loom))]
+pub use forward::Sender;
+#[cfg(not(loom))]
+pub use lan::{Lan, LanError, NicRequest};
+#[cfg(not(loom))]
+pub use receiver::{Receiver, Waited};
+#[cfg(not(loom))]
+pub use segment::{Segment, SegmentError};
+pub use verdict::Verdict;
+#[cfg(not(loom))]
+pub use vnet_tables as tables;

@@ -1,0 +1,191 @@
+//! The receiving end of an input buffer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vnet_tables::SlotId;
+
+use crate::buffer::{Damaged, InputBuffer, Record};
+use crate::control::Control;
+use crate::doorbell::{ASLEEP, BUSY, SERVED};
+use crate::lock::Token;
+use crate::segment::Segment;
+use crate::sync::{Ordering, spin_loop};
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// There is a datagram.
+    Ready,
+    /// There is none yet: the time is over, or the sleep ended for another reason. The caller decides by its clock.
+    NotYet,
+    /// A signal came.
+    Interrupted,
+}
+
+/// How long a receiver polls before it sleeps, in turns of a spin loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spin {
+    /// Never polls.
+    Never,
+    /// Polls about as long as it has lately paid off. The default: a wake-up costs hundreds of polls.
+    Adaptive,
+    /// Never sleeps within one wait's worth of turns.
+    Always,
+}
+
+const LEAST: u32 = 32;
+const MOST: u32 = 4096;
+
+/// Reads one NIC's input buffer. There is one for each NIC, held by its guest.
+pub struct Receiver {
+    segment: Arc<Segment>,
+    buffer: InputBuffer,
+    slot: SlotId,
+    token: Token,
+    position: u64,
+    published: u64,
+    spin: Spin,
+    turns: u32,
+}
+
+impl Receiver {
+    /// The receiver of `slot`, which holds locks as `token`. `None` where the slot has no ring.
+    #[must_use]
+    pub fn new(segment: Arc<Segment>, slot: SlotId, token: Token) -> Option<Self> {
+        let buffer = segment.buffer(slot, segment.tables().nic(slot))?;
+        let position = buffer.control.receiver.head.load(Ordering::Acquire);
+        let turns = MOST / 4;
+        Some(Self { segment, buffer, slot, token, position, published: position, spin: Spin::Adaptive, turns })
+    }
+
+    /// Chooses how long to poll before sleeping.
+    pub fn set_spin(&mut self, spin: Spin) {
+        self.spin = spin;
+    }
+
+    /// The slot.
+    #[must_use]
+    pub fn slot(&self) -> SlotId {
+        self.slot
+    }
+
+    /// The control block of the NIC.
+    #[must_use]
+    pub fn control(&self) -> &'static Control {
+        self.buffer.control
+    }
+
+    /// The next record, which stays where it is until [`Receiver::done`].
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`] when some process scribbled over the ring.
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<Record>, Damaged> {
+        self.buffer.record(self.position)
+    }
+
+    /// The bytes of a record, in place.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self, record: &Record) -> &[u8] {
+        self.buffer.area.bytes(record.at, record.length)
+    }
+
+    /// Where a record's bytes lie in the buffers file, in bytes.
+    #[must_use]
+    pub fn file_offset(&self, record: &Record) -> u64 {
+        self.segment.file_offset(self.segment.tables().nic(self.slot), record.at)
+    }
+
+    /// Lets go of a record and all before it.
+    ///
+    /// Senders learn of it in batches: a sixteenth of the ring, or before the receiver sleeps.
+    #[inline]
+    pub fn done(&mut self, record: &Record) {
+        self.position = record.next();
+        if self.position.wrapping_sub(self.published) >= self.buffer.area.size() / 16 {
+            self.publish();
+        }
+    }
+
+    /// Tells the senders how far this receiver is.
+    pub fn publish(&mut self) {
+        if self.published != self.position {
+            self.published = self.position;
+            self.buffer.publish_head(self.position);
+        }
+    }
+
+    /// Waits until there is a datagram, polling first, then sleeping for at most `timeout` (`None`: until rung).
+    ///
+    /// May return [`Waited::NotYet`] early.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`].
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Waited, Damaged> {
+        if self.poll()? {
+            return Ok(Waited::Ready);
+        }
+        if self.spin == Spin::Always || timeout == Some(Duration::ZERO) {
+            return Ok(Waited::NotYet);
+        }
+        self.settle();
+        let bell = &self.buffer.control.bell;
+        bell.idle.store(ASLEEP, Ordering::Relaxed);
+        self.buffer.control.senders.lock.pass_through();
+        if self.next()?.is_some() {
+            bell.idle.store(BUSY, Ordering::Relaxed);
+            return Ok(Waited::Ready);
+        }
+        let undisturbed = bell.sleep(timeout);
+        Ok(match (self.next()?.is_some(), undisturbed) {
+            (true, _) => Waited::Ready,
+            (false, true) => Waited::NotYet,
+            (false, false) => Waited::Interrupted,
+        })
+    }
+
+    fn poll(&mut self) -> Result<bool, Damaged> {
+        let turns = match self.spin {
+            Spin::Never => 1,
+            Spin::Adaptive => self.turns,
+            Spin::Always => MOST,
+        };
+        for _ in 0..turns {
+            if self.next()?.is_some() {
+                self.turns = (self.turns * 2).min(MOST);
+                return Ok(true);
+            }
+            spin_loop();
+        }
+        self.turns = (self.turns / 2).max(LEAST);
+        Ok(false)
+    }
+
+    /// Leaves the NIC to its base worker. False when there is a datagram after all: the worker then goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`].
+    pub fn leave_to_worker(&mut self) -> Result<bool, Damaged> {
+        self.settle();
+        let bell = &self.buffer.control.bell;
+        bell.idle.store(SERVED, Ordering::Relaxed);
+        self.buffer.control.senders.lock.pass_through();
+        if self.next()?.is_some() {
+            bell.idle.store(BUSY, Ordering::Relaxed);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Publishes all and, if the ring has run far from its beginning, goes back there.
+    fn settle(&mut self) {
+        self.publish();
+        self.position = self.buffer.rewind(self.position, self.token);
+        self.published = self.position;
+    }
+}

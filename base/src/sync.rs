@@ -1,0 +1,75 @@
+//! Atomics and the futex: what the rest of this crate synchronises with.
+//!
+//! Under `--cfg loom` the atomics are loom's and the futex is modelled, so that loom explores its interleavings too.
+#![allow(unsafe_code)]
+
+pub use vnet_tables::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(not(loom))]
+pub use real::{futex_wait, futex_wake, spin_loop};
+
+#[cfg(loom)]
+pub use model::{futex_wait, futex_wake, spin_loop};
+
+#[cfg(not(loom))]
+mod real {
+    use std::time::Duration;
+
+    use super::AtomicU32;
+
+    pub use core::hint::spin_loop;
+
+    /// Sleeps while `word` is `expected`, at most for `timeout`; wakes early for signals, and now and then for nothing.
+    ///
+    /// The word may lie in memory that several processes share. Returns false when a signal interrupted the sleep.
+    pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> bool {
+        let limit = timeout.map(|timeout| libc::timespec {
+            tv_sec: timeout.as_secs().min(i64::MAX as u64) as libc::time_t,
+            tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
+        });
+        let limit = limit.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+        // SAFETY: `word` is a live, aligned 32-bit word, and the kernel only reads it and the time.
+        let result = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, limit) };
+        result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR)
+    }
+
+    /// Wakes up to `count` sleepers of `word`, in any process. Returns how many it woke.
+    pub fn futex_wake(word: &AtomicU32, count: i32) -> usize {
+        // SAFETY: the kernel uses the address of `word` as a name and touches no memory.
+        let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+        usize::try_from(woken).unwrap_or(0)
+    }
+}
+
+#[cfg(loom)]
+mod model {
+    //! The futex as the kernel documents it: comparing and going to sleep is one step as seen by a wake-up.
+
+    use std::time::Duration;
+
+    use loom::sync::{Condvar, Mutex};
+
+    use super::{AtomicU32, Ordering};
+
+    loom::lazy_static! {
+        static ref QUEUE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    }
+
+    pub fn futex_wait(word: &AtomicU32, expected: u32, _timeout: Option<Duration>) -> bool {
+        let guard = QUEUE.0.lock().expect("loom's mutex is not poisoned");
+        if word.load(Ordering::Relaxed) == expected {
+            drop(QUEUE.1.wait(guard).expect("loom's mutex is not poisoned"));
+        }
+        true
+    }
+
+    pub fn futex_wake(_word: &AtomicU32, _count: i32) -> usize {
+        let _guard = QUEUE.0.lock().expect("loom's mutex is not poisoned");
+        QUEUE.1.notify_all();
+        1
+    }
+
+    pub fn spin_loop() {
+        loom::thread::yield_now();
+    }
+}

@@ -1,0 +1,30 @@
+//! The tables of a LAN: who is where.
+//!
+//! ```text
+//!   sync      the one place that names atomics (loom's under `--cfg loom`)
+//!   layout    what lies where in the tables segment, drawn; geometry and ABI version
+//!   raw       the one place that turns mapped bytes into typed rows (unsafe)
+//!   network   networks: prefixes, MTU; what kind of destination an address is
+//!   nic       NIC slots: generation, state, where the input buffer lies
+//!   host      the host table: (network, address) → NIC slot
+//!   tables    `Tables`, what every process reads, and `Writer`, what the base alone holds
+//! ```
+//!
+//! One process writes, any number read. Readers take no lock, never wait for the writer and never see half an entry:
+//! each row says at its type how. Nothing here knows where the memory comes from, which process it is in or what time
+//! it is. The route table joins here, beside `host`, as a module of its own.
+#![deny(unsafe_code)]
+
+pub mod host;
+pub mod layout;
+pub mod network;
+pub mod nic;
+mod raw;
+pub mod sync;
+mod tables;
+
+pub use host::{Found, HostTable};
+pub use layout::{ABI, Geometry, Header};
+pub use network::{Destination, NetworkId, Prefixes};
+pub use nic::{NicRow, NicState, SlotId};
+pub use tables::{Tables, TablesError, Writer};

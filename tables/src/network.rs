@@ -1,0 +1,125 @@
+//! Networks: one IP subnet each, an IPv4 prefix, an IPv6 prefix or both; a broadcast domain.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// A network's number, from 1; 0 is no network and 65,535 marks removed host table entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetworkId(pub u16);
+
+/// The prefixes of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefixes {
+    /// IPv4 network address and prefix length in bits.
+    pub v4: Option<(Ipv4Addr, u8)>,
+    /// IPv6 network address and prefix length in bits.
+    pub v6: Option<(Ipv6Addr, u8)>,
+}
+
+/// What kind of destination an address is, seen from inside a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// One NIC of this network, should one have the address.
+    OnLink,
+    /// Every other NIC of this network.
+    Everyone,
+    /// Not in this network.
+    Elsewhere,
+}
+
+/// A network in the tables segment.
+///
+/// ```text
+///  0 v4 u32 │ 4 v4_bits u32 │ 8 v6_high u64 │ 16 v6_low u64 │ 24 v6_bits u32 │ 28 mtu u32 │ 32 (zero) ×32
+/// ```
+///
+/// Addresses are numbers in host byte order; `*_bits` is the prefix length plus one, 0 for none. A row is written once,
+/// before the header's `network_count` covers it, and never changes: a reader that sees the count sees the row.
+#[repr(C, align(64))]
+pub struct NetworkRow {
+    v4: AtomicU32,
+    v4_bits: AtomicU32,
+    v6_high: AtomicU64,
+    v6_low: AtomicU64,
+    v6_bits: AtomicU32,
+    mtu: AtomicU32,
+    zero: [AtomicU64; 4],
+}
+
+impl NetworkRow {
+    pub(crate) fn write(&self, prefixes: &Prefixes, mtu: u32) {
+        if let Some((address, bits)) = prefixes.v4 {
+            self.v4.store(address.to_bits(), Ordering::Relaxed);
+            self.v4_bits.store(u32::from(bits) + 1, Ordering::Relaxed);
+        }
+        if let Some((address, bits)) = prefixes.v6 {
+            let number = address.to_bits();
+            self.v6_high.store((number >> 64) as u64, Ordering::Relaxed);
+            self.v6_low.store(number as u64, Ordering::Relaxed);
+            self.v6_bits.store(u32::from(bits) + 1, Ordering::Relaxed);
+        }
+        self.mtu.store(mtu, Ordering::Relaxed);
+    }
+
+    /// Largest IP datagram of this network, in bytes, the IP header included.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// What kind of destination `address` is, for a sender on this network.
+    ///
+    /// Limited broadcast and the prefix's last address are for everyone (RFC 919, RFC 922; a /31 and a /32 have no
+    /// broadcast address, RFC 3021), and so is every multicast address, because a LAN without group filters floods.
+    /// Link-local IPv6 addresses are on the link wherever IPv6 is spoken (RFC 4291 section 2.5.6).
+    #[must_use]
+    pub fn classify(&self, address: IpAddr) -> Destination {
+        match address {
+            IpAddr::V4(address) => {
+                let bits = self.v4_bits.load(Ordering::Relaxed);
+                if bits == 0 {
+                    return Destination::Elsewhere;
+                }
+                if address.is_broadcast() || address.is_multicast() {
+                    return Destination::Everyone;
+                }
+                let hosts = u32::MAX.checked_shr(bits - 1).unwrap_or(0);
+                let number = address.to_bits();
+                if (number ^ self.v4.load(Ordering::Relaxed)) & !hosts != 0 {
+                    Destination::Elsewhere
+                } else if bits - 1 <= 30 && number & hosts == hosts {
+                    Destination::Everyone
+                } else {
+                    Destination::OnLink
+                }
+            }
+            IpAddr::V6(address) => {
+                let bits = self.v6_bits.load(Ordering::Relaxed);
+                if bits == 0 {
+                    return Destination::Elsewhere;
+                }
+                if address.is_multicast() {
+                    return Destination::Everyone;
+                }
+                let hosts = u128::MAX.checked_shr(bits - 1).unwrap_or(0);
+                let high = u128::from(self.v6_high.load(Ordering::Relaxed));
+                let network = high << 64 | u128::from(self.v6_low.load(Ordering::Relaxed));
+                if (address.to_bits() ^ network) & !hosts == 0 || address.is_unicast_link_local() {
+                    Destination::OnLink
+                } else {
+                    Destination::Elsewhere
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<NetworkRow>() == 64);
+    assert!(offset_of!(NetworkRow, v6_high) == 8);
+    assert!(offset_of!(NetworkRow, v6_bits) == 24);
+    assert!(offset_of!(NetworkRow, mtu) == 28);
+};

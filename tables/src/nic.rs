@@ -1,0 +1,150 @@
+//! NIC slots: the rows that host table entries point to.
+
+use crate::network::NetworkId;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// A NIC's number on its LAN. Slot 0 is the capture's; slots are used again, told apart by their generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(pub u16);
+
+/// Whether a NIC takes datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NicState {
+    /// No NIC: the slot is free.
+    Free,
+    /// The NIC has its addresses but nobody holds it: its guest died, or has not come yet.
+    Down,
+    /// The NIC takes datagrams.
+    Up,
+}
+
+/// A NIC in the tables segment.
+///
+/// ```text
+///  0 generation u32 │ 4 state u32 │ 8 network u32 │ 12 mtu u32 │ 16 ring_at u64 │ 24 ring_bytes u64
+/// 32 mac u64 │ 40 worker u32 │ 44 (zero) u32 ×5
+/// ```
+///
+/// `generation` is stored last, with release, when a NIC takes the slot: a reader that loads it with acquire sees the
+/// row of that NIC or of a later one, and the input buffer's own generation, checked under the buffer's lock, tells
+/// which of the two it was.
+#[repr(C, align(64))]
+pub struct NicRow {
+    generation: AtomicU32,
+    state: AtomicU32,
+    network: AtomicU32,
+    mtu: AtomicU32,
+    ring_at: AtomicU64,
+    ring_bytes: AtomicU64,
+    mac: AtomicU64,
+    worker: AtomicU32,
+    zero: [AtomicU32; 5],
+}
+
+/// `NicRow::worker` of a NIC whose own guest sleeps on its doorbell.
+pub const NO_WORKER: u32 = u32::MAX;
+
+/// What a NIC row holds while it does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NicConfig {
+    /// The network that the NIC is on.
+    pub network: NetworkId,
+    /// Largest IP datagram, in bytes.
+    pub mtu: u32,
+    /// Where its ring starts in the buffers segment, in bytes.
+    pub ring_at: u64,
+    /// Bytes of its ring, a power of two.
+    pub ring_bytes: u64,
+    /// Its MAC address, the first octet in the highest of the low 48 bits.
+    pub mac: u64,
+    /// The base worker that serves it, if one does.
+    pub worker: Option<u32>,
+}
+
+impl NicRow {
+    pub(crate) fn write(&self, config: &NicConfig, state: NicState, generation: u32) {
+        self.network.store(u32::from(config.network.0), Ordering::Relaxed);
+        self.mtu.store(config.mtu, Ordering::Relaxed);
+        self.ring_at.store(config.ring_at, Ordering::Relaxed);
+        self.ring_bytes.store(config.ring_bytes, Ordering::Relaxed);
+        self.mac.store(config.mac, Ordering::Relaxed);
+        self.worker.store(config.worker.unwrap_or(NO_WORKER), Ordering::Relaxed);
+        self.state.store(state as u32, Ordering::Relaxed);
+        // Release: partners with the acquire in `generation()`; who sees the number sees the row above.
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    pub(crate) fn set_state(&self, state: NicState) {
+        // Release: partners with the acquire in `state()`.
+        self.state.store(state as u32, Ordering::Release);
+    }
+
+    pub(crate) fn set_worker(&self, worker: Option<u32>) {
+        self.worker.store(worker.unwrap_or(NO_WORKER), Ordering::Release);
+    }
+
+    /// How many times the slot has changed hands.
+    #[must_use]
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        // Acquire: partners with the release at the end of `write()`.
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether the NIC takes datagrams.
+    #[must_use]
+    #[inline]
+    pub fn state(&self) -> NicState {
+        // Acquire: partners with the release in `set_state()`.
+        match self.state.load(Ordering::Acquire) {
+            1 => NicState::Down,
+            2 => NicState::Up,
+            _ => NicState::Free,
+        }
+    }
+
+    /// The network that the NIC is on.
+    #[must_use]
+    #[inline]
+    pub fn network(&self) -> NetworkId {
+        NetworkId(self.network.load(Ordering::Relaxed) as u16)
+    }
+
+    /// Largest IP datagram that the NIC takes, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Where the ring lies in the buffers segment and how large it is, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn ring(&self) -> (u64, u64) {
+        (self.ring_at.load(Ordering::Relaxed), self.ring_bytes.load(Ordering::Relaxed))
+    }
+
+    /// The MAC address, the first octet highest of 48 bits.
+    #[must_use]
+    pub fn mac(&self) -> u64 {
+        self.mac.load(Ordering::Relaxed)
+    }
+
+    /// The base worker that serves the NIC, if one does.
+    #[must_use]
+    #[inline]
+    pub fn worker(&self) -> Option<u32> {
+        let worker = self.worker.load(Ordering::Acquire);
+        (worker != NO_WORKER).then_some(worker)
+    }
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<NicRow>() == 64);
+    assert!(offset_of!(NicRow, state) == 4);
+    assert!(offset_of!(NicRow, ring_at) == 16);
+    assert!(offset_of!(NicRow, mac) == 32);
+    assert!(offset_of!(NicRow, worker) == 40);
+};

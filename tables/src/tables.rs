@@ -1,0 +1,237 @@
+//! `Tables`, what every process reads, and `Writer`, what the base alone holds.
+
+use core::net::IpAddr;
+use core::ptr::NonNull;
+
+use thiserror::Error;
+
+use crate::host::HostTable;
+use crate::layout::{ABI, FLAG_CAPTURE, FLAG_CLOSED, Geometry, Header, MAGIC, NETWORKS, PAGE};
+use crate::network::{NetworkId, NetworkRow, Prefixes};
+use crate::nic::{NicConfig, NicRow, NicState, SlotId};
+use crate::raw::{self, Rows};
+use crate::sync::Ordering;
+
+/// Why tables cannot be read or changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TablesError {
+    /// The memory does not start with the header of a LAN made on a machine like this one.
+    #[error("this memory is not a vnet LAN")]
+    NotALan,
+    /// Made by another version of vnet.
+    #[error("the LAN has ABI version {found}, this vnet has {expected}")]
+    Abi {
+        /// What the segment says.
+        found: u32,
+        /// What this code needs.
+        expected: u32,
+    },
+    /// The sizes in the header contradict themselves or the memory.
+    #[error("the LAN's header is damaged")]
+    Damaged,
+    /// All network rows are in use.
+    #[error("a LAN has at most {NETWORKS} networks")]
+    NetworksFull,
+    /// The host table has no room for this address.
+    #[error("the host table has no room for {0}")]
+    HostsFull(IpAddr),
+}
+
+/// The tables of a LAN, for reading. `Copy`; whoever makes it keeps the memory mapped.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    rows: Rows,
+    geometry: Geometry,
+}
+
+impl Tables {
+    /// Reads the tables that lie at `start`.
+    ///
+    /// # Errors
+    ///
+    /// [`TablesError::NotALan`], [`TablesError::Abi`], [`TablesError::Damaged`].
+    ///
+    /// # Safety
+    ///
+    /// `start` points to `bytes` bytes of mapped memory, aligned to a page, that stay mapped while the result or a copy
+    /// of it is used.
+    #[allow(unsafe_code)]
+    pub unsafe fn open(start: NonNull<u8>, bytes: u64) -> Result<Self, TablesError> {
+        if bytes < PAGE {
+            return Err(TablesError::NotALan);
+        }
+        // SAFETY: one page is there, as just checked.
+        let header = unsafe { raw::header(start) };
+        if header.magic.load(Ordering::Acquire) != MAGIC {
+            return Err(TablesError::NotALan);
+        }
+        let found = header.abi.load(Ordering::Relaxed);
+        if found != ABI {
+            return Err(TablesError::Abi { found, expected: ABI });
+        }
+        let geometry = Geometry {
+            nics: header.nics.load(Ordering::Relaxed),
+            buckets4: header.buckets4.load(Ordering::Relaxed),
+            buckets6: header.buckets6.load(Ordering::Relaxed),
+            stride: header.stride.load(Ordering::Relaxed),
+        };
+        if !geometry.is_sound() || geometry.tables_bytes() > bytes {
+            return Err(TablesError::Damaged);
+        }
+        // SAFETY: the geometry is sound and its tables fit the memory, as just checked.
+        let rows = unsafe { raw::rows(start, &geometry) };
+        Ok(Self { rows, geometry })
+    }
+
+    /// The sizes that the LAN was made with.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The header.
+    #[must_use]
+    #[inline]
+    pub fn header(&self) -> &'static Header {
+        self.rows.header
+    }
+
+    /// The host table.
+    #[must_use]
+    #[inline]
+    pub fn hosts(&self) -> HostTable<'static> {
+        HostTable { v4: self.rows.hosts4, v6: self.rows.hosts6 }
+    }
+
+    /// The row of a slot; of slot 0 where there is no such slot.
+    #[must_use]
+    #[inline]
+    pub fn nic(&self, slot: SlotId) -> &'static NicRow {
+        self.rows.nics.get(usize::from(slot.0)).unwrap_or(&self.rows.nics[0])
+    }
+
+    /// The row of a network, if it is in use.
+    #[must_use]
+    #[inline]
+    pub fn network(&self, id: NetworkId) -> Option<&'static NetworkRow> {
+        // Acquire: partners with the release in `Writer::add_network()`.
+        let count = self.rows.header.network_count.load(Ordering::Acquire);
+        if id.0 == 0 || u32::from(id.0) > count { None } else { self.rows.networks.get(usize::from(id.0) - 1) }
+    }
+
+    /// Slots that may hold a NIC, the capture's left out.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> + use<> {
+        let high = self.rows.header.nic_high.load(Ordering::Acquire).min(self.geometry.nics);
+        (1..high).map(|slot| SlotId(slot as u16))
+    }
+
+    /// Whether senders copy what they forward to the capture.
+    #[must_use]
+    #[inline]
+    pub fn capturing(&self) -> bool {
+        self.rows.header.flags.load(Ordering::Relaxed) & FLAG_CAPTURE != 0
+    }
+
+    /// Whether the base has closed the LAN.
+    #[must_use]
+    #[inline]
+    pub fn closed(&self) -> bool {
+        self.rows.header.flags.load(Ordering::Relaxed) & FLAG_CLOSED != 0
+    }
+}
+
+/// The writing side of the tables. Only the base has one, over memory that only it can write.
+pub struct Writer {
+    tables: Tables,
+    insertions: u32,
+}
+
+impl Writer {
+    /// Makes empty tables at `start`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Tables::open`]; besides, the memory is writable, zeroed, and written by nobody else.
+    #[allow(unsafe_code)]
+    #[must_use]
+    pub unsafe fn create(start: NonNull<u8>, geometry: &Geometry, lan: u64) -> Self {
+        assert!(geometry.is_sound(), "a geometry from Geometry::new is sound");
+        // SAFETY: as the caller vouches.
+        let rows = unsafe { raw::rows(start, geometry) };
+        let header = rows.header;
+        header.abi.store(ABI, Ordering::Relaxed);
+        header.nics.store(geometry.nics, Ordering::Relaxed);
+        header.networks.store(NETWORKS, Ordering::Relaxed);
+        header.buckets4.store(geometry.buckets4, Ordering::Relaxed);
+        header.buckets6.store(geometry.buckets6, Ordering::Relaxed);
+        header.stride.store(geometry.stride, Ordering::Relaxed);
+        header.lan.store(lan, Ordering::Relaxed);
+        header.nic_high.store(1, Ordering::Relaxed);
+        // Release: who sees the magic sees the geometry.
+        header.magic.store(MAGIC, Ordering::Release);
+        Self { tables: Tables { rows, geometry: *geometry }, insertions: 0 }
+    }
+
+    /// The same tables, for reading.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Adds a network.
+    ///
+    /// # Errors
+    ///
+    /// [`TablesError::NetworksFull`].
+    pub fn add_network(&mut self, prefixes: &Prefixes, mtu: u32) -> Result<NetworkId, TablesError> {
+        let header = self.tables.rows.header;
+        let count = header.network_count.load(Ordering::Relaxed);
+        let row = self.tables.rows.networks.get(count as usize).ok_or(TablesError::NetworksFull)?;
+        row.write(prefixes, mtu);
+        // Release: partners with the acquire in `Tables::network()`.
+        header.network_count.store(count + 1, Ordering::Release);
+        Ok(NetworkId(count as u16 + 1))
+    }
+
+    /// Fills the row of a slot under a new generation.
+    pub fn set_nic(&mut self, slot: SlotId, config: &NicConfig, state: NicState, generation: u32) {
+        self.tables.nic(slot).write(config, state, generation);
+        let header = self.tables.rows.header;
+        let high = header.nic_high.load(Ordering::Relaxed).max(u32::from(slot.0) + 1);
+        // Release: partners with the acquire in `Tables::slots()`.
+        header.nic_high.store(high, Ordering::Release);
+    }
+
+    /// Changes whether a NIC takes datagrams.
+    pub fn set_state(&mut self, slot: SlotId, state: NicState) {
+        self.tables.nic(slot).set_state(state);
+    }
+
+    /// Changes who serves a NIC.
+    pub fn set_worker(&mut self, slot: SlotId, worker: Option<u32>) {
+        self.tables.nic(slot).set_worker(worker);
+    }
+
+    /// Enters an address, or moves it to another NIC.
+    ///
+    /// # Errors
+    ///
+    /// [`TablesError::HostsFull`].
+    pub fn add_address(&mut self, network: NetworkId, address: IpAddr, slot: SlotId) -> Result<(), TablesError> {
+        self.insertions = self.insertions.wrapping_add(1);
+        let hosts = self.tables.hosts();
+        hosts.insert(network, address, slot, self.insertions).map_err(|_| TablesError::HostsFull(address))
+    }
+
+    /// Takes an address out; does nothing where it is not in.
+    pub fn remove_address(&mut self, network: NetworkId, address: IpAddr) {
+        self.tables.hosts().remove(network, address);
+    }
+
+    /// Sets or clears a flag of the header.
+    pub fn set_flag(&mut self, flag: u32, on: bool) {
+        let flags = &self.tables.rows.header.flags;
+        let now = flags.load(Ordering::Relaxed);
+        flags.store(if on { now | flag } else { now & !flag }, Ordering::Release);
+    }
+}

@@ -1,0 +1,76 @@
+"""The command line: one file for each verb, and :func:`main`, which turns whatever happens into an exit code.
+
+======  =================================================================
+code    meaning
+======  =================================================================
+0       all passed
+1       an expectation failed
+2       the input is wrong, or nothing ran
+3       this machine lacks something that the lab needs
+70      a defect in vnet itself
+130     Ctrl-C; 143: SIGTERM; 129: the terminal went away
+======  =================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from vnet.cli.output import abandon_output, complain
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the ``vnet`` command with the arguments of this process.
+
+    Raises:
+        SystemExit: always; its code is the exit code.
+    """
+    code = _guarded()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        abandon_output()
+    raise SystemExit(code)
+
+
+def _guarded() -> int:
+    # Imported late: a mistake in a lab is to be told in well under a second.
+    from typer.exceptions import TyperException
+
+    from vnet.cli.app import app
+    from vnet.errors import LabError, MachineLacks, VnetError
+    from vnet.lab.runner import Terminated
+
+    try:
+        code = app(prog_name="vnet", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        abandon_output()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Terminated as end:
+        return 128 + end.signal
+    except LabError as error:
+        # Nothing stands before FILE:LINE:COLUMN, so that editors and CI systems find the place.
+        complain(str(error))
+        return 2
+    except VnetError as error:
+        complain(f"vnet: {error}")
+        return 3 if isinstance(error, MachineLacks) else 2
+    except TyperException as error:
+        complain(f"vnet: {error.format_message().rstrip('.')}; vnet --help shows how it is used")
+        return 2
+    except Exception as error:
+        if os.environ.get("VNET_TRACEBACK"):
+            traceback.print_exc()
+        why = " ".join(str(error).split()) or "no message"
+        complain(f"vnet: this is a defect in vnet: {type(error).__name__}: {why}; set VNET_TRACEBACK=1 for the traceback")
+        return 70

@@ -1,0 +1,30 @@
+"""``vnet bench``: how fast the LAN is on this machine, beside bare references."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("bench", short_help="Measure the LAN beside bare references.")(bench)
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to measure; everything when left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter rounds: figures to look at, not to keep.")] = False,
+) -> None:
+    """Measure the LAN on this machine, interleaved with bare references in the same run.
+
+    Example: vnet bench --quick stream_64B
+    """
+    from vnet.bench import run_cli
+
+    raise typer.Exit(run_cli(list(names or ()), as_json, quick))

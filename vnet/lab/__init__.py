@@ -1,0 +1,13 @@
+"""Labs: one YAML file describes a LAN and the steps to run on it.
+
+The way of a lab through this package::
+
+    source.py     a path, a name or "-"  →  text
+    tree.py       text                   →  plain data, and the place of each value
+    schema.py     plain data             →  what the file says (pydantic)
+    planner.py    what it says           →  what it means: plan.py, steps/*.py (frozen dataclasses)
+    runner.py     a plan                 →  a LAN, its guests, the steps in order  →  report.py
+
+A new kind of step is one file in ``steps/``, its keys in ``schema.py`` and one line in ``planner.py``; a new kind of
+node is its word in ``schema.KINDS`` and its way onto the LAN in ``runner.py``.
+"""

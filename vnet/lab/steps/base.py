@@ -1,0 +1,142 @@
+"""What every step has, what it may use while it runs, and what it reports."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vnet.errors import LabError
+from vnet.lab.tree import Key, Path, Tree, did_you_mean
+
+if TYPE_CHECKING:
+    from vnet.lab.expect import Expectation
+    from vnet.lab.plan import Address, Lab, Network, Node
+
+__all__ = ["Outcome", "Stage", "Step", "StepContext"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step found.
+
+    Attributes:
+        summary: the result in a few words, for the table.
+        metrics: what expectations compare: durations in seconds, loss from 0 to 1, rates in bits a second, counts, text.
+        failure: why the step could not be done, whatever was expected; empty when it was done.
+        details: lines that help to see why an expectation failed.
+    """
+
+    summary: str
+    metrics: Mapping[str, float | str | None]
+    failure: str = ""
+    details: tuple[str, ...] = ()
+
+
+@dataclass
+class Stage:
+    """The running lab, as steps see it.
+
+    Attributes:
+        lan: the ``vnet.Lan``.
+        lab: the plan that it was built from.
+        hosts: the built-in hosts by name.
+        random: the stream of random choices of this step.
+        environment: what commands inherit; ``VNET_LAN`` is set.
+        guard: watches over commands, so that none outlives this process.
+    """
+
+    lan: Any
+    lab: Lab
+    hosts: Mapping[str, Any]
+    random: random.Random
+    environment: Mapping[str, str]
+    guard: Any = None
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """One step, ready to be run.
+
+    Attributes:
+        name: as in the lab file; empty where it has none.
+        line: its line in the lab file.
+        expectations: what its outcome is held to.
+    """
+
+    kind: ClassVar[str]
+
+    name: str
+    line: int
+    expectations: tuple[Expectation, ...]
+
+    @abstractmethod
+    def title(self) -> str:
+        """What it does in a few words, such as ``ping alice -> bob``."""
+
+    @abstractmethod
+    def run(self, stage: Stage) -> Outcome:
+        """Do it."""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What planning a step needs to know: the nodes, and where in the file the step stands.
+
+    Attributes:
+        tree: places in the lab file.
+        path: the path of the step's own mapping, such as ``("steps", 0, "ping")``.
+        networks: by name.
+        nodes: by name.
+        directory: where relative file names begin.
+        seed: of the lab.
+        owners: which node has an address.
+    """
+
+    tree: Tree
+    path: Path
+    networks: Mapping[str, Network]
+    nodes: Mapping[str, Node]
+    directory: Any
+    seed: int
+    owners: Mapping[Address, Node] = field(default_factory=dict)
+
+    @property
+    def line(self) -> int:
+        """The line at which the step begins."""
+        return self.tree.values[self.path[:2]][0]
+
+    def error(self, message: str, *keys: Key, at_key: bool = False) -> LabError:
+        """A mistake at ``keys`` below the step's own mapping."""
+        return self.tree.error(message, (*self.path, *keys), at_key=at_key)
+
+    def node(self, name: str, *keys: Key) -> Node:
+        """The node of that name.
+
+        Raises:
+            LabError: there is none.
+        """
+        if name in self.nodes:
+            return self.nodes[name]
+        raise self.error(f"no node is called {name!r}{did_you_mean(name, self.nodes)}; {self._known_nodes()}", *keys)
+
+    def _known_nodes(self) -> str:
+        names = list(self.nodes)
+        return f"the nodes are {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+
+    def host(self, name: str, *keys: Key) -> Node:
+        """The node of that name, which must be a built-in host.
+
+        Raises:
+            LabError: there is none, or its NIC belongs to its own command.
+        """
+        node = self.node(name, *keys)
+        if node.kind != "host":
+            raise self.error(f"{name!r} is a {node.kind} node, whose command owns its NIC; expected a host", *keys)
+        return node
+
+    def random(self) -> random.Random:
+        """A stream of random choices that follows from the seed and the step's place in the file."""
+        return random.Random(f"{self.seed}:{self.path}")

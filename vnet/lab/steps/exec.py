@@ -1,0 +1,90 @@
+"""``exec``: run a command beside the LAN, or as the owner of a process node's NIC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vnet.lab.commands import Command, describe_end, shown
+from vnet.lab.expect import Expectation, NumberExpectation, expectations
+from vnet.lab.schema import ExecStepFile
+from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.units import Dimension, parse_comparison, show
+
+__all__ = ["ExecStep", "plan"]
+
+
+@dataclass(frozen=True)
+class ExecStep(Step):
+    """``command`` with ``VNET_LAN`` set, and ``VNET_NIC`` where it runs on a node."""
+
+    kind: ClassVar[str] = "exec"
+
+    node: str | None
+    command: str | tuple[str, ...]
+    timeout: float
+
+    def title(self) -> str:
+        where = f" on {self.node}" if self.node else ""
+        return f"exec{where}: {shown(self.command)}"
+
+    def run(self, stage: Stage) -> Outcome:
+        environment = dict(stage.environment)
+        if self.node is not None:
+            environment |= dict(stage.lab.nodes[self.node].environment) | {"VNET_NIC": self.node}
+        command = Command(self.command, environment=environment, directory=stage.lab.directory, guard=stage.guard)
+        try:
+            in_time = command.wait(self.timeout)
+        finally:
+            command.stop()
+        output, errors = command.output.text(), command.errors.text()
+        code = command.process.returncode if in_time else None
+        metrics: dict[str, float | str | None] = {"code": code, "stdout": output, "stderr": errors}
+        details = tuple(f"{name}: {text.rstrip()}" for name, text in (("stdout", output), ("stderr", errors)) if text)
+        if not in_time:
+            limit = show(self.timeout, Dimension.DURATION)
+            return Outcome(f"still ran after {limit}", metrics, f"the command still ran after {limit}", details)
+        summary = f"code {code}" if code is not None and code >= 0 else describe_end(code or 0)
+        return Outcome(summary + _first_line(output), metrics, details=details)
+
+
+def _first_line(output: str) -> str:
+    lines = output.strip().splitlines()
+    if not lines:
+        return ""
+    line = "".join(c if c.isprintable() else " " for c in lines[0])
+    more = " ..." if len(lines) > 1 or len(line) > 50 else ""
+    return f": {line[:50]}{more}"
+
+
+def plan(said: ExecStepFile, context: StepContext) -> ExecStep:
+    """Resolve the node of an exec step.
+
+    Raises:
+        LabError: the node is unknown, or a built-in host, which runs no commands.
+    """
+    step = said.exec
+    if step.on is not None:
+        node = context.node(step.on, "on")
+        if node.kind != "process":
+            raise context.error(
+                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process node, or no 'on' to run the "
+                "command beside the LAN",
+                "on",
+            )
+    return ExecStep(
+        name=said.name or "",
+        line=context.line,
+        expectations=_expectations(said),
+        node=step.on,
+        command=step.command if isinstance(step.command, str) else tuple(step.command),
+        timeout=step.timeout,
+    )
+
+
+def _expectations(said: ExecStepFile) -> tuple[Expectation, ...]:
+    """A command is expected to end with code 0 unless the lab says which code it expects."""
+    given = expectations(said.expect)
+    if said.expect is not None and said.expect.code is not None:
+        return given
+    return (NumberExpectation("code", parse_comparison(0, Dimension.COUNT)), *given)

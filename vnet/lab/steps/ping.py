@@ -1,0 +1,126 @@
+"""``ping``: one host sends echo requests to a node or an address."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vnet.lab.plan import Node
+from vnet.lab.schema import PingStepFile
+from vnet.lab.expect import expectations, NumberExpectation
+from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.tree import did_you_mean
+from vnet.lab.units import Dimension, parse_comparison, show
+
+__all__ = ["PingStep", "common_family", "no_loss", "plan", "ping_metrics"]
+
+
+@dataclass(frozen=True)
+class PingStep(Step):
+    """``count`` echo requests of ``size`` payload bytes from the host ``sender`` to ``destination``."""
+
+    kind: ClassVar[str] = "ping"
+
+    sender: str
+    target: str
+    destination: str
+    count: int
+    interval: float
+    timeout: float
+    size: int
+
+    def title(self) -> str:
+        address = f" ({self.destination})" if self.destination != self.target else ""
+        return f"ping {self.sender} → {self.target}{address}"
+
+    def run(self, stage: Stage) -> Outcome:
+        result = stage.hosts[self.sender].ping(
+            self.destination, count=self.count, interval=self.interval, timeout=self.timeout, size=self.size
+        )
+        metrics = ping_metrics(result.sent, result.received, result.rtts)
+        summary = f"{result.received}/{result.sent} replies"
+        if result.rtts:
+            summary += f", avg {show(float(metrics['avg'] or 0), Dimension.DURATION)}"
+        elif result.errors:
+            summary += f", {reasons(result.errors)}"
+        return Outcome(summary, metrics, details=(reasons(result.errors),) if result.errors else ())
+
+
+def ping_metrics(sent: int, received: int, rtts: Iterable[float]) -> dict[str, float | None]:
+    """The metrics that every kind of ping has; times are None where nothing came back."""
+    times = list(rtts)
+    return {
+        "sent": sent,
+        "received": received,
+        "loss": 1 - received / sent if sent else 0.0,
+        "min": min(times, default=None),
+        "avg": math.fsum(times) / len(times) if times else None,
+        "max": max(times, default=None),
+    }
+
+
+def reasons(errors: Iterable[Any]) -> str:
+    """``"no_host ×3, timeout"`` out of one text for each request that went wrong."""
+    counts: dict[str, int] = {}
+    for error in errors:
+        counts[str(error)] = counts.get(str(error), 0) + 1
+    return ", ".join(f"{text} ×{count}" if count > 1 else text for text, count in counts.items())
+
+
+def no_loss() -> tuple[NumberExpectation, ...]:
+    """What a ping step without ``expect`` is held to."""
+    return (NumberExpectation("loss", parse_comparison("0%", Dimension.FRACTION)),)
+
+
+def common_family(one: Node, other: Node) -> int | None:
+    """4 or 6: the family of addresses that both nodes have, IPv4 first; None where they share none."""
+    return next((family for family in (4, 6) if one.address(family) and other.address(family)), None)
+
+
+def plan(said: PingStepFile, context: StepContext) -> PingStep:
+    """Resolve the names of a ping step.
+
+    Raises:
+        LabError: a name is unknown, or the two have no addresses of one family.
+    """
+    ping = said.ping
+    sender = context.host(ping.from_, "from")
+    destination = _destination(ping.to, ping.family, sender, context)
+    return PingStep(
+        name=said.name or "",
+        line=context.line,
+        expectations=expectations(said.expect) if said.expect is not None else no_loss(),
+        sender=sender.name,
+        target=ping.to,
+        destination=destination,
+        count=ping.count,
+        interval=ping.interval,
+        timeout=ping.timeout,
+        size=ping.size,
+    )
+
+
+def _destination(to: str, family: int | None, sender: Node, context: StepContext) -> str:
+    if to in context.nodes:
+        target = context.nodes[to]
+        chosen = family or common_family(sender, target)
+        address = target.address(chosen) if chosen else None
+        if address is None or not sender.address(chosen):
+            lacking = f"IPv{chosen} address" if chosen else "address of one family"
+            raise context.error(f"{sender.name!r} and {to!r} do not both have an {lacking}", "to")
+        return str(address)
+    try:
+        literal = ipaddress.ip_address(to)
+    except ValueError:
+        close = did_you_mean(to, context.nodes)
+        raise context.error(f"{to!r} is neither a node nor an IP address{close}", "to") from None
+    if family not in (None, literal.version):
+        raise context.error(f"{to} is an IPv{literal.version} address; expected family {literal.version}", "family")
+    if sender.address(literal.version) is None:
+        raise context.error(f"{sender.name!r} has no IPv{literal.version} address to ping {to} from", "to")
+    return str(literal)
+
+

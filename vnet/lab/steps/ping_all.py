@@ -1,0 +1,116 @@
+"""``ping_all``: every host pings every other host of its network, or a seeded choice of the pairs."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vnet.lab.expect import expectations
+from vnet.lab.plan import Node
+from vnet.lab.schema import PingAllStepFile
+from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.steps.ping import no_loss, ping_metrics, reasons
+from vnet.lab.units import Dimension, show
+
+__all__ = ["PingAllStep", "plan"]
+
+# Enough to keep the base worker busy; each ping in flight holds a socket buffer in its host.
+IN_FLIGHT = 256
+
+
+@dataclass(frozen=True)
+class PingAllStep(Step):
+    """Pings between ``pairs`` of (sender, destination address, name of the target)."""
+
+    kind: ClassVar[str] = "ping_all"
+
+    pairs: tuple[tuple[str, str, str], ...]
+    possible: int
+    count: int
+    timeout: float
+
+    def title(self) -> str:
+        if len(self.pairs) < self.possible:
+            return f"ping {len(self.pairs):,} of {self.possible:,} pairs"
+        return f"ping all {self.possible:,} pairs"
+
+    def run(self, stage: Stage) -> Outcome:
+        sent = received = 0
+        times: list[float] = []
+        failed: list[str] = []
+        errors: list[str] = []
+        running: deque[tuple[str, Any]] = deque()
+        for sender, destination, target in (*self.pairs, *[("", "", "")] * IN_FLIGHT):
+            if len(running) == IN_FLIGHT or not sender and running:
+                pair, run = running.popleft()
+                result = run.result()
+                sent, received = sent + result.sent, received + result.received
+                times += result.rtts
+                errors += result.errors
+                if result.received < result.sent:
+                    failed.append(f"{pair}: {result.received}/{result.sent} replies {reasons(result.errors)}".rstrip())
+            if sender:
+                run = stage.hosts[sender].start_ping(destination, count=self.count, timeout=self.timeout)
+                running.append((f"{sender} → {target}", run))
+        metrics = ping_metrics(sent, received, times) | {"pairs": len(self.pairs), "failed": len(failed)}
+        summary = f"{received:,}/{sent:,} replies"
+        if times:
+            summary += f", avg {show(float(metrics['avg'] or 0), Dimension.DURATION)}"
+        if errors:
+            summary += f", {reasons(errors)}"
+        more = (f"and {len(failed) - 10:,} more pairs",) if len(failed) > 10 else ()
+        return Outcome(summary, metrics, details=(*failed[:10], *more))
+
+
+def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
+    """Choose the pairs of a ping_all step.
+
+    Raises:
+        LabError: the lab has no two hosts on one network that could ping one another.
+    """
+    ping = said.ping_all
+    groups = _groups(context, ping.family)
+    sizes = [len(group) * (len(group) - 1) for group in groups]
+    possible = sum(sizes)
+    if not possible:
+        family = f" with IPv{ping.family} addresses" if ping.family else ""
+        raise context.error(f"no network has two hosts{family} that could ping one another")
+    chosen = _choose(possible, ping.sample, context.random())
+    return PingAllStep(
+        name=said.name or "",
+        line=context.line,
+        expectations=expectations(said.expect) if said.expect is not None else no_loss(),
+        pairs=tuple(_pair(groups, sizes, index, ping.family) for index in chosen),
+        possible=possible,
+        count=ping.count,
+        timeout=ping.timeout,
+    )
+
+
+def _groups(context: StepContext, family: int | None) -> list[list[Node]]:
+    """The hosts of each network; all of a network's hosts have addresses of the same families."""
+    groups: dict[str, list[Node]] = {name: [] for name in context.networks}
+    for node in context.nodes.values():
+        if node.kind == "host" and node.address(family):
+            groups[node.network].append(node)
+    return list(groups.values())
+
+
+def _choose(possible: int, sample: int | None, choices: random.Random) -> list[int] | range:
+    # Pairs are numbered, not listed: 4,000 hosts make 16 million of them.
+    if sample is None or sample >= possible:
+        return range(possible)
+    return choices.sample(range(possible), sample)
+
+
+def _pair(groups: list[list[Node]], sizes: list[int], index: int, family: int | None) -> tuple[str, str, str]:
+    group = 0
+    while index >= sizes[group]:
+        index -= sizes[group]
+        group += 1
+    hosts = groups[group]
+    first, second = divmod(index, len(hosts) - 1)
+    sender, target = hosts[first], hosts[second + (second >= first)]
+    return sender.name, str(target.address(family)), target.name

@@ -1,0 +1,65 @@
+"""What steps that send datagrams share: the count of verdicts and the rate."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from vnet.lab.units import Dimension, show
+from vnet.verdict import Verdict
+
+__all__ = ["Tally", "batches", "sleep_until"]
+
+BATCH = 1024
+
+T = TypeVar("T")
+
+
+class Tally:
+    """Counts verdicts and delivered bytes from its creation on."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._verdicts: Counter[int] = Counter()
+        self._delivered_bytes = 0
+        self._end = self._start
+
+    def send(self, lan: Any, nic: str, datagrams: Sequence[bytes], *, block: bool) -> None:
+        """Send as ``nic`` and count what became of each datagram."""
+        verdicts = lan.inject(nic, datagrams, block=block)
+        self._verdicts.update(verdicts)
+        self._delivered_bytes += sum(
+            len(datagram) for datagram, verdict in zip(datagrams, verdicts) if verdict == Verdict.DELIVERED
+        )
+        self._end = time.perf_counter()
+
+    def metrics(self) -> dict[str, float | str | None]:
+        """``sent``, one count for each verdict, and ``rate``, the delivered bits a second."""
+        seconds = self._end - self._start
+        counts = {verdict.name.lower(): self._verdicts[verdict] for verdict in Verdict}
+        rate = self._delivered_bytes * 8 / seconds if seconds > 0 else 0.0
+        return {"sent": sum(self._verdicts.values()), **counts, "rate": rate}
+
+    def summary(self) -> str:
+        """``98 delivered, 2 no_host, 1.2 Mbit/s``."""
+        parts = [f"{self._verdicts[verdict]:,} {verdict.name.lower()}" for verdict in Verdict if self._verdicts[verdict]]
+        rate = float(self.metrics()["rate"] or 0)
+        if rate:
+            parts.append(show(rate, Dimension.RATE))
+        return ", ".join(parts) or "nothing sent"
+
+
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """The items in lists of at most ``size``."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def sleep_until(due: float) -> None:
+    """Sleep until ``due`` on the clock of :func:`time.perf_counter`; not at all when it has passed."""
+    if (left := due - time.perf_counter()) > 0:
+        time.sleep(left)

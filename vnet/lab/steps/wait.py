@@ -1,0 +1,34 @@
+"""``wait``: let time pass."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vnet.lab.schema import WaitStepFile
+from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.units import Dimension, show
+
+__all__ = ["WaitStep", "plan"]
+
+
+@dataclass(frozen=True)
+class WaitStep(Step):
+    """Nothing happens for ``seconds``."""
+
+    kind: ClassVar[str] = "wait"
+
+    seconds: float
+
+    def title(self) -> str:
+        return f"wait {show(self.seconds, Dimension.DURATION)}"
+
+    def run(self, stage: Stage) -> Outcome:
+        time.sleep(self.seconds)
+        return Outcome("waited", {})
+
+
+def plan(said: WaitStepFile, context: StepContext) -> WaitStep:
+    """A wait step as it stands."""
+    return WaitStep(said.name or "", context.line, (), said.wait)

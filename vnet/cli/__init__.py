@@ -14,11 +14,14 @@ code    meaning
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
 
 from vnet.cli.output import abandon_output, complain
+from vnet.errors import LabError, MachineLacks, VnetError
+from vnet.lab.signals import Terminated
 
 __all__ = ["main"]
 
@@ -29,6 +32,10 @@ def main() -> None:
     Raises:
         SystemExit: always; its code is the exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # In a locale without arrows and ticks, a question mark is better than no report.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     code = _guarded()
     try:
         sys.stdout.flush()
@@ -38,14 +45,9 @@ def main() -> None:
 
 
 def _guarded() -> int:
-    # Imported late: a mistake in a lab is to be told in well under a second.
-    from typer.exceptions import TyperException
-
-    from vnet.cli.app import app
-    from vnet.errors import LabError, MachineLacks, VnetError
-    from vnet.lab.runner import Terminated
-
     try:
+        from vnet.cli.app import app
+
         code = app(prog_name="vnet", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as end:
@@ -56,8 +58,6 @@ def _guarded() -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except Terminated as end:
-        return 128 + end.signal
     except LabError as error:
         # Nothing stands before FILE:LINE:COLUMN, so that editors and CI systems find the place.
         complain(str(error))
@@ -65,12 +65,23 @@ def _guarded() -> int:
     except VnetError as error:
         complain(f"vnet: {error}")
         return 3 if isinstance(error, MachineLacks) else 2
-    except TyperException as error:
-        complain(f"vnet: {error.format_message().rstrip('.')}; vnet --help shows how it is used")
-        return 2
+    except Terminated as end:
+        return 128 + end.signal
     except Exception as error:
+        if (usage := _usage(error)) is not None:
+            complain(f"vnet: {usage}; vnet --help shows how it is used")
+            return 2
         if os.environ.get("VNET_TRACEBACK"):
             traceback.print_exc()
         why = " ".join(str(error).split()) or "no message"
-        complain(f"vnet: this is a defect in vnet: {type(error).__name__}: {why}; set VNET_TRACEBACK=1 for the traceback")
+        complain(
+            f"vnet: this is a defect in vnet: {type(error).__name__}: {why}; set VNET_TRACEBACK=1 for the traceback"
+        )
         return 70
+
+
+def _usage(error: Exception) -> str | None:
+    """What was wrong with the arguments, in one line; None where the error is another."""
+    from typer.exceptions import TyperException
+
+    return " ".join(error.format_message().split()).rstrip(".") if isinstance(error, TyperException) else None

@@ -19,7 +19,9 @@ def bench(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="What to measure; everything when left out.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter rounds: figures to look at, not to keep.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer and shorter rounds: figures to look at, not to keep.")
+    ] = False,
 ) -> None:
     """Measure the LAN on this machine, interleaved with bare references in the same run.
 

@@ -118,5 +118,11 @@ def error_as_json(error: VnetError) -> str:
     """An error in the form that ``--json`` prints in place of a report."""
     plain: dict[str, object] = {"message": str(error), "type": type(error).__name__}
     if isinstance(error, LabError):
-        plain |= {"file": error.file, "line": error.line, "column": error.column, "key": error.key, "wrong": error.message}
+        plain |= {
+            "file": error.file,
+            "line": error.line,
+            "column": error.column,
+            "key": error.key,
+            "wrong": error.message,
+        }
     return json.dumps({"format": 1, "error": plain}, indent=2, ensure_ascii=False)

@@ -24,7 +24,9 @@ def parse_prefix(text: str) -> Prefix:
             loose = ipaddress.ip_interface(text)
         except ValueError:
             raise ValueError(f"{text!r} is not a prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
-        raise ValueError(f"{text!r} is an address inside {loose.network}; expected the prefix {loose.network}") from None
+        raise ValueError(
+            f"{text!r} is an address inside {loose.network}; expected the prefix {loose.network}"
+        ) from None
     if "/" not in text:
         raise ValueError(f"{text!r} is an address; expected a prefix such as 10.0.0.0/24 or fd00::/64")
     if prefix.is_multicast or prefix.network_address.is_unspecified:
@@ -45,7 +47,7 @@ def usable(prefix: Prefix) -> tuple[int, int]:
 
 
 class AddressBook:
-    """Hands out the addresses of one network; reserve the given addresses of all nodes before the first :meth:`next`."""
+    """Hands out the addresses of one network; reserve all given addresses before the first :meth:`next`."""
 
     def __init__(self, network: Network) -> None:
         self._network = network

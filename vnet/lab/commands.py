@@ -1,8 +1,8 @@
 """Commands that a lab runs: each in a process group of its own, with bounded output, and none left behind.
 
-Three things end a command's group: :meth:`Command.stop` at tear-down, the time limit of an ``exec`` step, and, when this
-process is killed without a chance to do either, the guard: a tiny process that holds the list of live groups and sees
-its end of a pipe close.  (``PR_SET_PDEATHSIG`` reaches a command's first process only, not what a shell started.)
+Three things end a command's group: :meth:`Command.stop` at tear-down, the time limit of an ``exec`` step, and, when
+this process is killed without a chance to do either, the guard: a tiny process that holds the list of live groups and
+sees its end of a pipe close.  (``PR_SET_PDEATHSIG`` reaches a command's first process only, not what a shell started.)
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Guard:
     def __enter__(self) -> Guard:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -230,6 +232,6 @@ def describe_end(code: int) -> str:
 
 
 def command_environment() -> dict[str, str]:
-    """What commands inherit: this process's environment, with the interpreter that runs vnet found first as ``python3``."""
+    """What commands inherit: our environment, with the interpreter that runs vnet found first as ``python3``."""
     path = os.environ.get("PATH", os.defpath)
     return {**os.environ, "PATH": os.path.dirname(sys.executable) + os.pathsep + path, "PYTHONUNBUFFERED": "1"}

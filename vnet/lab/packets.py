@@ -65,7 +65,7 @@ def scapy_names() -> Mapping[str, Any]:
     names = {
         name: value
         for name, value in vars(scapy).items()
-        if name in _FUNCTIONS or isinstance(value, type) and issubclass(value, wanted)
+        if name in _FUNCTIONS or (isinstance(value, type) and issubclass(value, wanted))
     }
     return names
 
@@ -149,7 +149,9 @@ def _check(tree: ast.Expression, names: Mapping[str, Any]) -> None:
         if not isinstance(node, _NODES):
             raise ExpressionError(f"a packet expression may not hold {_kind(node)}{at}")
         if isinstance(node, ast.Attribute) and node.attr not in _METHODS:
-            raise ExpressionError(f"a packet expression may not use .{node.attr}{at}; it may use .{', .'.join(_METHODS)}")
+            raise ExpressionError(
+                f"a packet expression may not use .{node.attr}{at}; it may use .{', .'.join(_METHODS)}"
+            )
         if isinstance(node, ast.Name) and node.id not in names and node.id not in _BUILTINS and node.id not in bound:
             close = did_you_mean(node.id, names)
             raise ExpressionError(f"scapy has no packet called {node.id!r}{at}{close}")
@@ -226,7 +228,9 @@ def _flatten(value: Any) -> Iterator[Any]:
         for part in value:
             yield from _flatten(part)
     elif isinstance(value, type) and issubclass(value, scapy.Packet):
-        raise ExpressionError(f"{value.__name__} is a kind of packet; write {value.__name__}() for a packet of that kind")
+        raise ExpressionError(
+            f"{value.__name__} is a kind of packet; write {value.__name__}() for a packet of that kind"
+        )
     else:
         raise ExpressionError(f"expected packets or bytes, found {type(value).__name__}")
 

@@ -69,7 +69,7 @@ def plan_lab(tree: Tree, *, directory: Path, default_name: str, seed: int | None
 def _check_name(tree: Tree, name: str, *path: Key, at_key: bool = False) -> None:
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise tree.error(
-            f"{name[:60]!r} is not a name; expected at most {LONGEST_NAME} letters, digits and '_', and '-' or '.' between them",
+            f"{name[:60]!r} is not a name; expected up to {LONGEST_NAME} letters, digits, '_', and '-' or '.' inside",
             path,
             at_key=at_key,
         )
@@ -93,7 +93,9 @@ def _networks(tree: Tree, said: LabFile) -> dict[str, Network]:
             prefixes.append(prefix)
         networks[name] = Network(name, tuple(prefixes), network.mtu)
         if network.mtu < 1280 and any(prefix.version == 6 for prefix in prefixes):
-            raise tree.error(f"IPv6 needs an MTU of at least 1280 bytes (RFC 8200), found {network.mtu}", (*path, "mtu"))
+            raise tree.error(
+                f"IPv6 needs an MTU of at least 1280 bytes (RFC 8200), found {network.mtu}", (*path, "mtu")
+            )
     _check_overlap(tree, networks)
     return networks
 
@@ -107,7 +109,7 @@ def _check_overlap(tree: Tree, networks: dict[str, Network]) -> None:
             if widest is not None and int(entry[0].network_address) <= int(widest[0].broadcast_address):
                 earlier, later = sorted((widest, entry), key=lambda one: one[1])
                 raise tree.error(
-                    f"{later[0]} overlaps {earlier[0]} of network {earlier[2].name!r}; expected networks that do not overlap",
+                    f"{later[0]} overlaps {earlier[0]} of network {earlier[2].name!r}; expected separate networks",
                     _prefix_path(tree, later[2], later[0]),
                 )
             widest = entry
@@ -138,11 +140,11 @@ def _nodes(tree: Tree, said: LabFile, networks: dict[str, Network]) -> tuple[dic
         given[name] = (network, reserved)
     nodes: dict[str, Node] = {}
     owners: dict[Address, Node] = {}
-    for name, key, said_node in members:
+    for name, key, node in members:
         network, reserved = given[name]
-        addresses = _complete(tree, networks[network], books[network], name, key, reserved)
-        nodes[name] = node = _node(tree, said, name, key, said_node, network, addresses)
-        owners.update((address, node) for address in addresses)
+        complete = _complete(tree, networks[network], books[network], name, key, reserved)
+        nodes[name] = planned = _node(tree, said, name, key, node, network, complete)
+        owners.update((address, planned) for address in complete)
     return nodes, owners
 
 
@@ -182,8 +184,9 @@ def _network_of(
             raise tree.error(message, (*place, name), at_key=(*path, name) in tree.values)
     if len(joined) != 1:
         raise tree.error(
-            f"{key!r} joins {len(joined)} networks; expected one, as routers are not in this version" if joined else
-            f"{key!r} joins no network; expected one of {', '.join(networks)}",
+            f"{key!r} joins {len(joined)} networks; expected one, as routers are not in this version"
+            if joined
+            else f"{key!r} joins no network; expected one of {', '.join(networks)}",
             path,
         )
     return next(iter(joined.items()))
@@ -191,7 +194,7 @@ def _network_of(
 
 def _elsewhere(text: str, networks: dict[str, Network], books: dict[str, AddressBook]) -> str:
     for name, network in networks.items():
-        if any(text.count(":") and p.version == 6 or p.version == 4 for p in network.prefixes):
+        if any((text.count(":") and p.version == 6) or p.version == 4 for p in network.prefixes):
             try:
                 books[name].reserve(text, "")
             except (AddressError, ValueError):
@@ -243,5 +246,3 @@ def default_lab_name(stem: str) -> str:
     """A LAN name made of a file's: what a name may not hold becomes ``-``."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:LONGEST_NAME].strip("-.")
     return name or "lab"
-
-

@@ -149,7 +149,7 @@ def _parse(data: bytes) -> _Header | None:
 
 
 def _extension_headers(data: bytes, end: int) -> tuple[int, int, int, bool]:
-    """The upper protocol, where it starts, the fragment's offset, and whether this is no fragment; RFC 8200 section 4."""
+    """Upper protocol, where it starts, offset of the fragment, whether this is no fragment; RFC 8200 section 4."""
     protocol, at, fragment, whole = data[6], 40, 0, True
     while protocol in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION) and at + 8 <= end:
         following, extent = data[at], data[at + 1]
@@ -172,6 +172,6 @@ def _quote_at(header: _Header, data: bytes) -> int | None:
     if header.fragment or header.payload + 8 >= header.end:
         return None
     kind = data[header.payload]
-    if header.protocol == _ICMP and kind in _ICMP_ERRORS or header.protocol == _ICMPV6 and kind in _ICMPV6_ERRORS:
+    if (header.protocol == _ICMP and kind in _ICMP_ERRORS) or (header.protocol == _ICMPV6 and kind in _ICMPV6_ERRORS):
         return header.payload + 8
     return None

@@ -159,7 +159,5 @@ def _trimmed(kind: int, data: bytes) -> bytes | None:
     if kind == _IPV6 and len(data) >= 40 and data[0] >> 4 == 6:
         length = int.from_bytes(data[4:6], "big")
         # Without a hop-by-hop header, which would hold a jumbo length, 0 really is a datagram without payload.
-        return data[: 40 + length] if length or data[6] != 0 and len(data) <= 86 else data
+        return data[: 40 + length] if length or (data[6] != 0 and len(data) <= 86) else data
     return None
-
-

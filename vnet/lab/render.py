@@ -14,7 +14,7 @@ from vnet.lab.units import Dimension, show
 __all__ = ["print_report"]
 
 _STYLE = {PASSED: "green", FAILED: "bold red", SKIPPED: "dim"}
-_MARK = {PASSED: "✓", FAILED: "✗", SKIPPED: "–"}
+_MARK = {PASSED: "✓", FAILED: "✗", SKIPPED: "·"}
 _WORD = {PASSED: "ok", FAILED: "FAIL", SKIPPED: "skip"}
 
 
@@ -38,6 +38,7 @@ def _table(report: Report, console: Console) -> None:
     table = Table(
         title=f"[bold]{escape(report.lab)}[/]  [dim]{guests}, up in {_seconds(report.up_seconds)}[/]",
         title_justify="left",
+        title_style="none",
         header_style="bold",
         border_style="dim",
         pad_edge=True,

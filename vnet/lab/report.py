@@ -222,7 +222,8 @@ def _junit(report: Report) -> bytes:
         case = _case(suite, report, f"node {node.name}", node.line, report.seconds)
         _failure(case, node.failure, [f"{report.file}:{node.line}: nodes.{node.name}", node.failure])
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
 
 
 def _case(suite: ElementTree.Element, report: Report, name: str, line: int, seconds: float) -> ElementTree.Element:

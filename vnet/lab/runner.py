@@ -6,13 +6,10 @@ import contextlib
 import datetime
 import os
 import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from vnet.errors import MachineLacks, NameTaken, VnetError
@@ -20,9 +17,10 @@ from vnet.lab.commands import GRACE_SECONDS, Command, Guard, command_environment
 from vnet.lab.expect import Check
 from vnet.lab.plan import Lab, Node
 from vnet.lab.report import CaptureReport, NodeReport, Report, StepReport
+from vnet.lab.signals import Signals
 from vnet.lab.steps.base import Outcome, Stage, Step
 
-__all__ = ["GuestFailed", "Options", "Terminated", "run_lab"]
+__all__ = ["GuestFailed", "Options", "run_lab"]
 
 # A Python guest that imports scapy attaches after one to two seconds on a slow machine.
 ATTACH_SECONDS = 10.0
@@ -30,14 +28,6 @@ ATTACH_SECONDS = 10.0
 
 class GuestFailed(VnetError):
     """The command of a process node ended, or did not attach in time, before the first step."""
-
-
-class Terminated(BaseException):
-    """This process was asked to end; ``signal`` says by what.  Like KeyboardInterrupt, nobody should catch it by chance."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.signal = number
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ def run_lab(lab: Lab, options: Options | None = None) -> Report:
     """
     options = options or Options()
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
-    with _Signals() as signals, contextlib.ExitStack() as undo:
+    with Signals() as signals, contextlib.ExitStack() as undo:
         try:
             options.progress("building the LAN")
             running = _build(lab, options, undo)
@@ -103,7 +93,7 @@ def run_lab(lab: Lab, options: Options | None = None) -> Report:
     )
 
 
-# --- up ----------------------------------------------------------------------------------------------------------------
+# --- up ---------------------------------------------------------------------------------------------------------------
 
 
 def _build(lab: Lab, options: Options, undo: contextlib.ExitStack) -> _Running:
@@ -113,9 +103,7 @@ def _build(lab: Lab, options: Options, undo: contextlib.ExitStack) -> _Running:
     hosts: dict[str, Any] = {}
     for node in lab.nodes.values():
         join = lan.host if node.kind == "host" else lan.reserve
-        joined = join(
-            node.name, [str(address) for address in node.addresses], network=node.network, buffer=node.buffer
-        )
+        joined = join(node.name, [str(address) for address in node.addresses], network=node.network, buffer=node.buffer)
         if node.kind == "host":
             hosts[node.name] = joined
     guard = undo.enter_context(Guard())
@@ -220,7 +208,7 @@ def _last_output(command: Command) -> str:
     return f"; its last output was: {tail}" if tail else "; it printed nothing"
 
 
-# --- the steps ---------------------------------------------------------------------------------------------------------
+# --- the steps --------------------------------------------------------------------------------------------------------
 
 
 def _take_steps(running: _Running, options: Options) -> None:
@@ -287,7 +275,7 @@ def _report(
     )
 
 
-# --- down --------------------------------------------------------------------------------------------------------------
+# --- down -------------------------------------------------------------------------------------------------------------
 
 
 def _node_reports(running: _Running) -> tuple[NodeReport, ...]:
@@ -322,32 +310,3 @@ def _stop(running: _Running) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
     for command in running.commands.values():
         command.stop(deadline)
-
-
-class _Signals:
-    """SIGTERM and SIGHUP become an exception, so that the lab is taken down; only the main thread can arrange it."""
-
-    def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-
-    def __enter__(self) -> _Signals:
-        # A program that nohup started ignores SIGHUP on purpose.
-        for number in self._before:
-            if number != signal.SIGINT and self._before[number] is not signal.SIG_IGN:
-                signal.signal(number, self._terminate)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def ignore(self) -> None:
-        """From now on nothing stops the way down; it takes no longer than the commands' grace."""
-        for number in self._before:
-            signal.signal(number, signal.SIG_IGN)
-
-    @staticmethod
-    def _terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)

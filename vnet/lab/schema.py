@@ -10,15 +10,24 @@ import re
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag, ValidationError
-from pydantic import model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from vnet.errors import LabError
 from vnet.lab.tree import Key, Tree, did_you_mean
-from vnet.lab.units import Comparison, Dimension, shown, parse, parse_comparison
+from vnet.lab.units import Comparison, Dimension, parse, parse_comparison, shown
 
-__all__ = ["LabFile", "NodeFile", "STEP_KINDS", "read_lab"]
+__all__ = ["STEP_KINDS", "LabFile", "NodeFile", "read_lab"]
 
 KINDS = ("host", "process")
 KINDS_TO_COME = ("netns", "qemu", "router", "tap")
@@ -43,7 +52,9 @@ class Said(BaseModel):
         for key in said:
             if key not in known:
                 raise _mistake(
-                    f"unknown key {shown(key)}{did_you_mean(key, known)}; expected one of {', '.join(known)}", key, at_key=True
+                    f"unknown key {shown(key)}{did_you_mean(key, known)}; expected one of {', '.join(known)}",
+                    key,
+                    at_key=True,
                 )
         return said
 
@@ -80,14 +91,15 @@ def _not_yet(what: str, said: Any) -> Any:
     raise ValueError(f"this version of vnet does not support {what} yet")
 
 
-def _positive(what: str, said: float) -> float:
-    if said <= 0:
-        raise ValueError(f"expected {what} above 0")
-    return said
+def _positive_duration(said: Any) -> float:
+    seconds = parse(said, Dimension.DURATION)
+    if seconds <= 0:
+        raise ValueError(f"expected a duration above 0, found {shown(said)}")
+    return seconds
 
 
 Duration = Annotated[float, _quantity(Dimension.DURATION)]
-PositiveDuration = Annotated[Duration, BeforeValidator(lambda said: _positive("a duration", parse(said, Dimension.DURATION)))]
+PositiveDuration = Annotated[float, BeforeValidator(_positive_duration)]
 Count = Annotated[int, Field(ge=1)]
 Family = Annotated[int, PlainValidator(lambda said: _family(said))]
 CommandLine = Annotated[str | list[str], PlainValidator(_command)]
@@ -105,7 +117,7 @@ def _family(said: Any) -> int:
     return int(said)
 
 
-# --- networks and nodes ------------------------------------------------------------------------------------------------
+# --- networks and nodes -----------------------------------------------------------------------------------------------
 
 
 class NetworkFile(Said):
@@ -126,7 +138,9 @@ def _kind(said: Any) -> str:
     if said in KINDS:
         return str(said)
     if said in KINDS_TO_COME:
-        raise ValueError(f"this version of vnet does not support nodes of the kind {said!r} yet; it runs host and process")
+        raise ValueError(
+            f"this version of vnet does not support nodes of the kind {said!r} yet; it runs host and process"
+        )
     close = did_you_mean(said, (*KINDS, *KINDS_TO_COME)) if isinstance(said, str) else ""
     raise ValueError(f"unknown kind {shown(said)}{close}; expected host or process")
 
@@ -163,7 +177,7 @@ class DefaultsFile(Said):
     links: Annotated[Any, BeforeValidator(partial(_not_yet, "links"))] = None
 
 
-# --- steps -------------------------------------------------------------------------------------------------------------
+# --- steps ------------------------------------------------------------------------------------------------------------
 
 
 class PingFile(Said):
@@ -323,13 +337,17 @@ def _one_kind(said: Any) -> Any:
         raise _mistake(f"expected a step, a mapping with its kind as key ({expected}); found {shown(said)}")
     kinds = [key for key in said if key in STEP_KINDS]
     if len(kinds) > 1:
-        raise _mistake(f"a step does one thing, but this one has both {kinds[0]!r} and {kinds[1]!r}", kinds[1], at_key=True)
+        raise _mistake(
+            f"a step does one thing, but this one has both {kinds[0]!r} and {kinds[1]!r}", kinds[1], at_key=True
+        )
     if not kinds:
         stranger = next((key for key in said if key not in ("name", "expect")), None)
         if stranger is None:
             raise _mistake(f"a step without a kind; {expected}")
         raise _mistake(
-            f"unknown kind of step {shown(stranger)}{did_you_mean(stranger, STEP_KINDS)}; {expected}", stranger, at_key=True
+            f"unknown kind of step {shown(stranger)}{did_you_mean(stranger, STEP_KINDS)}; {expected}",
+            stranger,
+            at_key=True,
         )
     if kinds[0] == "wait" and "expect" in said:
         raise _mistake("a wait step has nothing to expect", "expect", at_key=True)
@@ -370,7 +388,7 @@ class LabFile(Said):
     steps: list[Annotated[AnyStepFile, BeforeValidator(_one_kind)]] = Field(default_factory=list)
 
 
-# --- pydantic's errors as ours -----------------------------------------------------------------------------------------
+# --- pydantic's errors as ours ----------------------------------------------------------------------------------------
 
 _EXPECTED = {
     "string_type": "text",
@@ -392,7 +410,7 @@ def _message(error: ErrorDetails) -> str:
     if kind == "missing":
         return f"{error['loc'][-1]!r} is missing"
     if kind in _EXPECTED:
-        quotes = '; put it in quotes' if kind == "string_type" and isinstance(error["input"], (int, float)) else ""
+        quotes = "; put it in quotes" if kind == "string_type" and isinstance(error["input"], (int, float)) else ""
         return f"expected {_EXPECTED[kind]}, found {found}{quotes}"
     if kind == "greater_than_equal":
         return f"expected at least {context['ge']:g}, found {found}"
@@ -420,5 +438,3 @@ def _placed(tree: Tree, error: ErrorDetails) -> LabError:
     context = error.get("ctx", {})
     path = (*error["loc"], *context.get("path", ()))
     return tree.error(_message(error), path, at_key=bool(context.get("at_key", False)))
-
-

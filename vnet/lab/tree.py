@@ -142,14 +142,15 @@ class _Reader:
                 merged += [(path, part) for part in (value_node.value if several else [value_node])]
                 continue
             if not isinstance(key_node, ScalarNode) or str(key_node.tag) != _PREFIX + "str":
-                shown = f"; write it in quotes: \"{key_node.value}\"" if isinstance(key_node, ScalarNode) else ""
+                shown = f'; write it in quotes: "{key_node.value}"' if isinstance(key_node, ScalarNode) else ""
                 raise self._at("expected a name as key" + shown, path, place)
             key = str(key_node.value)
+            here = (*path, key)
             if key in said:
-                first = self.tree.keys[(*path, key)][0]
-                raise self._at(f"the key {key!r} is here twice; the first is in line {first}", (*path, key), place)
-            self.tree.keys[(*path, key)] = place
-            said[key] = self((*path, key), value_node)
+                first = self.tree.keys[here][0]
+                raise self._at(f"the key {key!r} is here twice; the first is in line {first}", here, place)
+            self.tree.keys[here] = place
+            said[key] = self(here, value_node)
         for _, part in merged:
             if not isinstance(part, MappingNode) or id(part) in self.open:
                 raise self.tree.error("'<<' expects a mapping, or a list of mappings", path)
@@ -160,7 +161,6 @@ class _Reader:
         for key, value in _Reader(Tree(self.tree.file), self.scalars)((), part).items():
             if key not in said:
                 said[key] = value
-                self.tree.keys[(*path, key)] = self.tree.values[path]
                 _note_all(self.tree, (*path, key), value, self.tree.values[path])
 
     def _scalar(self, path: Path, node: ScalarNode) -> Any:

@@ -1,6 +1,6 @@
-"""Quantities as a lab file writes them: ``500ms``, ``0.1%``, ``1 Mbit/s``, ``64KiB``, and comparisons such as ``"< 30ms"``.
+"""Quantities as a lab file writes them: ``500ms``, ``0.1%``, ``1 Mbit/s``, ``64KiB``; comparisons such as ``"< 30ms"``.
 
-Everything is kept in one unit of its dimension: seconds, a fraction from 0 to 1, bits a second, bytes, or a plain count.
+Each is kept in the one unit of its dimension: seconds, a fraction from 0 to 1, bits a second, bytes, or a plain count.
 """
 
 from __future__ import annotations

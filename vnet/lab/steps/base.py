@@ -24,7 +24,7 @@ class Outcome:
 
     Attributes:
         summary: the result in a few words, for the table.
-        metrics: what expectations compare: durations in seconds, loss from 0 to 1, rates in bits a second, counts, text.
+        metrics: what expectations compare: seconds, loss from 0 to 1, bits a second, counts, text.
         failure: why the step could not be done, whatever was expected; empty when it was done.
         details: lines that help to see why an expectation failed.
     """

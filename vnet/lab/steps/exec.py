@@ -68,8 +68,8 @@ def plan(said: ExecStepFile, context: StepContext) -> ExecStep:
         node = context.node(step.on, "on")
         if node.kind != "process":
             raise context.error(
-                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process node, or no 'on' to run the "
-                "command beside the LAN",
+                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process node, or no 'on' to run "
+                "the command beside the LAN",
                 "on",
             )
     return ExecStep(

@@ -31,8 +31,9 @@ class InjectStep(Step):
 
     def title(self) -> str:
         expression = " ".join(self.expression.split())
-        times = f"{len(self.datagrams) * self.repeat:,} × " if len(self.datagrams) * self.repeat > 1 else ""
-        return f"inject as {self.sender}: {times}{expression if len(expression) <= 60 else expression[:57] + '...'}"
+        number = len(self.datagrams) * self.repeat
+        shown = expression if len(expression) <= 60 else expression[:57] + "..."
+        return f"inject as {self.sender}: {shown}" + (f", {number:,} datagrams" if number > 1 else "")
 
     def run(self, stage: Stage) -> Outcome:
         everything = itertools.chain.from_iterable(itertools.repeat(self.datagrams, self.repeat))

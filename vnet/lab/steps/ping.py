@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vnet.lab.expect import NumberExpectation, expectations
 from vnet.lab.plan import Node
 from vnet.lab.schema import PingStepFile
-from vnet.lab.expect import expectations, NumberExpectation
 from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
 from vnet.lab.tree import did_you_mean
 from vnet.lab.units import Dimension, parse_comparison, show
 
-__all__ = ["PingStep", "common_family", "no_loss", "plan", "ping_metrics"]
+__all__ = ["PingStep", "common_family", "no_loss", "ping_metrics", "plan"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ def ping_metrics(sent: int, received: int, rtts: Iterable[float]) -> dict[str, f
 
 
 def reasons(errors: Iterable[Any]) -> str:
-    """``"no_host ×3, timeout"`` out of one text for each request that went wrong."""
+    """``"3 times no_host, timeout"`` out of one text for each request that went wrong."""
     counts: dict[str, int] = {}
     for error in errors:
         counts[str(error)] = counts.get(str(error), 0) + 1
-    return ", ".join(f"{text} ×{count}" if count > 1 else text for text, count in counts.items())
+    return ", ".join(f"{count:,} times {text}" if count > 1 else text for text, count in counts.items())
 
 
 def no_loss() -> tuple[NumberExpectation, ...]:
@@ -122,5 +122,3 @@ def _destination(to: str, family: int | None, sender: Node, context: StepContext
     if sender.address(literal.version) is None:
         raise context.error(f"{sender.name!r} has no IPv{literal.version} address to ping {to} from", "to")
     return str(literal)
-
-

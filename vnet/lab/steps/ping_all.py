@@ -43,7 +43,7 @@ class PingAllStep(Step):
         errors: list[str] = []
         running: deque[tuple[str, Any]] = deque()
         for sender, destination, target in (*self.pairs, *[("", "", "")] * IN_FLIGHT):
-            if len(running) == IN_FLIGHT or not sender and running:
+            if len(running) == IN_FLIGHT or (not sender and running):
                 pair, run = running.popleft()
                 result = run.result()
                 sent, received = sent + result.sent, received + result.received

@@ -50,7 +50,13 @@ class ReplayStep(Step):
 
     def title(self) -> str:
         times = f" {self.count} times" if self.count > 1 else ""
-        pace = "as fast as possible" if math.isinf(self.speed) else f"at {self.speed:g} × speed"
+        pace = (
+            "as fast as possible"
+            if math.isinf(self.speed)
+            else "as recorded"
+            if self.speed == 1
+            else f"at {self.speed:g} times the recorded speed"
+        )
         return f"replay {self.file} ({len(self.departures):,} datagrams){times} {pace}"
 
     def run(self, stage: Stage) -> Outcome:
@@ -82,9 +88,7 @@ def plan(said: ReplayStepFile, context: StepContext) -> ReplayStep:
     recording = _recording(said.replay.file, context)
     mapping = _mapping(said.replay.map, recording, context)
     packed = {recorded.packed: lab.packed for recorded, lab in mapping.items()}
-    departures = [
-        Departure(record.time, "", readdress(record.datagram, packed)) for record in recording.datagrams
-    ]
+    departures = [Departure(record.time, "", readdress(record.datagram, packed)) for record in recording.datagrams]
     return ReplayStep(
         name=said.name or "",
         line=context.line,
@@ -165,8 +169,8 @@ def _with_senders(departures: list[Departure], sender: str | None, context: Step
         address = ipaddress.ip_address(first) if first else "no readable address"
         others = f" (so do {len(strangers) - 1} other addresses)" if len(strangers) > 1 else ""
         raise context.error(
-            f"{count:,} of {len(departures):,} datagrams come from {address}, which is no node's address{others}; map it to "
-            "a node, or name with 'from' the node to send everything as",
+            f"{count:,} of {len(departures):,} datagrams come from {address}, which is no node's address{others}; "
+            "map it to a node, or name with 'from' the node to send everything as",
             "map",
         )
     return tuple(found)

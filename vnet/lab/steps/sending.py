@@ -32,7 +32,7 @@ class Tally:
         verdicts = lan.inject(nic, datagrams, block=block)
         self._verdicts.update(verdicts)
         self._delivered_bytes += sum(
-            len(datagram) for datagram, verdict in zip(datagrams, verdicts) if verdict == Verdict.DELIVERED
+            len(datagram) for datagram, verdict in zip(datagrams, verdicts, strict=True) if verdict == Verdict.DELIVERED
         )
         self._end = time.perf_counter()
 
@@ -45,7 +45,7 @@ class Tally:
 
     def summary(self) -> str:
         """``98 delivered, 2 no_host, 1.2 Mbit/s``."""
-        parts = [f"{self._verdicts[verdict]:,} {verdict.name.lower()}" for verdict in Verdict if self._verdicts[verdict]]
+        parts = [f"{self._verdicts[v]:,} {v.name.lower()}" for v in Verdict if self._verdicts[v]]
         rate = float(self.metrics()["rate"] or 0)
         if rate:
             parts.append(show(rate, Dimension.RATE))

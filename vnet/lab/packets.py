@@ -142,7 +142,9 @@ def _parse(expression: str) -> ast.Expression:
 
 
 def _check(tree: ast.Expression, names: Mapping[str, Any]) -> None:
-    walked = sorted(ast.walk(tree), key=lambda node: (getattr(node, "lineno", 0), getattr(node, "col_offset", 0)))
+    # In reading order, so that the first mistake is told; what has no place of its own comes last.
+    nowhere = len(ast.dump(tree))
+    walked = sorted(ast.walk(tree), key=lambda n: (getattr(n, "lineno", nowhere), getattr(n, "col_offset", nowhere)))
     bound = {node.id for node in walked if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in walked:
         at = f" at character {node.col_offset + 1}" if hasattr(node, "col_offset") else ""

@@ -100,9 +100,10 @@ def _records(path: Path) -> Iterator[tuple[float, int, bytes]]:
     """Time in seconds, link type and frame of each record."""
     from scapy.utils import RawPcapReader
 
-    reader: Any = RawPcapReader(str(path))
     time = 0.0
-    with reader:
+    # Opened here, because scapy forgets to close a file that is no capture.
+    with path.open("rb") as file, RawPcapReader(file) as opened:
+        reader: Any = opened
         while True:
             try:
                 frame, about = reader._read_packet(size=_LARGEST_FRAME)

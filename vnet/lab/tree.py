@@ -65,9 +65,9 @@ def dotted(path: Path) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'alice'?"`` for the closest of ``known``, or an empty string."""
+    """``" (did you mean 'alice'?)"`` for the closest of ``known``, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def read_yaml(text: str, file: str) -> Tree:
@@ -110,6 +110,9 @@ class _Reader:
 
     def __call__(self, path: Path, node: Node) -> Any:
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if node.start_mark.index == node.end_mark.index:
+            # YAML says that an empty value begins where the next token does, which may be lines away.
+            place = self.tree.keys.get(path, place)
         self.tree.values[path] = place
         self.tree.keys.setdefault(path, place)
         self.count += 1

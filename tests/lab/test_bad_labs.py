@@ -1,0 +1,336 @@
+"""Every mistake in a lab file is one sentence with its place and what was expected, and nothing starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vnet.errors import LabError
+from vnet.lab.source import load
+
+HEAD = "networks: {lan: 10.0.0.0/24}\nnodes:\n  alice:\n  bob:\nsteps:\n"
+"""Five lines that are right; a step that follows stands in line 6."""
+
+STEP = HEAD + "  - "
+
+# What the file holds, and then line, column, key, and what the sentence says.
+MISTAKES = {
+    "not YAML": ("networks: [1, 2", 1, 16, "", "not YAML: while parsing a flow sequence expected ',' or ']'"),
+    "tab": ("networks:\n\tlan: 10.0.0.0/24", 2, 1, "", "not YAML: "),
+    "two documents": ("a: 1\n---\nb: 2\n", 2, 1, "", "not YAML: expected a single document"),
+    "alias of nothing": ("networks: *x", 1, 11, "", "not YAML: found undefined alias 'x'"),
+    "empty": ("", 0, 0, "", "the file is empty; expected a lab"),
+    "comments only": ("# nothing\n", 0, 0, "", "the file is empty"),
+    "text": ("hello", 1, 1, "", "expected a mapping with keys such as name, seed, networks"),
+    "list": ("- a\n- b\n", 1, 1, "", "found a list"),
+    "python object": ("networks: !!python/object x", 1, 11, "networks", "YAML tag"),
+    "key twice": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a:\n  b:\n  a:\n",
+        *(5, 3, "nodes.a", "the key 'a' is here twice; the first is in line 3"),
+    ),
+    "number as a key": ("networks: {7: 10.0.0.0/24}", 1, 12, "networks", 'in quotes: "7"'),
+    "unknown key": (HEAD + "  []\nstep: []\n", 7, 1, "step", "unknown key 'step' (did you mean 'steps'?)"),
+    "unknown key of a node": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {knd: host}\n",
+        *(3, 7, "nodes.a.knd", "unknown key 'knd' (did you mean 'kind'?)"),
+    ),
+    "no networks": ("nodes: {a: }\n", 1, 1, "", "'networks' is missing"),
+    "empty networks": ("networks: {}\nnodes: {a: }\n", 1, 11, "networks", "expected at least one network"),
+    "no nodes": ("networks: {lan: 10.0.0.0/24}\n", 1, 1, "", "'nodes' is missing"),
+    "empty nodes": ("networks: {lan: 10.0.0.0/24}\nnodes:\n", 2, 1, "nodes", "expected at least one node"),
+    "seed is text": ("seed: abc\n" + HEAD + "  []", 1, 7, "seed", "expected a whole number, found 'abc'"),
+    "seed is a boolean": ("seed: true\n" + HEAD + "  []", 1, 7, "seed", "expected a whole number, found true"),
+    "seed is negative": ("seed: -1\n" + HEAD + "  []", 1, 7, "seed", "expected at least 0, found -1"),
+    "name is a number": ("name: 12\n" + HEAD + "  []", 1, 7, "name", "expected text, found 12; put it in quotes"),
+    "name of a path": ("name: ../x\n" + HEAD + "  []", 1, 7, "name", "'../x' is not a name"),
+    "links": (HEAD + "  []\nlinks: []\n", 7, 8, "links", "does not support links yet"),
+    "graph": (HEAD + "  []\ngraph: backbone.gml\n", 7, 8, "graph", "does not support graph files yet"),
+    "nodes is a list": ("networks: {lan: 10.0.0.0/24}\nnodes: [a]", 2, 8, "nodes", "expected a mapping, found a list"),
+    "kind to come": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: netns}",
+        *(3, 13, "nodes.a.kind", "does not support nodes of the kind 'netns' yet; it runs host and process"),
+    ),
+    "kind that is close": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: hots}",
+        *(3, 13, "nodes.a.kind", "unknown kind 'hots' (did you mean 'host'?); expected host or process"),
+    ),
+    "not a prefix": ("networks:\n  lan: 10.0.0/24\nnodes: {a: }", 2, 8, "networks.lan", "is not a prefix"),
+    "host bits": (
+        "networks:\n  lan: 10.0.0.1/24\nnodes: {a: }",
+        *(2, 8, "networks.lan", "is an address inside 10.0.0.0/24; expected the prefix 10.0.0.0/24"),
+    ),
+    "address as a prefix": ("networks:\n  lan: 10.0.0.1\nnodes: {a: }", 2, 8, "networks.lan", "expected a prefix"),
+    "multicast prefix": ("networks: {lan: 224.0.0.0/8}\nnodes: {a: }", 1, 17, "networks.lan", "guests cannot live in"),
+    "prefix is a number": ("networks: {lan: 10}\nnodes: {a: }", 1, 17, "networks.lan", "found 10"),
+    "two IPv4 prefixes": (
+        "networks:\n  lan: [10.0.0.0/24, 10.0.1.0/24]\nnodes: {a: }",
+        *(2, 22, "networks.lan[1]", "one IPv4 prefix"),
+    ),
+    "mtu is text": ("networks:\n  lan: {prefix: 10.0.0.0/24, mtu: big}\nnodes: {a: }", 2, 35, "networks.lan.mtu", "'big'"),
+    "mtu too small": (
+        'networks:\n  lan: {prefix: "fd00::/64", mtu: 1000}\nnodes: {a: }',
+        *(2, 35, "networks.lan.mtu", "at least 1280 bytes"),
+    ),
+    "overlap": (
+        "networks:\n  wide: 10.0.0.0/8\n  other: 192.168.0.0/24\n  narrow: 10.2.0.0/16\nnodes: {a: {networks: [wide]}}",
+        *(4, 11, "networks.narrow", "10.2.0.0/16 overlaps 10.0.0.0/8 of network 'wide'"),
+    ),
+    "unknown network": (
+        "networks: {desk: 10.0.0.0/24}\nnodes:\n  a: {networks: [dest]}",
+        *(3, 18, "nodes.a.networks[0]", "no network is called 'dest' (did you mean 'desk'?)"),
+    ),
+    "unknown network with an address": (
+        "networks: {desk: 10.0.0.0/24}\nnodes:\n  a: {networks: {lab: 10.0.0.1}}",
+        *(3, 18, "nodes.a.networks.lab", "no network is called 'lab'; the networks are desk"),
+    ),
+    "which network": (
+        "networks: {a: 10.0.0.0/24, b: 10.0.1.0/24}\nnodes:\n  n: {kind: host}",
+        *(3, 6, "nodes.n", "the lab has several networks (a, b); expected 'networks: [a]'"),
+    ),
+    "two networks": (
+        "networks: {a: 10.0.0.0/24, b: 10.0.1.0/24}\nnodes:\n  n: {networks: [a, b]}",
+        *(3, 17, "nodes.n.networks", "joins 2 networks; expected one"),
+    ),
+    "address outside": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {networks: {lan: 10.0.1.1}}",
+        *(3, 23, "nodes.a.networks.lan", "10.0.1.1 is outside network 'lan' (10.0.0.0/24)"),
+    ),
+    "address of another network": (
+        "networks: {a: 10.0.0.0/24, b: 10.0.1.0/24}\nnodes:\n  n: {networks: {a: 10.0.1.1}}",
+        *(3, 21, "nodes.n.networks.a", "it belongs to network 'b'"),
+    ),
+    "network address": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {networks: {lan: 10.0.0.0}}",
+        *(3, 23, "nodes.a.networks.lan", "10.0.0.0 is the network address of 10.0.0.0/24"),
+    ),
+    "broadcast address": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {networks: {lan: [10.0.0.1, 10.0.0.255]}}",
+        *(3, 34, "nodes.a.networks.lan[1]", "10.0.0.255 is the broadcast address of 10.0.0.0/24"),
+    ),
+    "duplicate address": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {networks: {lan: 10.0.0.9}}\n  b: {networks: {lan: 10.0.0.9}}",
+        *(4, 23, "nodes.b.networks.lan", "10.0.0.9 is already the address of 'a'"),
+    ),
+    "no address": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {networks: {lan: ten}}",
+        *(3, 23, "nodes.a.networks.lan", "'ten' is not an IP address"),
+    ),
+    "full network": (
+        "networks: {lan: 10.0.0.0/30}\nnodes:\n  a:\n  b:\n  c:\n",
+        *(5, 3, "nodes.c", "network 'lan' is full: all 2 usable addresses of 10.0.0.0/30 are given out"),
+    ),
+    "generated names collide": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  web-2:\n  web: {count: 3}\n",
+        *(4, 3, "nodes.web", "a node called 'web-2' is made by 'web-2' too"),
+    ),
+    "address for many": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  web: {count: 3, networks: {lan: 10.0.0.1}}\n",
+        *(3, 35, "nodes.web.networks.lan", "takes the next free addresses"),
+    ),
+    "count of none": ("networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {count: 0}\n", 3, 14, "nodes.a.count", "at least 1"),
+    "host with a command": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {exec: sleep 1}\n",
+        *(3, 7, "nodes.a.exec", "a host node runs no command; expected 'kind: process' beside 'exec'"),
+    ),
+    "empty command": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: process, exec: []}\n",
+        *(3, 28, "nodes.a.exec", "expected a command line as text, or a list of its words"),
+    ),
+    "environment is a number": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: process, env: {N: 5}}\n",
+        *(3, 31, "nodes.a.env.N", "expected text, found 5; put it in quotes"),
+    ),
+    "bad name": ("networks: {lan: 10.0.0.0/24}\nnodes:\n  a b:\n", 3, 3, "nodes.a b", "'a b' is not a name"),
+    "steps is a mapping": (HEAD[:-1] + " {ping: }", 5, 8, "steps", "expected a list, found a mapping"),
+    "step is text": (STEP + "ping", 6, 5, "steps[0]", "expected a step, a mapping with its kind as key"),
+    "step without a kind": (STEP + "name: x", 6, 5, "steps[0]", "a step without a kind; expected one of ping, ping_all"),
+    "step of two kinds": (
+        STEP + "ping: {from: alice, to: bob}\n    wait: 1s",
+        *(7, 5, "steps[0].wait", "this one has both 'ping' and 'wait'"),
+    ),
+    "unknown step": (STEP + "pnig: {}", 6, 5, "steps[0].pnig", "unknown kind of step 'pnig' (did you mean 'ping'?)"),
+    "unknown node": (
+        STEP + "ping: {from: alice, to: bob}\n  - ping: {from: alcie, to: bob}",
+        *(7, 18, "steps[1].ping.from", "no node is called 'alcie' (did you mean 'alice'?)"),
+    ),
+    "unknown target": (
+        STEP + "ping: {from: alice, to: bab}",
+        *(6, 29, "steps[0].ping.to", "'bab' is neither a node nor an IP address (did you mean 'bob'?)"),
+    ),
+    "ping without a target": (STEP + "ping: {from: alice}", 6, 11, "steps[0].ping", "'to' is missing"),
+    "no family": (STEP + "ping: {from: alice, to: bob, family: 5}", 6, 42, "steps[0].ping.family", "expected 4 or 6"),
+    "family that is not there": (
+        STEP + "ping: {from: alice, to: bob, family: 6}",
+        *(6, 29, "steps[0].ping.to", "do not both have an IPv6 address"),
+    ),
+    "duration without a unit": (
+        STEP + "ping: {from: alice, to: bob, timeout: 5}",
+        *(6, 43, "steps[0].ping.timeout", "5 has no unit; expected a duration such as 500ms or 2s"),
+    ),
+    "unknown unit": (
+        STEP + "wait: 5 parsec",
+        *(6, 11, "steps[0].wait", "unknown unit 'parsec'; known units are ns, us, µs, ms, s, min, h"),
+    ),
+    "negative duration": (STEP + "wait: -5ms", 6, 11, "steps[0].wait", "which is negative"),
+    "endless duration": (STEP + "wait: .inf", 6, 11, "steps[0].wait", "expected a duration such as 500ms or 2s"),
+    "wait expects nothing": (STEP + "wait: 5ms\n    expect: {}", 7, 5, "steps[0].expect", "nothing to expect"),
+    "unknown metric": (
+        STEP + "ping: {from: alice, to: bob}\n    expect: {los: 0%}",
+        *(7, 14, "steps[0].expect.los", "unknown key 'los' (did you mean 'loss'?)"),
+    ),
+    "metric without a unit": (
+        STEP + "ping: {from: alice, to: bob}\n    expect: {avg: < 30}",
+        *(7, 19, "steps[0].expect.avg", "'30' has no unit; expected a duration"),
+    ),
+    "loss as a number": (
+        STEP + "ping: {from: alice, to: bob}\n    expect: {loss: 5}",
+        *(7, 20, "steps[0].expect.loss", "5 has no unit; expected a percentage such as 0%"),
+    ),
+    "bad pattern": (
+        STEP + 'exec: {command: ls}\n    expect: {stdout: {matches: "("}}',
+        *(7, 32, "steps[0].expect.stdout.matches", "not a regular expression: missing )"),
+    ),
+    "exec on a host": (
+        STEP + "exec: {on: alice, command: ls}",
+        *(6, 16, "steps[0].exec.on", "'alice' is a host node, which runs no commands; expected a process node"),
+    ),
+    "nobody to ping": (
+        "networks: {lan: 10.0.0.0/24}\nnodes: {a: }\nsteps:\n  - ping_all:\n",
+        *(4, 5, "steps[0].ping_all", "no network has two hosts"),
+    ),
+    "packet is no expression": (
+        STEP + "inject: {from: alice, packet: 'IP(/UDP()'}",
+        *(6, 35, "steps[0].inject.packet", "not a Python expression at character"),
+    ),
+    "unknown packet": (
+        STEP + "inject: {from: alice, packet: 'IPP()/UDP()'}",
+        *(6, 35, "steps[0].inject.packet", "scapy has no packet called 'IPP' at character 1 (did you mean"),
+    ),
+    "unknown field": (
+        STEP + "inject: {from: alice, packet: 'IP()/UDP(dprot=9)'}",
+        *(6, 35, "steps[0].inject.packet", "UDP has no field 'dprot' at character 6 (did you mean 'dport'?)"),
+    ),
+    "packet reaches for the system": (
+        STEP + "inject: {from: alice, packet: '__import__(\"os\").system(\"id\")'}",
+        *(6, 35, "steps[0].inject.packet", "may not use .system"),
+    ),
+    "packet with a lambda": (
+        STEP + "inject: {from: alice, packet: '(lambda: IP())()'}",
+        *(6, 35, "steps[0].inject.packet", "may not hold a lambda"),
+    ),
+    "packet for nobody": (
+        STEP + "inject: {from: alice, packet: 'IP(dst=\"bop\")'}",
+        *(6, 35, "steps[0].inject.packet", "'bop' is neither a node nor an IPv4 address (did you mean 'bob'?)"),
+    ),
+    "packet is Ethernet": (
+        STEP + "inject: {from: alice, packet: 'Ether()/IP()'}",
+        *(6, 35, "steps[0].inject.packet", "the LAN carries IP datagrams, not Ethernet frames"),
+    ),
+    "packet without a source": (
+        STEP + "inject: {from: alice, packet: 'IPv6(dst=\"fd00::1\")'}",
+        *(6, 35, "steps[0].inject.packet", "'alice' has no IPv6 address; give the packet a src"),
+    ),
+    "packet that scapy refuses": (
+        STEP + "inject: {from: alice, packet: 'IP(ttl=70000)'}",
+        *(6, 35, "steps[0].inject.packet", "scapy cannot build the packet: "),
+    ),
+    "kind of packet": (
+        STEP + "inject: {from: alice, packet: 'IP'}",
+        *(6, 35, "steps[0].inject.packet", "write IP() for a packet of that kind"),
+    ),
+    "no capture": (
+        STEP + "replay: {file: missing.pcap}",
+        *(6, 20, "steps[0].replay.file", "'missing.pcap' cannot be read: no such file or directory"),
+    ),
+    "capture is text": (
+        STEP + "replay: {file: lab.yaml}",
+        *(6, 20, "steps[0].replay.file", "'lab.yaml' is no pcap or pcapng file"),
+    ),
+    "bad speed": (STEP + "replay: {file: x, speed: fast}", 6, 30, "steps[0].replay.speed", "expected max, or a number"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "column", "key", "says"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_sentence_with_its_place(
+    tmp_path: Path, text: str, line: int, column: int, key: str, says: str
+) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(LabError) as caught:
+        load(str(path))
+    error = caught.value
+    assert says in error.message
+    assert (error.line, error.column, error.key) == (line, column, key)
+    assert error.file == str(path)
+    assert "\n" not in str(error)
+
+
+def test_the_first_of_several_mistakes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("seed: x\n" + HEAD + "  - ping: {from: 7}\n  - wait: never\n")
+    with pytest.raises(LabError) as caught:
+        load(str(path))
+    assert caught.value.line == 1
+
+
+def test_an_alias_of_its_own_parent_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("networks: &a\n  lan: *a\nnodes: {b: }\n")
+    with pytest.raises(LabError, match="contains itself"):
+        load(str(path))
+
+
+def test_aliases_cannot_blow_a_small_file_up(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    path = tmp_path / "lab.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(LabError, match="more than 1,000,000 values"):
+        load(str(path))
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("networks: " + "[" * 5000)
+    with pytest.raises(LabError, match="nested too deeply"):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.mkdir(), "is a directory"),
+        (lambda path: path.write_bytes(b"\x7fELF\0\0"), "is binary"),
+        (lambda path: path.write_bytes("name: t\n# é".encode("latin-1")), "is not UTF-8 text \\(line 2\\)"),
+        (lambda path: path.write_bytes(b"#" * (5 << 20)), "is over 4 MiB"),
+        (lambda path: None, "there is no such file"),
+    ],
+    ids=["directory", "binary", "latin-1", "huge", "missing"],
+)
+def test_a_file_that_is_no_lab_is_refused(tmp_path: Path, make, says: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "lab.yaml"
+    make(path)
+    with pytest.raises(LabError, match=says) as caught:
+        load(str(path))
+    assert caught.value.file == str(path)
+
+
+def test_a_misspelt_file_name_gets_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "office.yaml").write_text("x")
+    with pytest.raises(LabError, match="did you mean 'office.yaml'"):
+        load(str(tmp_path / "ofice.yaml"))
+
+
+def test_a_misspelt_shipped_lab_gets_a_hint_and_the_list() -> None:
+    with pytest.raises(LabError, match="\\(did you mean 'quickstart'\\?\\); the labs are dual-stack, "):
+        load("quikstart")
+
+
+def test_nothing_runs_while_a_lab_is_read(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    path = tmp_path / "lab.yaml"
+    path.write_text(STEP + f"exec: {{command: touch {mark}}}\n  - wait: never\n")
+    with pytest.raises(LabError):
+        load(str(path))
+    assert not mark.exists()

@@ -101,6 +101,60 @@ pub struct Control {
     pub base: TxCounters,
 }
 
+/// What a NIC sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams sent, by verdict.
+    pub verdicts: [u64; VERDICTS],
+    /// Bytes sent and delivered.
+    pub tx_bytes: u64,
+    /// Datagrams put into the input buffer.
+    pub rx_datagrams: u64,
+    /// Bytes put into the input buffer.
+    pub rx_bytes: u64,
+    /// Datagrams that found the input buffer full.
+    pub rx_dropped: u64,
+    /// Batches after which a receiver had to be woken.
+    pub rung: u64,
+    /// Batches after which the receiver was busy and was left alone.
+    pub saved: u64,
+}
+
+impl Control {
+    /// The counters as they stand; each is whole, together they may be a batch apart.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let both = |pick: fn(&TxCounters) -> &AtomicU64| read(pick(&self.owner)).wrapping_add(read(pick(&self.base)));
+        let mut verdicts = [0; VERDICTS];
+        for (index, count) in verdicts.iter_mut().enumerate() {
+            *count = read(&self.owner.verdicts[index]).wrapping_add(read(&self.base.verdicts[index]));
+        }
+        Counters {
+            verdicts,
+            tx_bytes: both(|side| &side.bytes),
+            rx_datagrams: read(&self.senders.rx_datagrams),
+            rx_bytes: read(&self.senders.rx_bytes),
+            rx_dropped: read(&self.senders.rx_dropped),
+            rung: both(|side| &side.rung),
+            saved: both(|side| &side.saved),
+        }
+    }
+
+    /// Starts all counters from zero, for a new NIC in the slot.
+    pub(crate) fn clear_counters(&self) {
+        let senders = &self.senders;
+        let of_side = |side: &TxCounters| {
+            side.verdicts.iter().chain([&side.bytes, &side.rung, &side.saved]).for_each(|c| c.store(0, Ordering::Relaxed));
+        };
+        of_side(&self.owner);
+        of_side(&self.base);
+        for counter in [&senders.rx_datagrams, &senders.rx_bytes, &senders.rx_dropped] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Words of `WorkerBlock::ready`.
 pub const READY_WORDS: usize = 1024;
 

@@ -301,31 +301,24 @@ impl Sender {
         }
     }
 
-    /// As [`Sender::forward`], but a full buffer is waited for in naps of at most `nap` until `go_on` says no.
-    ///
-    /// `go_on` is asked after every nap with whether a signal cut it short.
-    pub fn forward_patiently(&mut self, datagram: &[u8], nap: Duration, mut go_on: impl FnMut(bool) -> bool) -> Verdict {
+    /// As [`Sender::forward`], but where the receiver has no room, `None`: nothing is lost or counted yet. The caller
+    /// waits with [`Sender::await_room`] and tries again, or gives up with [`Sender::forward`].
+    pub fn try_forward(&mut self, datagram: &[u8]) -> Option<Verdict> {
         self.patient = true;
-        loop {
-            let verdict = self.forward(datagram, true);
-            if verdict != Verdict::BufferFull {
-                self.patient = false;
-                return verdict;
-            }
-            self.ring();
-            let undisturbed = self.await_room(nap);
-            if !go_on(!undisturbed) {
-                self.patient = false;
-                return self.forward(datagram, false);
-            }
-        }
+        let verdict = self.forward(datagram, false);
+        self.patient = false;
+        (verdict != Verdict::BufferFull).then_some(verdict)
     }
 
-    fn await_room(&mut self, nap: Duration) -> bool {
+    /// Sleeps until the receiver that had no room may have some, for at most `timeout`.
+    ///
+    /// Returns false when a signal cut the sleep short.
+    #[must_use]
+    pub fn await_room(&mut self, timeout: Duration) -> bool {
         let Some((slot, bytes)) = self.full.take() else { return true };
         let row = self.tables.nic(slot);
         match self.segment.buffer(slot, row) {
-            Some(buffer) if row.state() == NicState::Up => buffer.wait_for_room(bytes, nap),
+            Some(buffer) if row.state() == NicState::Up => buffer.wait_for_room(bytes, timeout),
             _ => true,
         }
     }

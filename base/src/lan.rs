@@ -40,6 +40,8 @@ pub enum LanError {
 /// What a NIC is to be.
 #[derive(Clone, Debug)]
 pub struct NicRequest {
+    /// Its name, unique on the LAN.
+    pub name: String,
     /// The network that it is on.
     pub network: NetworkId,
     /// Its addresses; the host table leads from each to the NIC.
@@ -169,6 +171,7 @@ impl Lan {
         }
         let generation = state.generations[usize::from(slot.0)];
         state.slots[usize::from(slot.0)] = Some(Slot { request, generation });
+        self.segment.control(slot).clear_counters();
         let generation = self.renew(&mut state, slot, None)?;
         Ok((slot, generation))
     }
@@ -310,6 +313,14 @@ impl Lan {
     /// Turns the capture of all that is forwarded on or off.
     pub fn set_capturing(&self, on: bool) {
         self.state().writer.set_flag(FLAG_CAPTURE, on);
+    }
+
+    /// The name of the NIC in `slot` and its addresses.
+    #[must_use]
+    pub fn describe(&self, slot: SlotId) -> Option<(String, Vec<IpAddr>)> {
+        let state = self.state();
+        let entry = state.slots.get(usize::from(slot.0))?.as_ref()?;
+        Some((entry.request.name.clone(), entry.request.addresses.clone()))
     }
 
     /// Whether a NIC of this generation takes datagrams.

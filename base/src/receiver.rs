@@ -47,6 +47,7 @@ pub struct Receiver {
     published: u64,
     spin: Spin,
     turns: u32,
+    held: Option<Record>,
 }
 
 impl Receiver {
@@ -56,7 +57,7 @@ impl Receiver {
         let buffer = segment.buffer(slot, segment.tables().nic(slot))?;
         let position = buffer.control.receiver.head.load(Ordering::Acquire);
         let turns = MOST / 4;
-        Some(Self { segment, buffer, slot, token, position, published: position, spin: Spin::Adaptive, turns })
+        Some(Self { segment, buffer, slot, token, position, published: position, spin: Spin::Adaptive, turns, held: None })
     }
 
     /// Chooses how long to poll before sleeping.
@@ -99,6 +100,26 @@ impl Receiver {
         self.segment.file_offset(self.segment.tables().nic(self.slot), record.at)
     }
 
+    /// The next record, to be read in place until [`Receiver::release`] or the next call of this.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`].
+    pub fn hold(&mut self) -> Result<Option<Record>, Damaged> {
+        self.release(None);
+        self.held = self.next()?;
+        Ok(self.held)
+    }
+
+    /// Lets go of the record that is held: of `this` one if it still is, or of any. Does nothing where none is.
+    pub fn release(&mut self, this: Option<&Record>) {
+        if self.held.is_some() && (this.is_none() || this == self.held.as_ref())
+            && let Some(record) = self.held.take()
+        {
+            self.done(&record);
+        }
+    }
+
     /// Lets go of a record and all before it.
     ///
     /// Senders learn of it in batches: a sixteenth of the ring, or before the receiver sleeps.
@@ -132,15 +153,10 @@ impl Receiver {
         if self.spin == Spin::Always || timeout == Some(Duration::ZERO) {
             return Ok(Waited::NotYet);
         }
-        self.settle();
-        let bell = &self.buffer.control.bell;
-        bell.idle.store(ASLEEP, Ordering::Relaxed);
-        self.buffer.control.senders.lock.pass_through();
-        if self.next()?.is_some() {
-            bell.idle.store(BUSY, Ordering::Relaxed);
+        if !self.prepare_sleep()? {
             return Ok(Waited::Ready);
         }
-        let undisturbed = bell.sleep(timeout);
+        let undisturbed = self.buffer.control.bell.sleep(timeout);
         Ok(match (self.next()?.is_some(), undisturbed) {
             (true, _) => Waited::Ready,
             (false, true) => Waited::NotYet,
@@ -165,15 +181,30 @@ impl Receiver {
         Ok(false)
     }
 
+    /// Says that the receiver sleeps, so that senders wake it. False when there is a datagram after all.
+    ///
+    /// The caller then sleeps on the bell, which may be without this receiver in its hand.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`].
+    pub fn prepare_sleep(&mut self) -> Result<bool, Damaged> {
+        self.prepare(ASLEEP)
+    }
+
     /// Leaves the NIC to its base worker. False when there is a datagram after all: the worker then goes on.
     ///
     /// # Errors
     ///
     /// [`Damaged`].
     pub fn leave_to_worker(&mut self) -> Result<bool, Damaged> {
+        self.prepare(SERVED)
+    }
+
+    fn prepare(&mut self, idle: u32) -> Result<bool, Damaged> {
         self.settle();
         let bell = &self.buffer.control.bell;
-        bell.idle.store(SERVED, Ordering::Relaxed);
+        bell.idle.store(idle, Ordering::Relaxed);
         self.buffer.control.senders.lock.pass_through();
         if self.next()?.is_some() {
             bell.idle.store(BUSY, Ordering::Relaxed);

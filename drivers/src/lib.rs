@@ -1,0 +1,31 @@
+//! Drivers: what moves datagrams between one kind of guest and the base. One file for each kind.
+//!
+//! ```text
+//!   port      a NIC as its driver sees it: receive, send
+//!   driver    the trait that base workers run
+//!   ring      kind `process`: a NIC in its own process; waiting, polling by file descriptor, forks
+//!   loopback  sends back what it gets; serves the tests
+//!   host      kind `host`: the built-in stack (smoltcp)
+//!   ping      echo requests and what comes of them, for `host`
+//!   worker    the base worker: serves many NICs, visits those with work
+//!   lease     who died: takes its NICs down and puts right what it left
+//!   capture   writes what is forwarded as pcapng
+//! ```
+//!
+//! TAP (`tap`) and vhost-user (`qemu`) join here as files of their own, each a [`Driver`].
+#![deny(unsafe_code)]
+
+pub mod capture;
+pub mod clock;
+pub mod driver;
+pub mod host;
+pub mod lease;
+pub mod loopback;
+pub mod ping;
+pub mod port;
+pub mod ring;
+pub mod worker;
+
+pub use driver::{Driver, Next};
+pub use port::Port;
+pub use vnet_base as base;

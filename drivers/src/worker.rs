@@ -1,0 +1,247 @@
+//! The base worker: one thread that serves any number of NICs and only visits those with work.
+//!
+//! Work is a datagram (the NIC's doorbell sets its bit in the worker's block), a call from outside (which sets the same
+//! bit) or a time that the driver asked for. The worker passes the time in; no driver reads a clock.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vnet_base::Lan;
+use vnet_base::control::WorkerBlock;
+use vnet_base::sync::{AtomicBool, Ordering, spin_loop};
+use vnet_base::tables::SlotId;
+
+use crate::driver::{Driver, Next};
+use crate::port::Port;
+
+/// Turns that an idle worker polls before it sleeps: some tens of microseconds, as long as a wake-up takes.
+const SPINS: u32 = 1000;
+
+enum Command {
+    Add(Box<Served>),
+    Remove(SlotId, mpsc::Sender<()>),
+}
+
+struct Served {
+    slot: SlotId,
+    generation: u32,
+    port: Port,
+    driver: Box<dyn Driver>,
+    wake_at: Option<u64>,
+    queued: bool,
+}
+
+struct Shared {
+    lan: Arc<Lan>,
+    block: &'static WorkerBlock,
+    inbox: Mutex<Vec<Command>>,
+    mail: AtomicBool,
+    stop: AtomicBool,
+    clock: fn() -> u64,
+}
+
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Vec<Command>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post(&self, command: Command) {
+        self.inbox().push(command);
+        // Release: partners with the swap in `take_mail()`. The worker looks at it last before it sleeps.
+        self.mail.store(true, Ordering::Release);
+        self.block.wake();
+    }
+}
+
+/// A base worker. Dropping it ends its thread and its drivers.
+pub struct Worker {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Worker {
+    /// A worker of `lan` with this number. `clock` gives nanoseconds. The thread starts with the first driver.
+    #[must_use]
+    pub fn new(lan: Arc<Lan>, index: u32, clock: fn() -> u64) -> Self {
+        let block = lan.segment().worker(index);
+        let shared = Shared {
+            lan,
+            block,
+            inbox: Mutex::default(),
+            mail: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            clock,
+        };
+        Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+    }
+
+    /// Serves a NIC from now on. Its row must name this worker.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting a thread.
+    pub fn serve(&self, slot: SlotId, generation: u32, port: Port, driver: Box<dyn Driver>) -> std::io::Result<()> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let shared = Arc::clone(&self.shared);
+            *thread = Some(std::thread::Builder::new().name("vnet-worker".into()).spawn(move || run(&shared))?);
+        }
+        drop(thread);
+        let served = Served { slot, generation, port, driver, wake_at: None, queued: false };
+        self.shared.post(Command::Add(Box::new(served)));
+        Ok(())
+    }
+
+    /// Ends the service of a NIC; its driver is gone when this returns.
+    pub fn dismiss(&self, slot: SlotId) {
+        if self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return;
+        }
+        let (done, ended) = mpsc::channel();
+        self.shared.post(Command::Remove(slot, done));
+        // The sender is dropped unheard when the worker ends meanwhile.
+        let _ = ended.recv();
+    }
+
+    /// Has the worker visit a NIC, because something was asked of its driver.
+    pub fn call(&self, slot: SlotId) {
+        self.shared.block.announce(slot.0);
+    }
+
+    /// Ends the thread and all drivers.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            self.shared.block.wake();
+            // A worker that is about to sleep looks at `stop` once more after it has said so.
+            let _ = thread.join();
+        }
+        self.shared.inbox().clear();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Rounds<'w> {
+    shared: &'w Shared,
+    served: Vec<Option<Box<Served>>>,
+    timers: BinaryHeap<Reverse<(u64, u16)>>,
+    queue: VecDeque<u16>,
+}
+
+fn run(shared: &Shared) {
+    let mut rounds = Rounds { shared, served: Vec::new(), timers: BinaryHeap::new(), queue: VecDeque::new() };
+    let mut idle_turns = 0;
+    while !shared.stop.load(Ordering::Acquire) {
+        rounds.take_mail();
+        rounds.gather((shared.clock)());
+        if rounds.queue.is_empty() {
+            idle_turns += 1;
+            if idle_turns < SPINS {
+                spin_loop();
+            } else {
+                rounds.sleep();
+            }
+            continue;
+        }
+        idle_turns = 0;
+        // Only those queued now, so that mail and timers get their turn too.
+        for _ in 0..rounds.queue.len() {
+            if let Some(slot) = rounds.queue.pop_front() {
+                rounds.visit(slot);
+            }
+        }
+    }
+}
+
+impl Rounds<'_> {
+    fn take_mail(&mut self) {
+        // Acquire: partners with the release in `post()`.
+        if !self.shared.mail.load(Ordering::Relaxed) || !self.shared.mail.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mail = std::mem::take(&mut *self.shared.inbox());
+        for command in mail {
+            match command {
+                Command::Add(served) => {
+                    let slot = served.slot.0;
+                    let index = usize::from(slot);
+                    if self.served.len() <= index {
+                        self.served.resize_with(index + 1, || None);
+                    }
+                    self.served[index] = Some(served);
+                    self.enqueue(slot);
+                }
+                Command::Remove(slot, done) => {
+                    if let Some(place) = self.served.get_mut(usize::from(slot.0)) {
+                        *place = None;
+                    }
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn enqueue(&mut self, slot: u16) {
+        if let Some(Some(served)) = self.served.get_mut(usize::from(slot))
+            && !served.queued
+        {
+            served.queued = true;
+            self.queue.push_back(slot);
+        }
+    }
+
+    fn gather(&mut self, now: u64) {
+        let block = self.shared.block;
+        block.take(|slot| self.enqueue(slot));
+        while let Some(Reverse((time, slot))) = self.timers.peek().copied().filter(|Reverse((time, _))| *time <= now) {
+            self.timers.pop();
+            let due = self.served.get(usize::from(slot)).and_then(Option::as_ref).is_some_and(|s| s.wake_at == Some(time));
+            if due {
+                self.enqueue(slot);
+            }
+        }
+    }
+
+    fn visit(&mut self, slot: u16) {
+        let Some(Some(served)) = self.served.get_mut(usize::from(slot)) else { return };
+        served.queued = false;
+        served.wake_at = None;
+        let now = (self.shared.clock)();
+        // A panic of one guest's driver is that guest's end and nobody else's.
+        let next = catch_unwind(AssertUnwindSafe(|| {
+            let next = served.driver.visit(&mut served.port, now)?;
+            if next != Next::Again && !served.port.receiver.leave_to_worker()? { Ok(Next::Again) } else { Ok(next) }
+        }));
+        match next {
+            Ok(Ok(Next::Again)) => self.enqueue(slot),
+            Ok(Ok(Next::At(None))) => {}
+            Ok(Ok(Next::At(Some(time)))) => {
+                served.wake_at = Some(time);
+                self.timers.push(Reverse((time, slot)));
+            }
+            Ok(Err(vnet_base::buffer::Damaged)) | Err(_) => {
+                self.shared.lan.take_down(SlotId(slot), served.generation);
+                self.served[usize::from(slot)] = None;
+            }
+        }
+    }
+
+    fn sleep(&mut self) {
+        let now = (self.shared.clock)();
+        let timeout = self.timers.peek().map(|Reverse((time, _))| Duration::from_nanos(time.saturating_sub(now)));
+        let shared = self.shared;
+        shared.block.sleep(timeout, || {
+            !shared.mail.load(Ordering::Acquire) && !shared.stop.load(Ordering::Acquire)
+        });
+    }
+}

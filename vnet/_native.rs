@@ -1,0 +1,657 @@
+//! The binding of the vnet crates to Python: converts, delegates, wraps. It holds no logic.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyList, PyString, PyTuple};
+
+use vnet_base::forward::Side;
+use vnet_base::lan::BASE;
+use vnet_base::receiver::Spin;
+use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId, TablesError};
+use vnet_base::{LanError, NicRequest, SegmentError, Sender, Verdict};
+use vnet_drivers::capture::Capture as CaptureThread;
+use vnet_drivers::host::{Host, HostInbox};
+use vnet_drivers::lease::Undertaker;
+use vnet_drivers::loopback::Loopback;
+use vnet_drivers::ping::{Answer, PingRequest, PingRun as Run};
+use vnet_drivers::ring::{Gone, Ring, Slice};
+use vnet_drivers::worker::Worker;
+use vnet_drivers::{Driver, Port as DriverPort, clock};
+
+/// An exception of `vnet.errors` by its name.
+fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {
+    let make = || py.import("vnet.errors")?.getattr(name)?.call1((message,));
+    make().map_or_else(|failure| failure, PyErr::from_value)
+}
+
+fn lan_error(py: Python<'_>, failure: &LanError) -> PyErr {
+    let name = match failure {
+        LanError::Segment(failure) => return segment_error(py, failure),
+        LanError::Tables(_) | LanError::Full(_) => "LanFull",
+        LanError::Gone => "NicClosed",
+        LanError::Stuck => "VnetError",
+    };
+    error(py, name, &failure.to_string())
+}
+
+fn segment_error(py: Python<'_>, failure: &SegmentError) -> PyErr {
+    match failure {
+        SegmentError::Tables(TablesError::Abi { .. }) => error(py, "AbiMismatch", &failure.to_string()),
+        SegmentError::Tables(_) => error(py, "ProtocolError", &failure.to_string()),
+        SegmentError::System(system) => PyOSError::new_err((system.raw_os_error(), failure.to_string())),
+    }
+}
+
+fn gone(py: Python<'_>, why: Gone) -> PyErr {
+    match why {
+        Gone::Lan => error(py, "LanClosed", "the base of this LAN has ended"),
+        Gone::Nic => error(py, "NicClosed", "this NIC is off the LAN: it was closed, or the base took it off"),
+        Gone::Forked => error(py, "ForkedNic", "this NIC belongs to the parent process; attach one of its own after fork()"),
+        Gone::Damaged => error(py, "VnetError", "the NIC's input buffer is damaged: some process wrote over it"),
+    }
+}
+
+/// The members of `vnet.verdict.Verdict`, by number.
+fn verdict_object(py: Python<'_>, verdict: Verdict) -> PyResult<Py<PyAny>> {
+    static MEMBERS: PyOnceLock<Vec<Py<PyAny>>> = PyOnceLock::new();
+    let members = MEMBERS.get_or_try_init(py, || {
+        let class = py.import("vnet.verdict")?.getattr("Verdict")?;
+        Verdict::ALL.iter().map(|verdict| Ok(class.call1((*verdict as u8,))?.unbind())).collect::<PyResult<Vec<_>>>()
+    })?;
+    Ok(members[verdict as usize].clone_ref(py))
+}
+
+fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+    let invalid = || PyValueError::new_err(format!("{name} is in seconds and at least 0"));
+    let Some(value) = value else { return Ok(None) };
+    if value.is_nan() || value < 0.0 {
+        return Err(invalid());
+    }
+    // Longer than the clock can count is for ever.
+    Ok(Duration::try_from_secs_f64(value).ok())
+}
+
+fn addresses(texts: &[String]) -> PyResult<Vec<IpAddr>> {
+    texts.iter().map(|text| text.parse().map_err(|_| PyValueError::new_err(format!("{text:?} is no IP address")))).collect()
+}
+
+/// Bytes of a datagram that Python passed: `bytes` as it is, everything else bytes-like or with `__bytes__` converted.
+fn datagram_bytes<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if let Ok(bytes) = object.cast::<PyBytes>() {
+        return Ok(bytes.clone());
+    }
+    let py = object.py();
+    if let Ok(array) = object.cast::<PyByteArray>() {
+        return Ok(PyBytes::new(py, &array.to_vec()));
+    }
+    let wrong = object.is_instance_of::<PyInt>()
+        || object.is_instance_of::<PyString>()
+        || object.is_instance_of::<PyList>()
+        || object.is_instance_of::<PyTuple>();
+    if wrong || object.is_none() {
+        let kind = object.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("a datagram is bytes-like or a scapy packet, not {kind}")));
+    }
+    let converted = py.get_type::<PyBytes>().call1((object,)).map_err(|failure| {
+        if failure.is_instance_of::<PyTypeError>(py) {
+            let kind = object.get_type().name().map_or_else(|_| "this".into(), |name| name.to_string());
+            PyTypeError::new_err(format!("a datagram is bytes-like or a scapy packet, not {kind}"))
+        } else {
+            failure
+        }
+    })?;
+    Ok(converted.cast_into::<PyBytes>()?)
+}
+
+/// A descriptor of its own for one that Python keeps.
+fn duplicate(fd: i32) -> PyResult<OwnedFd> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("a file descriptor is not negative"));
+    }
+    // SAFETY: borrowed for the call only; a number that is no open descriptor fails in the kernel.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(borrowed.try_clone_to_owned()?)
+}
+
+/// The shared memory of a LAN, mapped into this process.
+#[pyclass(frozen, module = "vnet._native")]
+struct Segment(Arc<vnet_base::Segment>);
+
+#[pymethods]
+impl Segment {
+    #[staticmethod]
+    fn attach(py: Python<'_>, tables: i32, buffers: i32) -> PyResult<Self> {
+        let segment = vnet_base::Segment::attach(duplicate(tables)?, duplicate(buffers)?);
+        segment.map(Self).map_err(|failure| segment_error(py, &failure))
+    }
+
+    fn files(&self) -> (i32, i32) {
+        let (tables, buffers) = self.0.files();
+        (tables.as_raw_fd(), buffers.as_raw_fd())
+    }
+
+    fn sizes(&self) -> (u64, u64) {
+        let geometry = self.0.tables().geometry();
+        (geometry.tables_bytes(), geometry.buffers_bytes())
+    }
+
+    fn counters(&self, slot: u16) -> (Vec<u64>, u64, u64, u64, u64, u64, u64) {
+        let counters = self.0.control(SlotId(slot)).counters();
+        let verdicts = counters.verdicts[..Verdict::ALL.len()].to_vec();
+        let received = (counters.rx_datagrams, counters.rx_bytes, counters.rx_dropped);
+        (verdicts, counters.tx_bytes, received.0, received.1, received.2, counters.rung, counters.saved)
+    }
+}
+
+/// The base of a LAN in this process.
+#[pyclass(frozen, module = "vnet._native")]
+struct Base {
+    lan: Arc<vnet_base::Lan>,
+    worker: Worker,
+    undertaker: Undertaker,
+    injector: Mutex<()>,
+}
+
+#[pymethods]
+impl Base {
+    #[new]
+    fn new(py: Python<'_>, name: &str, max_nics: u32, stride: u64, lan: u64) -> PyResult<Self> {
+        let geometry = Geometry::new(max_nics, stride);
+        let lan = vnet_base::Lan::create(name, &geometry, lan).map_err(|failure| lan_error(py, &failure))?;
+        let lan = Arc::new(lan);
+        let worker = Worker::new(Arc::clone(&lan), 0, clock::monotonic);
+        let undertaker = Undertaker::new(Arc::clone(&lan))?;
+        Ok(Self { lan, worker, undertaker, injector: Mutex::new(()) })
+    }
+
+    fn segment(&self) -> Segment {
+        Segment(Arc::clone(self.lan.segment()))
+    }
+
+    fn add_network(
+        &self,
+        py: Python<'_>,
+        v4: Option<(String, u8)>,
+        v6: Option<(String, u8)>,
+        mtu: u32,
+    ) -> PyResult<u16> {
+        let invalid = |_| PyValueError::new_err("not a prefix");
+        let prefixes = Prefixes {
+            v4: v4.map(|(address, bits)| Ok::<_, PyErr>((address.parse().map_err(invalid)?, bits))).transpose()?,
+            v6: v6.map(|(address, bits)| Ok::<_, PyErr>((address.parse().map_err(invalid)?, bits))).transpose()?,
+        };
+        let network = self.lan.add_network(&prefixes, mtu).map_err(|failure| lan_error(py, &failure))?;
+        Ok(network.0)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn add_nic(
+        &self,
+        py: Python<'_>,
+        name: String,
+        network: u16,
+        addresses: Vec<String>,
+        mac: u64,
+        mtu: u32,
+        ring_bytes: u64,
+        served: bool,
+        up: bool,
+    ) -> PyResult<(u16, u32)> {
+        let request = NicRequest {
+            name,
+            network: NetworkId(network),
+            addresses: self::addresses(&addresses)?,
+            mac,
+            mtu,
+            ring_bytes,
+            worker: served.then_some(0),
+            up,
+        };
+        let added = py.detach(|| self.lan.add_nic(request)).map_err(|failure| lan_error(py, &failure))?;
+        Ok((added.0.0, added.1))
+    }
+
+    fn hold(&self, py: Python<'_>, slot: u16) -> PyResult<u32> {
+        py.detach(|| self.lan.hold(SlotId(slot), None)).map_err(|failure| lan_error(py, &failure))
+    }
+
+    fn take_down(&self, py: Python<'_>, slot: u16, generation: u32) -> bool {
+        py.detach(|| self.lan.take_down(SlotId(slot), generation))
+    }
+
+    fn remove(&self, py: Python<'_>, slot: u16, generation: u32) -> bool {
+        py.detach(|| {
+            if self.lan.segment().tables().nic(SlotId(slot)).worker().is_some() {
+                self.worker.dismiss(SlotId(slot));
+            }
+            self.lan.remove(SlotId(slot), generation)
+        })
+    }
+
+    fn is_up(&self, slot: u16, generation: u32) -> bool {
+        self.lan.is_up(SlotId(slot), generation)
+    }
+
+    fn new_token(&self) -> u32 {
+        self.lan.new_token().0
+    }
+
+    fn watch(&self, slot: u16, generation: u32, token: u32, socket: i32, pid: Option<i32>) -> PyResult<u64> {
+        let token = vnet_base::lock::Token(token);
+        Ok(self.undertaker.watch(SlotId(slot), generation, token, duplicate(socket)?, pid)?)
+    }
+
+    fn forget(&self, watch: u64) {
+        self.undertaker.forget(watch);
+    }
+
+    fn serve_host(
+        &self,
+        slot: u16,
+        generation: u32,
+        addresses: Vec<(String, u8)>,
+        mtu: usize,
+        seed: u64,
+    ) -> PyResult<HostCalls> {
+        if addresses.len() > Host::ADDRESSES {
+            return Err(PyValueError::new_err(format!("a built-in host has at most {} addresses", Host::ADDRESSES)));
+        }
+        let (texts, bits): (Vec<_>, Vec<_>) = addresses.into_iter().unzip();
+        let sources = self::addresses(&texts)?;
+        let with_bits: Vec<_> = sources.iter().copied().zip(bits).collect();
+        let inbox = Arc::new(HostInbox::default());
+        let host = Host::new(&with_bits, mtu, seed, Arc::clone(&inbox));
+        self.serve(slot, generation, Box::new(host))?;
+        Ok(HostCalls { inbox, sources, slot: SlotId(slot), ident: Mutex::new(0) })
+    }
+
+    fn serve_loopback(&self, slot: u16, generation: u32) -> PyResult<()> {
+        self.serve(slot, generation, Box::new(Loopback::default()))
+    }
+
+    fn ping(
+        &self,
+        host: &HostCalls,
+        destination: &str,
+        count: u32,
+        interval: f64,
+        timeout: f64,
+        size: usize,
+    ) -> PyResult<PingRun> {
+        let nanoseconds = |name, value| {
+            Ok::<_, PyErr>(seconds(name, Some(value))?.map_or(u64::MAX / 4, |time| time.as_nanos() as u64))
+        };
+        let request = PingRequest {
+            destination: destination.parse().map_err(|_| PyValueError::new_err("not an IP address"))?,
+            count,
+            interval: nanoseconds("interval", interval)?,
+            timeout: nanoseconds("timeout", timeout)?,
+            size,
+        };
+        let mut ident = host.ident.lock().unwrap_or_else(PoisonError::into_inner);
+        *ident = ident.wrapping_add(1);
+        let run = host.inbox.ping(request, &host.sources, *ident);
+        self.worker.call(host.slot);
+        Ok(PingRun(run))
+    }
+
+    #[pyo3(signature = (slot, datagrams, block=false, timeout=None))]
+    fn inject<'py>(
+        &self,
+        py: Python<'py>,
+        slot: u16,
+        datagrams: &Bound<'py, PyAny>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let deadline = Ring::deadline(seconds("timeout", timeout)?);
+        let kept = keep(datagrams)?;
+        let bytes: Vec<&[u8]> = kept.iter().map(|datagram| datagram.as_bytes()).collect();
+        let mut verdicts = Vec::with_capacity(bytes.len());
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            // In slices of the injector's time, so that signals are answered while a buffer stays full.
+            let done = py.detach(|| self.inject_some(SlotId(slot), rest, block, deadline));
+            py.check_signals()?;
+            rest = &rest[done.len()..];
+            verdicts.extend(done);
+        }
+        verdict_list(py, &verdicts)
+    }
+
+    fn capture(&self, py: Python<'_>, file: i32) -> PyResult<Capture> {
+        let file = File::from(duplicate(file)?);
+        let capture = CaptureThread::start(Arc::clone(&self.lan), file)
+            .map_err(|failure| error(py, "CaptureError", &failure.to_string()))?;
+        Ok(Capture(capture))
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            self.lan.close();
+            self.worker.stop();
+            self.undertaker.stop();
+        });
+    }
+}
+
+impl Base {
+    fn serve(&self, slot: u16, generation: u32, driver: Box<dyn Driver>) -> PyResult<()> {
+        let port = DriverPort::new(self.lan.segment(), SlotId(slot), BASE)
+            .ok_or_else(|| PyValueError::new_err("the slot has no ring"))?;
+        Ok(self.worker.serve(SlotId(slot), generation, port, driver)?)
+    }
+
+    /// Sends in the name of a NIC, all of `datagrams`, or with `block` as many as find room within a slice.
+    fn inject_some(&self, slot: SlotId, datagrams: &[&[u8]], block: bool, deadline: Option<Instant>) -> Vec<Verdict> {
+        // The base's side of a NIC's counters has one writer.
+        let _one = self.injector.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sender = Sender::new(Arc::clone(self.lan.segment()), slot, BASE, Side::Base, clock::wall);
+        if !block {
+            return forward_all(&mut sender, datagrams);
+        }
+        let mut verdicts = Vec::new();
+        for datagram in datagrams {
+            let verdict = match sender.try_forward(datagram) {
+                Some(verdict) => verdict,
+                None => {
+                    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                    if left == Some(Duration::ZERO) {
+                        sender.forward(datagram, false)
+                    } else {
+                        let nap = Duration::from_millis(50);
+                        let _ = sender.await_room(left.map_or(nap, |left| left.min(nap)));
+                        break;
+                    }
+                }
+            };
+            verdicts.push(verdict);
+        }
+        verdicts
+    }
+}
+
+fn forward_all(sender: &mut Sender, datagrams: &[&[u8]]) -> Vec<Verdict> {
+    let mut verdicts = Vec::with_capacity(datagrams.len());
+    verdicts.extend(datagrams.iter().map(|datagram| sender.forward(datagram, true)));
+    sender.ring();
+    verdicts
+}
+
+fn verdict_list<'py>(py: Python<'py>, verdicts: &[Verdict]) -> PyResult<Bound<'py, PyList>> {
+    let objects = verdicts.iter().map(|verdict| verdict_object(py, *verdict)).collect::<PyResult<Vec<_>>>()?;
+    PyList::new(py, objects)
+}
+
+/// Datagrams that Python passed as any iterable, kept alive.
+fn keep<'py>(datagrams: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    if let Ok(list) = datagrams.cast::<PyList>() {
+        return list.iter().map(|item| datagram_bytes(&item)).collect();
+    }
+    if datagrams.is_instance_of::<PyBytes>() || datagrams.is_instance_of::<PyByteArray>() {
+        return Err(PyTypeError::new_err("several datagrams are a list or another iterable, not one bytes object"));
+    }
+    datagrams.try_iter()?.map(|item| datagram_bytes(&item?)).collect()
+}
+
+/// A built-in host, for calls to it.
+#[pyclass(frozen, module = "vnet._native")]
+struct HostCalls {
+    inbox: Arc<HostInbox>,
+    sources: Vec<IpAddr>,
+    slot: SlotId,
+    ident: Mutex<u16>,
+}
+
+/// Echo requests under way.
+#[pyclass(frozen, module = "vnet._native")]
+struct PingRun(Arc<Run>);
+
+#[pymethods]
+impl PingRun {
+    /// Round-trip times in seconds, or what came instead; `None` when not all are settled within `timeout` seconds.
+    fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Vec<Py<PyAny>>>> {
+        let timeout = seconds("timeout", Some(timeout))?.unwrap_or(Duration::MAX);
+        let Some(answers) = py.detach(|| self.0.wait(timeout)) else { return Ok(None) };
+        let objects = answers.iter().map(|answer| match answer {
+            Answer::Reply(nanoseconds) => Ok((*nanoseconds as f64 / 1e9).into_pyobject(py)?.into_any().unbind()),
+            Answer::Verdict(verdict) => verdict_object(py, *verdict),
+            Answer::Error(name) => Ok(PyString::new(py, name).into_any().unbind()),
+            Answer::Lost | Answer::Pending => Ok(py.None()),
+        });
+        objects.collect::<PyResult<Vec<_>>>().map(Some)
+    }
+}
+
+/// A running capture.
+#[pyclass(frozen, module = "vnet._native")]
+struct Capture(CaptureThread);
+
+#[pymethods]
+impl Capture {
+    fn stop(&self, py: Python<'_>) -> (u64, u64, Option<String>) {
+        let result = py.detach(|| self.0.stop());
+        (result.datagrams, result.missed, result.error)
+    }
+}
+
+/// A NIC in this process: what `vnet.Nic` is made of.
+#[pyclass(frozen, subclass, module = "vnet._native")]
+struct Port {
+    ring: Ring,
+}
+
+#[pymethods]
+impl Port {
+    #[new]
+    #[pyo3(signature = (segment, slot, generation, token, connection=None))]
+    fn new(segment: &Segment, slot: u16, generation: u32, token: u32, connection: Option<i32>) -> PyResult<Self> {
+        let connection = connection.map(duplicate).transpose()?;
+        let token = vnet_base::lock::Token(token);
+        let ring = Ring::new(Arc::clone(&segment.0), SlotId(slot), generation, token, connection)?;
+        Ok(Self { ring })
+    }
+
+    #[pyo3(signature = (datagram, *, block=false, timeout=None))]
+    fn send(&self, datagram: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let py = datagram.py();
+        if let Ok(bytes) = datagram.cast::<PyBytes>()
+            && !block
+            && let Some(mut sender) = self.ring.try_sender()
+        {
+            self.ring.check().map_err(|why| gone(py, why))?;
+            return verdict_object(py, sender.forward(bytes.as_bytes(), false));
+        }
+        let bytes = datagram_bytes(datagram)?;
+        let verdict = self.send_slowly(py, bytes.as_bytes(), block, Ring::deadline(seconds("timeout", timeout)?))?;
+        verdict_object(py, verdict)
+    }
+
+    #[pyo3(signature = (datagrams, *, block=false, timeout=None))]
+    fn send_many<'py>(
+        &self,
+        datagrams: &Bound<'py, PyAny>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let py = datagrams.py();
+        let deadline = Ring::deadline(seconds("timeout", timeout)?);
+        let kept = keep(datagrams)?;
+        let bytes: Vec<&[u8]> = kept.iter().map(|datagram| datagram.as_bytes()).collect();
+        self.ring.check().map_err(|why| gone(py, why))?;
+        let verdicts = if block {
+            let each = bytes.iter().map(|datagram| self.send_slowly(py, datagram, true, deadline));
+            each.collect::<PyResult<Vec<_>>>()?
+        } else {
+            py.detach(|| forward_all(&mut self.ring.sender(), &bytes))
+        };
+        verdict_list(py, &verdicts)
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut datagram = None;
+        self.take(py, 1, timeout, |bytes| {
+            datagram = Some(PyBytes::new(py, bytes));
+            true
+        })?;
+        datagram.ok_or_else(|| error(py, "ReceiveTimeout", "no datagram came in time"))
+    }
+
+    #[pyo3(signature = (max=1024, timeout=None))]
+    fn recv_many<'py>(&self, py: Python<'py>, max: usize, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+        if max == 0 {
+            return Err(PyValueError::new_err("max is at least 1"));
+        }
+        let mut datagrams = Vec::new();
+        self.take(py, max, timeout, |bytes| {
+            datagrams.push(PyBytes::new(py, bytes));
+            true
+        })?;
+        PyList::new(py, datagrams)
+    }
+
+    /// Waits for a record and leaves it in place: where it lies in the buffers file, its length, and what releases it.
+    fn hold_record(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<(u64, usize, Held)> {
+        let deadline = Ring::deadline(seconds("timeout", timeout)?);
+        loop {
+            self.ring.check().map_err(|why| gone(py, why))?;
+            if let Some((record, at)) = self.ring.hold_record().map_err(|why| gone(py, why))? {
+                return Ok((at, record.length, Held(record)));
+            }
+            self.wait(py, deadline)?;
+        }
+    }
+
+    fn release_record(&self, py: Python<'_>, held: &Held) -> PyResult<()> {
+        self.ring.release(&held.0).map_err(|why| gone(py, why))
+    }
+
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        self.ring.check().map_err(|why| gone(py, why))?;
+        Ok(self.ring.pollable()?.as_raw_fd())
+    }
+
+    /// Polls before sleeping: "never", "adaptive" or "always".
+    fn set_spin(&self, spin: &str) -> PyResult<()> {
+        let spin = match spin {
+            "never" => Spin::Never,
+            "adaptive" => Spin::Adaptive,
+            "always" => Spin::Always,
+            _ => return Err(PyValueError::new_err("spin is never, adaptive or always")),
+        };
+        self.ring.set_spin(spin);
+        Ok(())
+    }
+
+    #[getter]
+    fn slot(&self) -> u16 {
+        self.ring.slot().0
+    }
+
+    #[getter]
+    fn segment(&self) -> Segment {
+        Segment(Arc::clone(self.ring.segment()))
+    }
+
+    /// Raises what makes the NIC unusable, if something does.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        self.ring.check().map_err(|why| gone(py, why))
+    }
+
+    /// Lets go of the memory and the connection. False when that was done before, or in a forked child.
+    fn shut(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.ring.close())
+    }
+}
+
+impl Port {
+    fn send_slowly(&self, py: Python<'_>, bytes: &[u8], block: bool, deadline: Option<Instant>) -> PyResult<Verdict> {
+        loop {
+            self.ring.check().map_err(|why| gone(py, why))?;
+            if !block {
+                return Ok(py.detach(|| self.ring.sender().forward(bytes, false)));
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let sent = py.detach(|| self.ring.send_or_wait(bytes, left)).map_err(|why| gone(py, why))?;
+            match sent {
+                Ok(verdict) => return Ok(verdict),
+                Err(Slice::Interrupted) => py.check_signals()?,
+                // The time is over: the loss is a loss now, and counted.
+                Err(_) if left == Some(Duration::ZERO) => {
+                    return Ok(py.detach(|| self.ring.sender().forward(bytes, false)));
+                }
+                Err(_) => py.check_signals()?,
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        py: Python<'_>,
+        most: usize,
+        timeout: Option<f64>,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> PyResult<()> {
+        // The common case reads no clock.
+        self.ring.check().map_err(|why| gone(py, why))?;
+        if self.ring.receive(most, &mut take).map_err(|why| gone(py, why))? > 0 {
+            return Ok(());
+        }
+        let deadline = Ring::deadline(seconds("timeout", timeout)?);
+        loop {
+            self.wait(py, deadline)?;
+            if self.ring.receive(most, &mut take).map_err(|why| gone(py, why))? > 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits a slice without the GIL; raises when the time is over or the NIC is gone.
+    fn wait(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let slice = py.detach(|| self.ring.wait(left)).map_err(|why| gone(py, why))?;
+        py.check_signals()?;
+        if slice != Slice::Ready && left == Some(Duration::ZERO) {
+            return Err(error(py, "ReceiveTimeout", "no datagram came in time"));
+        }
+        Ok(())
+    }
+}
+
+/// A record that the receiver reads in place.
+#[pyclass(frozen, module = "vnet._native")]
+struct Held(vnet_base::buffer::Record);
+
+/// The native part of vnet.
+#[pymodule]
+mod _native {
+    use super::{Py, PyAny, PyBool, PyResult, Python, Verdict};
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::{Base, Capture, Held, HostCalls, PingRun, Port, Segment};
+
+    /// The version of the segments' layout; base and guest must agree on it.
+    #[pymodule_export]
+    const ABI: u32 = vnet_base::tables::ABI;
+
+    /// Every verdict's name and number.
+    #[pyfunction]
+    fn verdicts() -> Vec<(&'static str, u8)> {
+        Verdict::ALL.iter().map(|verdict| (verdict.name(), *verdict as u8)).collect()
+    }
+
+    /// Whether the module was built with optimisation; benchmarks refuse to run otherwise.
+    #[pyfunction]
+    fn optimised(py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(PyBool::new(py, !cfg!(debug_assertions)).to_owned().into_any().unbind())
+    }
+}

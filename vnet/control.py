@@ -1,0 +1,424 @@
+"""The control socket: how other processes find a LAN, attach and leave.
+
+A client connects to the LAN's Unix socket and sends requests, each a JSON object on a line of its own; the base answers
+each with a JSON object on a line.  A request names the ABI version that the client was built for and what to do:
+
+=========  =============================================  ========================================================
+``do``     arguments                                      answer
+=========  =============================================  ========================================================
+attach     ``nic``, ``addresses`` or null, ``network``    the NIC's place, with the descriptors of the two memory
+           or null                                        files; from then on the connection is the NIC's lease
+detach                                                    the NIC is off the LAN, its name and addresses are free
+describe                                                  name, ABI version, networks and NICs
+=========  =============================================  ========================================================
+
+A refusal is ``{"ok": false, "error": NAME, "message": TEXT}`` with the name of an exception of :mod:`vnet.errors`, or of
+``ValueError``.  Whatever is not a valid request gets a refusal and a closed connection.  The base looks at the peer's
+user id and answers nobody but its own user and root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _native, errors
+from .errors import AbiMismatch, AddressError, LanClosed, ProtocolError, VnetError
+from .nic import Nic
+from .runtime import connect, release_socket
+
+if TYPE_CHECKING:
+    from .lan import Lan
+
+__all__ = ["ControlServer", "attach", "describe"]
+
+# Bytes of the longest request; a NIC's name and a few addresses need a fraction.
+_LONGEST = 16 * 1024
+# Connections without a NIC that may be open at one time; a flood beyond it is turned away at the door.
+_STRANGERS = 128
+# Seconds in which a connection must have made a request.
+_PATIENCE = 10.0
+
+
+class _Connection:
+    """One client, as the base sees it."""
+
+    def __init__(self, sock: socket.socket, pid: int, now: float) -> None:
+        self.sock = sock
+        self.pid = pid
+        self.since = now
+        self.pending = b""
+        self.nic: tuple[str, int] | None = None
+
+
+class ControlServer:
+    """Serves the control socket of a LAN, in a thread of its own."""
+
+    def __init__(self, lan: Lan, listener: socket.socket, path: Path) -> None:
+        import weakref
+
+        self._lan = weakref.ref(lan)
+        self._listener = listener
+        self._path = path
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = socket.socketpair()
+        self._strangers: dict[_Connection, None] = {}
+        self._stopping = False
+        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._run, name="vnet-control", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Removes the socket and ends the thread; connections break, which tells the guests.  May be called twice."""
+        if self._stopping:
+            return
+        self._stopping = True
+        release_socket(self._path)
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+
+    def abandon(self) -> None:
+        """Lets go of all descriptors in a forked child, without touching the socket file."""
+        self._stopping = True
+        # unregister() would reach into the parent's epoll queue, which the child shares: only close.
+        for key in list(self._selector.get_map().values()):
+            with contextlib.suppress(OSError):
+                os.close(key.fd)
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.detach()
+        self._selector.close()
+        self._wake.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                timeout = 1.0 if self._strangers else None
+                for key, _ in self._selector.select(timeout):
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif key.fileobj is not self._woken:
+                        self._serve(key.data)
+                self._sweep()
+        finally:
+            for key in list(self._selector.get_map().values()):
+                if isinstance(key.fileobj, socket.socket):
+                    key.fileobj.close()
+            self._selector.close()
+            self._wake.close()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            # Out of descriptors: whoever waits in the queue is served when some are free again.
+            time.sleep(0.05)
+            return
+        sock.setblocking(False)
+        # struct ucred, unix(7).
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid not in (os.geteuid(), 0):
+            self._refuse(sock, "NotPermitted", f"this LAN belongs to user {os.geteuid()}, you are user {uid}")
+            sock.close()
+            return
+        if len(self._strangers) >= _STRANGERS:
+            # Its request would be one of a flood; the oldest that has asked for nothing goes.
+            self._drop(next(iter(self._strangers)))
+        connection = _Connection(sock, pid, time.monotonic())
+        self._strangers[connection] = None
+        self._selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _sweep(self) -> None:
+        horizon = time.monotonic() - _PATIENCE
+        for connection in [each for each in self._strangers if each.since < horizon]:
+            self._refuse(connection.sock, "ProtocolError", f"no whole request came within {_PATIENCE:.0f} s")
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._strangers.pop(connection, None)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(connection.sock)
+        connection.sock.close()
+        lan = self._lan()
+        if connection.nic is not None and lan is not None:
+            lan._bury(*connection.nic)
+
+    def _serve(self, connection: _Connection) -> None:
+        try:
+            data = connection.sock.recv(65_536)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        connection.pending += data
+        while not self._stopping and b"\n" in connection.pending:
+            line, _, connection.pending = connection.pending.partition(b"\n")
+            if not self._answer(connection, line):
+                self._drop(connection)
+                return
+        if len(connection.pending) > _LONGEST:
+            self._refuse(connection.sock, "ProtocolError", f"a request has at most {_LONGEST} bytes")
+            self._drop(connection)
+
+    def _answer(self, connection: _Connection, line: bytes) -> bool:
+        """Answers one request.  Returns whether the connection goes on."""
+        files: tuple[int, ...] = ()
+        try:
+            request = _parse(line)
+            lan = self._lan()
+            if lan is None or lan.closed:
+                raise LanClosed("the LAN is closing")
+            if request["do"] == "attach":
+                reply, files = self._attach(lan, connection, request)
+            elif request["do"] == "detach":
+                reply = self._detach(lan, connection)
+            elif request["do"] == "describe":
+                reply = _describe(lan)
+            else:
+                raise ProtocolError(f"'do' is attach, detach or describe, not {request['do']!r}")
+        except (VnetError, ValueError, TypeError) as error:
+            known = type(error).__name__ if isinstance(error, VnetError) else "ValueError"
+            self._refuse(connection.sock, known, str(error))
+            return False
+        except Exception as error:
+            # Whatever else goes wrong is this client's misfortune, not the base's end.
+            self._refuse(connection.sock, "VnetError", f"the base failed at this request: {error!r}")
+            return False
+        return self._send(connection.sock, {"ok": True, **reply}, files)
+
+    def _refuse(self, sock: socket.socket, error: str, message: str) -> None:
+        self._send(sock, {"ok": False, "error": error, "message": message}, ())
+
+    @staticmethod
+    def _send(sock: socket.socket, reply: dict[str, Any], files: tuple[int, ...]) -> bool:
+        data = json.dumps(reply).encode() + b"\n"
+        # A client that does not read its answers loses its connection; the base waits a moment and no longer.
+        deadline = time.monotonic() + 1.0
+        try:
+            while data:
+                try:
+                    sent = socket.send_fds(sock, [data], files, socket.MSG_NOSIGNAL)
+                    data, files = data[sent:], ()
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.002)
+        except OSError:
+            return False
+        return True
+
+    def _attach(
+        self, lan: Lan, connection: _Connection, request: dict[str, Any]
+    ) -> tuple[dict[str, Any], tuple[int, ...]]:
+        if connection.nic is not None:
+            raise ProtocolError("this connection is a NIC's lease already")
+        name, addresses, network = request.get("nic"), request.get("addresses"), request.get("network")
+        if not isinstance(name, str):
+            raise ProtocolError("'nic' is the NIC's name")
+        if addresses is not None and not (isinstance(addresses, list) and all(isinstance(a, str) for a in addresses)):
+            raise ProtocolError("'addresses' is a list of addresses, or null")
+        if network is not None and not isinstance(network, str):
+            raise ProtocolError("'network' is a network's name, or null")
+        with lan._lock:
+            entry = lan._join(name, "process", addresses, network, None)
+            try:
+                entry.watch = lan._base.watch(
+                    entry.slot, entry.generation, entry.token, connection.sock.fileno(), connection.pid or None
+                )
+            except BaseException:
+                lan._leave(self._lan, entry)
+                raise
+            info = lan._info(entry)
+            connection.nic = (entry.name, entry.generation)
+        self._strangers.pop(connection, None)
+        reply = {
+            "lan": lan.name,
+            "slot": entry.slot,
+            "generation": entry.generation,
+            "token": entry.token,
+            "network": info.network,
+            "addresses": list(info.addresses),
+            "mac": info.mac,
+            "mtu": info.mtu,
+        }
+        return reply, lan._segment.files()
+
+    def _detach(self, lan: Lan, connection: _Connection) -> dict[str, Any]:
+        if connection.nic is None:
+            raise ProtocolError("no NIC is attached on this connection")
+        (name, generation), connection.nic = connection.nic, None
+        with lan._lock:
+            entry = lan._nics.get(name)
+            if entry is not None:
+                lan._leave(self._lan, entry, generation)
+        self._strangers[connection] = None
+        connection.since = time.monotonic()
+        return {}
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a request is a JSON object on one line: {error}") from None
+    if not isinstance(request, dict) or not isinstance(request.get("do"), str):
+        raise ProtocolError("a request is a JSON object with a string 'do'")
+    if request.get("abi") != _native.ABI:
+        raise AbiMismatch(f"the base has ABI version {_native.ABI}, you have {request.get('abi')!r}")
+    return request
+
+
+def _describe(lan: Lan) -> dict[str, Any]:
+    nics = [
+        {"name": i.name, "kind": i.kind, "network": i.network, "addresses": i.addresses, "mac": i.mac, "state": i.state}
+        for i in lan.nics.values()
+    ]
+    networks = [
+        {"name": each.name, "prefixes": list(map(str, each.prefixes)), "mtu": each.mtu}
+        for each in lan.networks.values()
+    ]
+    return {"lan": lan.name, "abi": _native.ABI, "pid": os.getpid(), "networks": networks, "nics": nics}
+
+
+def _ask(connection: socket.socket, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Sends a request and returns the answer, with the descriptors that came along."""
+    files: list[int] = []
+    try:
+        connection.sendall(json.dumps({"abi": _native.ABI, **request}).encode() + b"\n")
+        data = b""
+        while not data.endswith(b"\n"):
+            more, received, _, _ = socket.recv_fds(connection, 65_536, 4)
+            files.extend(received)
+            if not more:
+                raise LanClosed("the base ended before it answered")
+            data += more
+        reply = json.loads(data)
+        if not isinstance(reply, dict):
+            raise ValueError(reply)
+    except (OSError, ValueError) as error:
+        _close_all(files)
+        if isinstance(error, TimeoutError):
+            raise ProtocolError("the base did not answer in time; is it stopped?") from None
+        if isinstance(error, OSError):
+            raise LanClosed(f"the base ended before it answered: {error.strerror}") from None
+        raise ProtocolError("what answers on this socket is not a vnet base") from None
+    except BaseException:
+        _close_all(files)
+        raise
+    if reply.get("ok") is not True:
+        _close_all(files)
+        raise _refusal(reply)
+    return reply, files
+
+
+def _close_all(files: list[int]) -> None:
+    for fd in files:
+        os.close(fd)
+
+
+def _refusal(reply: dict[str, Any]) -> Exception:
+    name, message = str(reply.get("error")), str(reply.get("message"))
+    if name == "ValueError":
+        return ValueError(message)
+    kind = getattr(errors, name, VnetError) if name in errors.__all__ else VnetError
+    return kind(message) if kind is not errors.LabError else VnetError(message)
+
+
+def attach(
+    lan: str | None = None,
+    name: str | None = None,
+    address: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    network: str | None = None,
+) -> Nic:
+    """Plugs a NIC into a LAN whose base is another process of the same user, and returns it.
+
+    Arguments:
+        lan: the LAN's name; ``None`` takes the environment variable ``VNET_LAN``.
+        name: the NIC's name; ``None`` takes ``VNET_NIC``, or else a name made of the process id.
+        address: an IP address or several; ``None`` takes the next free one of each prefix, or those that were kept for
+            this name.
+        network: the name of its network; not needed where there is one.
+
+    Raises:
+        LanNotFound: no live LAN has the name.
+        NotPermitted: the LAN is another user's.
+        AbiMismatch: the base is of another version.
+        NameTaken, AddressTaken, AddressOutside, NetworkFull, LanFull: as of :meth:`vnet.Lan.attach`.
+    """
+    lan = lan if lan is not None else os.environ.get("VNET_LAN")
+    if lan is None:
+        raise ValueError("name the LAN: attach(lan, name), or set VNET_LAN")
+    if name is None:
+        name = os.environ.get("VNET_NIC") or f"pid-{os.getpid()}"
+    addresses = None if address is None else [address] if isinstance(address, str) else list(address)
+    if addresses is not None and not all(isinstance(each, str) for each in addresses):
+        raise AddressError(f"addresses are strings, not {address!r}")
+    connection = connect(lan)
+    try:
+        reply, files = _ask(connection, {"do": "attach", "nic": name, "addresses": addresses, "network": network})
+        try:
+            if len(files) != 2:
+                raise ProtocolError(f"the base sent {len(files)} descriptors, not 2")
+            segment = _native.Segment.attach(files[0], files[1])
+        finally:
+            _close_all(files)
+        return _make_nic(segment, name, reply, connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connection: socket.socket) -> Nic:
+    def leave() -> None:
+        # A base that is gone, or does not answer, notices the broken connection instead.
+        with contextlib.suppress(VnetError, OSError, ValueError):
+            connection.settimeout(2.0)
+            _ask(connection, {"do": "detach"})
+
+    connection.settimeout(None)
+    nic = Nic._make(
+        segment,
+        int(reply["slot"]),
+        int(reply["generation"]),
+        int(reply["token"]),
+        name=name,
+        lan=str(reply["lan"]),
+        network=str(reply["network"]),
+        addresses=tuple(reply["addresses"]),
+        mac=str(reply["mac"]),
+        mtu=int(reply["mtu"]),
+        leave=leave,
+        connection=connection,
+    )
+    from . import scapy_hook
+
+    scapy_hook.announce(nic)
+    return nic
+
+
+def describe(lan: str) -> dict[str, Any]:
+    """Asks the base of the live LAN ``lan`` for its networks and NICs.
+
+    Raises:
+        LanNotFound, NotPermitted, AbiMismatch: as of :func:`attach`.
+    """
+    with connect(lan) as connection:
+        reply, files = _ask(connection, {"do": "describe"})
+        _close_all(files)
+    return reply

@@ -1,0 +1,172 @@
+"""Built-in hosts."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _native
+from .statistics import NicStatistics
+from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .lan import Lan
+
+__all__ = ["Host", "PingResult", "PingRun"]
+
+
+@dataclass(frozen=True)
+class PingResult:
+    """What came of a run of echo requests.
+
+    Attributes:
+        destination: the address that was asked.
+        sent: requests sent.
+        received: replies that came in time.
+        rtts: round-trip times of the replies in seconds, in the order of the requests.
+        errors: what came instead of replies, one entry for each request: a verdict's name (``no_host``), or an ICMP
+            error's (``port unreachable``).  Requests that nothing came back for are not in it.
+    """
+
+    destination: str
+    sent: int
+    received: int
+    rtts: tuple[float, ...]
+    errors: tuple[str, ...]
+
+    @property
+    def loss(self) -> float:
+        """Share of the requests without a reply, 0 to 1."""
+        return 1 - self.received / self.sent if self.sent else 0.0
+
+    @property
+    def min(self) -> float:
+        """Shortest round trip in seconds; nan without replies."""
+        return min(self.rtts, default=math.nan)
+
+    @property
+    def avg(self) -> float:
+        """Mean round trip in seconds; nan without replies."""
+        return statistics.fmean(self.rtts) if self.rtts else math.nan
+
+    @property
+    def max(self) -> float:
+        """Longest round trip in seconds; nan without replies."""
+        return max(self.rtts, default=math.nan)
+
+
+class PingRun:
+    """Echo requests under way."""
+
+    def __init__(self, destination: str, run: _native.PingRun) -> None:
+        self._destination = destination
+        self._run = run
+
+    def result(self, timeout: float | None = None) -> PingResult:
+        """Waits until every request is settled.
+
+        Raises:
+            TimeoutError: ``timeout`` seconds passed before.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        # In slices, so that Ctrl-C is answered.
+        while (answers := self._run.wait(min(0.1, max(0.0, deadline - time.monotonic())))) is None:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"the ping of {self._destination} is not over after {timeout} s")
+        rtts = tuple(answer for answer in answers if isinstance(answer, float))
+        errors = (
+            answer.name.lower() if isinstance(answer, Verdict) else answer
+            for answer in answers
+            if isinstance(answer, Verdict | str)
+        )
+        return PingResult(self._destination, len(answers), len(rtts), rtts, tuple(errors))
+
+
+class Host:
+    """A built-in host: a TCP/IP stack that the base serves.
+
+    Made by :meth:`vnet.Lan.host`.  It answers ping over IPv4 and IPv6, refuses closed UDP ports with port unreachable
+    and closed TCP ports with a reset, and can ping.
+
+    Attributes:
+        name: unique on the LAN.
+        network: the name of its network.
+        addresses: its IP addresses, IPv4 first.
+        mac: its MAC address.
+        mtu: largest datagram in bytes of IP.
+    """
+
+    def __init__(
+        self,
+        lan: Lan,
+        calls: _native.HostCalls,
+        *,
+        name: str,
+        network: str,
+        addresses: tuple[str, ...],
+        mac: str,
+        mtu: int,
+        leave: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.network = network
+        self.addresses = addresses
+        self.mac = mac
+        self.mtu = mtu
+        self._lan = lan
+        self._calls = calls
+        self._leave = leave
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {' '.join(self.addresses)}>"
+
+    @property
+    def address(self) -> str:
+        """The first of its addresses."""
+        return self.addresses[0]
+
+    def start_ping(
+        self, destination: str, *, count: int = 1, interval: float = 0.0, timeout: float = 1.0, size: int = 56
+    ) -> PingRun:
+        """Starts to send echo requests, and returns at once.
+
+        Arguments:
+            destination: an IP address.
+            count: requests, 1 to 65,535.
+            interval: seconds between two requests; 0 sends the next when the last is settled.
+            timeout: seconds after which a request is lost.
+            size: bytes of payload.
+
+        Raises:
+            ValueError: an argument is out of its range.
+            LanClosed: the LAN is closed.
+        """
+        if not 1 <= count <= 65_535:
+            raise ValueError(f"count is 1 to 65,535, not {count}")
+        # 40 bytes of IPv6 and 8 of ICMP: the larger of the two families' headers.
+        if not 0 <= size <= 65_535 - 48:
+            raise ValueError(f"size is 0 to {65_535 - 48} bytes, not {size}")
+        return PingRun(destination, self._lan._ping(self._calls, destination, count, interval, timeout, size))
+
+    def ping(
+        self, destination: str, *, count: int = 1, interval: float = 0.0, timeout: float = 1.0, size: int = 56
+    ) -> PingResult:
+        """Sends echo requests and waits for what comes of them; arguments and errors as of :meth:`start_ping`."""
+        return self.start_ping(destination, count=count, interval=interval, timeout=timeout, size=size).result()
+
+    def statistics(self) -> NicStatistics:
+        """Returns what the host's NIC has sent and received."""
+        return self._lan.statistics().nics[self.name]
+
+    def close(self) -> None:
+        """Takes the host off the LAN.  May be called twice."""
+        leave, self._leave = self._leave, _nothing
+        leave()
+
+
+def _nothing() -> None:
+    pass

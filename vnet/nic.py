@@ -1,0 +1,213 @@
+"""A NIC in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mmap
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import NoReturn
+
+from ._native import Held, Port, Segment
+from .errors import NicClosed, ReceiveTimeout, VnetError
+from .statistics import NicStatistics, read_statistics
+
+__all__ = ["DatagramView", "Nic"]
+
+
+class DatagramView:
+    """A datagram read in place, in the NIC's input buffer.
+
+    Good until it is released, or until the NIC receives again; then senders write over it.  Use it as a context
+    manager, which gives the :class:`memoryview`, or read :attr:`data` and call :meth:`release`.
+    """
+
+    def __init__(self, nic: Nic, data: memoryview, held: Held) -> None:
+        self.data = data
+        self._nic = nic
+        self._held: Held | None = held
+
+    def release(self) -> None:
+        """Gives the datagram's place back to the senders.  May be called twice."""
+        held, self._held = self._held, None
+        if held is not None:
+            with contextlib.suppress(BufferError):
+                self.data.release()
+            with contextlib.suppress(VnetError):
+                self._nic.release_record(held)
+
+    def __enter__(self) -> memoryview:
+        return self.data
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.data)
+
+
+class Nic(Port):
+    """A virtual NIC of a LAN, held by this process.
+
+    Made by :meth:`vnet.Lan.attach` and :func:`vnet.attach`.  A context manager; :meth:`close` may be called twice.
+    Threads of the process may share it.  It cannot be pickled, and a forked child cannot use it.
+
+    Attributes:
+        name: unique on the LAN.
+        lan: the LAN's name, or ``None`` for a LAN without one.
+        network: the name of its network.
+        addresses: its IP addresses, IPv4 first.
+        mac: its MAC address, as in ``02:5e:10:0a:4b:01``.
+        mtu: largest datagram in bytes of IP.
+
+    Methods of the native base, beside those below:
+
+    ``send(datagram, *, block=False, timeout=None)`` forwards one datagram (bytes-like, or a scapy packet) and returns
+    its :class:`vnet.Verdict`.  With ``block`` it waits for room, up to ``timeout`` seconds, where the receiver's input
+    buffer is full.
+
+    ``send_many(datagrams, *, block=False, timeout=None)`` forwards several, in order, and returns a list of verdicts.
+
+    ``recv(timeout=None)`` returns the next datagram as bytes.  ``timeout`` in seconds, 0 to look only, ``None`` to wait
+    for ever; raises :class:`vnet.ReceiveTimeout`.
+
+    ``recv_many(max=1024, timeout=None)`` waits for a datagram and returns a list of those that are there.
+
+    ``fileno()`` returns a descriptor that is readable while datagrams wait, for ``select``, ``selectors`` and asyncio.
+
+    All of them raise :class:`vnet.LanClosed` when the base has ended, :class:`vnet.NicClosed` when the NIC is off the
+    LAN, :class:`vnet.ForkedNic` in a forked child.
+    """
+
+    name: str
+    lan: str | None
+    network: str
+    addresses: tuple[str, ...]
+    mac: str
+    mtu: int
+    _leave: Callable[[], None]
+    _connection: socket.socket | None
+    _memory: mmap.mmap | None
+
+    @classmethod
+    def _make(
+        cls,
+        segment: Segment,
+        slot: int,
+        generation: int,
+        token: int,
+        *,
+        name: str,
+        lan: str | None,
+        network: str,
+        addresses: tuple[str, ...],
+        mac: str,
+        mtu: int,
+        leave: Callable[[], None],
+        connection: socket.socket | None = None,
+    ) -> Nic:
+        nic = cls(segment, slot, generation, token, connection.fileno() if connection else None)
+        nic.name, nic.lan, nic.network = name, lan, network
+        nic.addresses, nic.mac, nic.mtu = addresses, mac, mtu
+        nic._leave = leave
+        nic._connection = connection
+        nic._memory = None
+        nic._pid = os.getpid()
+        return nic
+
+    _pid: int
+
+    @property
+    def address(self) -> str:
+        """The first of its addresses."""
+        return self.addresses[0]
+
+    def recv_view(self, timeout: float | None = None) -> DatagramView:
+        """Returns the next datagram without copying it.
+
+        Arguments:
+            timeout: seconds to wait; 0 to look only, ``None`` to wait for ever.
+
+        Returns:
+            A context manager that gives a read-only :class:`memoryview` into the input buffer.
+
+        Raises:
+            ReceiveTimeout: no datagram came in time.
+            LanClosed, NicClosed, ForkedNic: the NIC cannot be used.
+        """
+        at, length, held = self.hold_record(timeout)
+        if self._memory is None:
+            segment = self.segment
+            self._memory = mmap.mmap(segment.files()[1], segment.sizes()[1], access=mmap.ACCESS_READ)
+        return DatagramView(self, memoryview(self._memory)[at : at + length], held)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            try:
+                return self.recv(timeout=0)
+            except ReceiveTimeout:
+                await self._readable()
+            except NicClosed:
+                raise StopAsyncIteration from None
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        descriptor = self.fileno()
+
+        def ready() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        loop.add_reader(descriptor, ready)
+        try:
+            await future
+        finally:
+            loop.remove_reader(descriptor)
+
+    def statistics(self) -> NicStatistics:
+        """Returns what the NIC has sent and received, as it stands."""
+        return read_statistics(self.segment, self.slot)
+
+    def close(self) -> None:
+        """Takes the NIC off the LAN.  Its name and addresses are free when this returns.  May be called twice."""
+        if os.getpid() != self._pid:
+            # The connection and the NIC are the parent's.
+            return
+        # Off the LAN first: who sends from now on is told so.
+        leave, self._leave = self._leave, _nothing
+        leave()
+        self.shut()
+        if self._connection is not None:
+            self._connection.close()
+
+    def __enter__(self) -> Nic:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Nic {self.name} {' '.join(self.addresses)} on {self.lan or 'a private LAN'}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"NIC {self.name!r} cannot be pickled: it is shared memory and a connection of this process; "
+            "pass its name and call vnet.attach() in the other process"
+        )
+
+
+def _nothing() -> None:
+    pass

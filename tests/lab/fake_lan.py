@@ -81,6 +81,8 @@ class FakeLan:
     reserved: dict[str, tuple[str, ...]] = field(default_factory=dict)
     injected: list[tuple[str, bytes]] = field(default_factory=list)
     captures: list[FakeCapture] = field(default_factory=list)
+    guarded: set[int] = field(default_factory=set)
+    buffer: int = 4 << 20
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -107,6 +109,12 @@ class FakeLan:
 
     def reserve(self, name: str, address: Sequence[str], *, network: str, buffer: int | None = None) -> None:
         self.reserved[name] = tuple(address)
+
+    def guard(self, group: int) -> None:
+        self.guarded.add(group)
+
+    def unguard(self, group: int) -> None:
+        self.guarded.discard(group)
 
     def attached(self, name: str) -> bool:
         return self.attaches

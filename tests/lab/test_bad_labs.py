@@ -67,7 +67,13 @@ MISTAKES = {
         "networks:\n  lan: [10.0.0.0/24, 10.0.1.0/24]\nnodes: {a: }",
         *(2, 22, "networks.lan[1]", "one IPv4 prefix"),
     ),
-    "mtu is text": ("networks:\n  lan: {prefix: 10.0.0.0/24, mtu: big}\nnodes: {a: }", 2, 35, "networks.lan.mtu", "'big'"),
+    "mtu is text": (
+        "networks:\n  lan: {prefix: 10.0.0.0/24, mtu: big}\nnodes: {a: }",
+        2,
+        35,
+        "networks.lan.mtu",
+        "'big'",
+    ),
     "mtu too small": (
         'networks:\n  lan: {prefix: "fd00::/64", mtu: 1000}\nnodes: {a: }',
         *(2, 35, "networks.lan.mtu", "at least 1280 bytes"),
@@ -144,7 +150,13 @@ MISTAKES = {
     "bad name": ("networks: {lan: 10.0.0.0/24}\nnodes:\n  a b:\n", 3, 3, "nodes.a b", "'a b' is not a name"),
     "steps is a mapping": (HEAD[:-1] + " {ping: }", 5, 8, "steps", "expected a list, found a mapping"),
     "step is text": (STEP + "ping", 6, 5, "steps[0]", "expected a step, a mapping with its kind as key"),
-    "step without a kind": (STEP + "name: x", 6, 5, "steps[0]", "a step without a kind; expected one of ping, ping_all"),
+    "step without a kind": (
+        STEP + "name: x",
+        6,
+        5,
+        "steps[0]",
+        "a step without a kind; expected one of ping, ping_all",
+    ),
     "step of two kinds": (
         STEP + "ping: {from: alice, to: bob}\n    wait: 1s",
         *(7, 5, "steps[0].wait", "this one has both 'ping' and 'wait'"),
@@ -212,7 +224,7 @@ MISTAKES = {
         *(6, 35, "steps[0].inject.packet", "UDP has no field 'dprot' at character 6 (did you mean 'dport'?)"),
     ),
     "packet reaches for the system": (
-        STEP + "inject: {from: alice, packet: '__import__(\"os\").system(\"id\")'}",
+        STEP + 'inject: {from: alice, packet: \'__import__("os").system("id")\'}',
         *(6, 35, "steps[0].inject.packet", "may not use .system"),
     ),
     "packet with a lambda": (
@@ -323,7 +335,7 @@ def test_a_misspelt_file_name_gets_a_hint(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_shipped_lab_gets_a_hint_and_the_list() -> None:
-    with pytest.raises(LabError, match="\\(did you mean 'quickstart'\\?\\); the labs are dual-stack, "):
+    with pytest.raises(LabError, match=r"\(did you mean 'quickstart'\?\); the labs are dual-stack, "):
         load("quikstart")
 
 

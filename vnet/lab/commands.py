@@ -1,8 +1,8 @@
 """Commands that a lab runs: each in a process group of its own, with bounded output, and none left behind.
 
 Three things end a command's group: :meth:`Command.stop` at tear-down, the time limit of an ``exec`` step, and, when
-this process is killed without a chance to do either, the guard: a tiny process that holds the list of live groups and
-sees its end of a pipe close.  (``PR_SET_PDEATHSIG`` reaches a command's first process only, not what a shell started.)
+this process is killed without a chance to do either, the LAN's guardian.  (``PR_SET_PDEATHSIG`` would reach a command's
+first process only, not what a shell started.)
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO
+from typing import IO, Protocol
 
 from vnet.errors import MachineLacks
 
@@ -26,68 +25,15 @@ __all__ = ["Command", "Guard", "Output", "command_environment", "describe_end", 
 # How long a command may take between SIGTERM and SIGKILL.
 GRACE_SECONDS = 2.0
 
-_GUARD = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-groups = set()
-for line in sys.stdin.buffer:
-    verb, group = line.split()
-    (groups.add if verb == b"+" else groups.discard)(int(group))
-for group in groups:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
-"""
 
+class Guard(Protocol):
+    """Ends the process groups that it was told of when this process dies without having ended them: a ``vnet.Lan``."""
 
-class Guard:
-    """Kills the groups that it was told of when this process ends without having ended them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def watch(self, group: int) -> None:
+    def guard(self, group: int) -> None:
         """From now on, ``group`` must not outlive this process."""
-        self._tell("+", group)
 
-    def forget(self, group: int) -> None:
+    def unguard(self, group: int) -> None:
         """``group`` has ended; its number may soon be another's."""
-        self._tell("-", group)
-
-    def close(self) -> None:
-        """End the guard, and any group that it still watches."""
-        with self._lock:
-            if self._process is not None and self._process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    self._process.stdin.close()
-                self._process.wait()
-            self._process = None
-
-    def _tell(self, verb: str, group: int) -> None:
-        with self._lock:
-            if self._process is None:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _GUARD],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    bufsize=0,
-                    start_new_session=True,
-                )
-            assert self._process.stdin is not None
-            # Without its guard a lab still runs and still ends its commands in all ways but one.
-            with contextlib.suppress(OSError):
-                self._process.stdin.write(f"{verb} {group}\n".encode())
-
-    def __enter__(self) -> Guard:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Output:
@@ -142,7 +88,7 @@ class Command:
         command: a line for the shell, or a list of words.
         environment: all of its environment.
         directory: where it begins.
-        guard: told of its group.
+        guard: is told of its group.
         log: where its output goes too; with it, or with ``merged``, both streams are one.
         merged: keep standard error in ``output`` too.
 
@@ -176,7 +122,7 @@ class Command:
         except OSError as error:
             raise MachineLacks(f"cannot run {shown(command)}: {error.strerror or error}") from None
         self.group = self.process.pid
-        guard.watch(self.group)
+        guard.guard(self.group)
         assert self.process.stdout is not None
         self.output = Output(self.process.stdout, log=log)
         self.errors = Output(self.process.stderr) if self.process.stderr is not None else self.output
@@ -206,7 +152,7 @@ class Command:
             self.wait(max(0.0, limit - time.monotonic()))
         self._signal(signal.SIGKILL)
         self.process.wait()
-        self._guard.forget(self.group)
+        self._guard.unguard(self.group)
         self.output.finish()
         self.errors.finish()
 

@@ -18,8 +18,11 @@ from vnet.lab.tree import Key, Tree, did_you_mean
 
 __all__ = ["default_lab_name", "plan_lab"]
 
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# The base takes 64 characters; the runner and "count" may add a number.
 LONGEST_NAME = 48
+# NIC slots of a LAN, some of them for programs that attach beside the lab's own guests.
+MOST_NODES = 65_000
 
 _PLANNERS: dict[str, Callable[[Any, StepContext], Step]] = {
     "ping": ping.plan,
@@ -69,7 +72,7 @@ def plan_lab(tree: Tree, *, directory: Path, default_name: str, seed: int | None
 def _check_name(tree: Tree, name: str, *path: Key, at_key: bool = False) -> None:
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise tree.error(
-            f"{name[:60]!r} is not a name; expected up to {LONGEST_NAME} letters, digits, '_', and '-' or '.' inside",
+            f"{name[:60]!r} is not a name; expected up to {LONGEST_NAME} letters, digits, '.', '_' and '-'",
             path,
             at_key=at_key,
         )
@@ -77,10 +80,11 @@ def _check_name(tree: Tree, name: str, *path: Key, at_key: bool = False) -> None
 
 def _networks(tree: Tree, said: LabFile) -> dict[str, Network]:
     networks: dict[str, Network] = {}
+    places: dict[str, dict[Prefix, tuple[Key, ...]]] = {}
     for name, network in said.networks.items():
         path = ("networks", name)
         _check_name(tree, name, *path, at_key=True)
-        prefixes: list[Prefix] = []
+        prefixes: dict[Prefix, tuple[Key, ...]] = {}
         for index, text in enumerate(network.prefix):
             place = (*path, "prefix", index)
             try:
@@ -90,17 +94,19 @@ def _networks(tree: Tree, said: LabFile) -> dict[str, Network]:
             if any(other.version == prefix.version for other in prefixes):
                 message = f"a network has one IPv{prefix.version} prefix, but {name!r} also has {prefix}"
                 raise tree.error(message, place)
-            prefixes.append(prefix)
-        networks[name] = Network(name, tuple(prefixes), network.mtu)
+            prefixes[prefix] = place
+        places[name] = prefixes
+        # IPv4 first, as everywhere in vnet.
+        networks[name] = Network(name, tuple(sorted(prefixes, key=lambda prefix: prefix.version)), network.mtu)
         if network.mtu < 1280 and any(prefix.version == 6 for prefix in prefixes):
             raise tree.error(
                 f"IPv6 needs an MTU of at least 1280 bytes (RFC 8200), found {network.mtu}", (*path, "mtu")
             )
-    _check_overlap(tree, networks)
+    _check_overlap(tree, networks, places)
     return networks
 
 
-def _check_overlap(tree: Tree, networks: dict[str, Network]) -> None:
+def _check_overlap(tree: Tree, networks: dict[str, Network], places: dict[str, dict[Prefix, tuple[Key, ...]]]) -> None:
     for version in (4, 6):
         order = [(p, index, n) for index, n in enumerate(networks.values()) for p in n.prefixes if p.version == version]
         order.sort(key=lambda entry: int(entry[0].network_address))
@@ -110,13 +116,9 @@ def _check_overlap(tree: Tree, networks: dict[str, Network]) -> None:
                 earlier, later = sorted((widest, entry), key=lambda one: one[1])
                 raise tree.error(
                     f"{later[0]} overlaps {earlier[0]} of network {earlier[2].name!r}; expected separate networks",
-                    _prefix_path(tree, later[2], later[0]),
+                    places[later[2].name][later[0]],
                 )
             widest = entry
-
-
-def _prefix_path(tree: Tree, network: Network, prefix: Prefix) -> tuple[Key, ...]:
-    return ("networks", network.name, "prefix", network.prefixes.index(prefix))
 
 
 def _nodes(tree: Tree, said: LabFile, networks: dict[str, Network]) -> tuple[dict[str, Node], dict[Address, Node]]:
@@ -160,6 +162,8 @@ def _members(tree: Tree, said: LabFile) -> Iterable[tuple[str, str, NodeFile]]:
                 raise tree.error(message, ("nodes", key), at_key=True)
             names[name] = key
             yield name, key, node
+        if len(names) > MOST_NODES:
+            raise tree.error(f"a lab has at most {MOST_NODES:,} nodes", ("nodes", key), at_key=True)
 
 
 def _network_of(
@@ -244,5 +248,5 @@ def _node(
 
 def default_lab_name(stem: str) -> str:
     """A LAN name made of a file's: what a name may not hold becomes ``-``."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:LONGEST_NAME].strip("-.")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:LONGEST_NAME].strip("-._")
     return name or "lab"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vnet.errors import MachineLacks, NameTaken, VnetError
-from vnet.lab.commands import GRACE_SECONDS, Command, Guard, command_environment, describe_end
+from vnet.lab.commands import GRACE_SECONDS, Command, command_environment, describe_end
 from vnet.lab.expect import Check
 from vnet.lab.plan import Lab, Node
 from vnet.lab.report import CaptureReport, NodeReport, Report, StepReport
@@ -24,6 +24,10 @@ __all__ = ["GuestFailed", "Options", "run_lab"]
 
 # A Python guest that imports scapy attaches after one to two seconds on a slow machine.
 ATTACH_SECONDS = 10.0
+
+
+# Address space, which becomes memory as it fills.
+DEFAULT_BUFFER = 4 << 20
 
 
 class GuestFailed(VnetError):
@@ -103,12 +107,12 @@ def _build(lab: Lab, options: Options, undo: contextlib.ExitStack) -> _Running:
     hosts: dict[str, Any] = {}
     for node in lab.nodes.values():
         join = lan.host if node.kind == "host" else lan.reserve
-        joined = join(node.name, [str(address) for address in node.addresses], network=node.network, buffer=node.buffer)
+        addresses = [str(address) for address in node.addresses]
+        joined = join(node.name, addresses, network=node.network, buffer=node.buffer or DEFAULT_BUFFER)
         if node.kind == "host":
             hosts[node.name] = joined
-    guard = undo.enter_context(Guard())
     environment = {**command_environment(), "VNET_LAN": str(lan.name)}
-    running = _Running(lab, Stage(lan, lab, hosts, random.Random(lab.seed), environment, guard))
+    running = _Running(lab, Stage(lan, lab, hosts, random.Random(lab.seed), environment))
     # From here on in the order of the way down: commands end, then the capture is complete, then the LAN goes.
     if options.out is not None:
         undo.enter_context(_capturing(running, options.out / "capture.pcapng"))
@@ -123,7 +127,11 @@ def _make_lan(lab: Lab, options: Options) -> Any:
         import vnet
 
         make = vnet.Lan
-    settings = {"seed": lab.seed, "max_nics": max(4096, len(lab.nodes) + 64)}
+    settings: dict[str, Any] = {
+        "seed": lab.seed,
+        "max_nics": max(4096, len(lab.nodes) + 64),
+        "buffer": max(DEFAULT_BUFFER, *(node.buffer or 0 for node in lab.nodes.values())),
+    }
     try:
         return make(lab.name, **settings)
     except NameTaken:
@@ -154,7 +162,7 @@ def _start_commands(running: _Running, options: Options) -> None:
                 node.command,
                 environment={**running.stage.environment, **dict(node.environment), "VNET_NIC": node.name},
                 directory=running.lab.directory,
-                guard=running.stage.guard,
+                guard=running.stage.lan,
                 log=logs / f"{node.name}.log" if logs is not None else None,
                 merged=True,
             )

@@ -101,6 +101,7 @@ def _positive_duration(said: Any) -> float:
 Duration = Annotated[float, _quantity(Dimension.DURATION)]
 PositiveDuration = Annotated[float, BeforeValidator(_positive_duration)]
 Count = Annotated[int, Field(ge=1)]
+PingCount = Annotated[int, Field(ge=1, le=65535)]
 Family = Annotated[int, PlainValidator(lambda said: _family(said))]
 CommandLine = Annotated[str | list[str], PlainValidator(_command)]
 Prefixes = Annotated[list[str], BeforeValidator(partial(_one_or_many, "a prefix such as 10.0.0.0/24"))]
@@ -164,7 +165,7 @@ class NodeDefaults(Said):
 
 
 class NodeFile(NodeDefaults):
-    count: Annotated[int, Field(ge=1, le=65536)] | None = None
+    count: Annotated[int, Field(ge=1, le=65000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -183,15 +184,15 @@ class DefaultsFile(Said):
 class PingFile(Said):
     from_: str = Field(alias="from")
     to: str
-    count: Count = 1
+    count: PingCount = 1
     interval: Duration = 0.0
     timeout: PositiveDuration = 1.0
-    size: int = Field(default=56, ge=0, le=65507)
+    size: int = Field(default=56, ge=0, le=65487)
     family: Family | None = None
 
 
 class PingAllFile(Said):
-    count: Count = 1
+    count: PingCount = 1
     timeout: PositiveDuration = 1.0
     sample: Count | None = None
     family: Family | None = None
@@ -385,7 +386,10 @@ class LabFile(Said):
     nodes: Annotated[dict[str, NodeFile], BeforeValidator(partial(_not_empty, "node, such as alice: {kind: host}"))]
     links: Annotated[Any, BeforeValidator(partial(_not_yet, "links"))] = None
     graph: Annotated[Any, BeforeValidator(partial(_not_yet, "graph files"))] = None
-    steps: list[Annotated[AnyStepFile, BeforeValidator(_one_kind)]] = Field(default_factory=list)
+    steps: Annotated[
+        list[Annotated[AnyStepFile, BeforeValidator(_one_kind)]],
+        BeforeValidator(lambda said: [] if said is None else said),
+    ] = Field(default_factory=list)
 
 
 # --- pydantic's errors as ours ----------------------------------------------------------------------------------------

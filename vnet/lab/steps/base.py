@@ -45,7 +45,6 @@ class Stage:
         hosts: the built-in hosts by name.
         random: the stream of random choices of this step.
         environment: what commands inherit; ``VNET_LAN`` is set.
-        guard: watches over commands, so that none outlives this process.
     """
 
     lan: Any
@@ -53,7 +52,6 @@ class Stage:
     hosts: Mapping[str, Any]
     random: random.Random
     environment: Mapping[str, str]
-    guard: Any = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class ExecStep(Step):
         environment = dict(stage.environment)
         if self.node is not None:
             environment |= dict(stage.lab.nodes[self.node].environment) | {"VNET_NIC": self.node}
-        command = Command(self.command, environment=environment, directory=stage.lab.directory, guard=stage.guard)
+        command = Command(self.command, environment=environment, directory=stage.lab.directory, guard=stage.lan)
         try:
             in_time = command.wait(self.timeout)
         finally:
@@ -68,8 +68,8 @@ def plan(said: ExecStepFile, context: StepContext) -> ExecStep:
         node = context.node(step.on, "on")
         if node.kind != "process":
             raise context.error(
-                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process node, or no 'on' to run "
-                "the command beside the LAN",
+                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process node, or no 'on' to run"
+                " the command beside the LAN",
                 "on",
             )
     return ExecStep(

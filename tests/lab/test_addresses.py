@@ -58,7 +58,7 @@ def test_addresses_are_given_out_as_a_plain_list_would(length: int, nodes: list[
             book.reserve(text, f"n{index}")
             taken[text] = f"n{index}"
         else:
-            with pytest.raises(ValueError):
+            with pytest.raises(ValueError, match=r"outside|network address|broadcast address"):
                 book.reserve(text, f"n{index}")
     left = [address for address in free if str(address) not in taken]
     for index, wanted in enumerate(nodes):

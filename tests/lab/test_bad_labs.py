@@ -330,7 +330,7 @@ def test_a_file_that_is_no_lab_is_refused(tmp_path: Path, make, says: str) -> No
 
 def test_a_misspelt_file_name_gets_a_hint(tmp_path: Path) -> None:
     (tmp_path / "office.yaml").write_text("x")
-    with pytest.raises(LabError, match="did you mean 'office.yaml'"):
+    with pytest.raises(LabError, match=r"did you mean 'office.yaml'"):
         load(str(tmp_path / "ofice.yaml"))
 
 

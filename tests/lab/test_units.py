@@ -45,10 +45,9 @@ def test_anything_is_a_quantity_or_a_value_error(said: object) -> None:
     for dimension in Dimension:
         try:
             value = parse_comparison(said, dimension).value
-        except ValueError as error:
-            assert "\n" not in str(error).replace("\\n", "")
-        else:
-            assert 0 <= value < math.inf
+        except ValueError:
+            continue
+        assert 0 <= value < math.inf
 
 
 @given(st.sampled_from(["<", "<=", ">", ">=", "==", "=", "!=", ""]), st.integers(0, 50), st.integers(0, 50))

@@ -62,12 +62,11 @@ def scapy_names() -> Mapping[str, Any]:
     finally:
         runtime.setLevel(level)
     wanted = (scapy.Packet, scapy.VolatileValue)
-    names = {
+    return {
         name: value
         for name, value in vars(scapy).items()
         if name in _FUNCTIONS or (isinstance(value, type) and issubclass(value, wanted))
     }
-    return names
 
 
 def datagrams(

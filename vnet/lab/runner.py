@@ -20,7 +20,7 @@ from vnet.lab.report import CaptureReport, NodeReport, Report, StepReport
 from vnet.lab.signals import Signals
 from vnet.lab.steps.base import Outcome, Stage, Step
 
-__all__ = ["GuestFailed", "Options", "run_lab"]
+__all__ = ["Options", "run_lab"]
 
 # A Python guest that imports scapy attaches after one to two seconds on a slow machine.
 ATTACH_SECONDS = 10.0
@@ -28,10 +28,6 @@ ATTACH_SECONDS = 10.0
 
 # Address space, which becomes memory as it fills.
 DEFAULT_BUFFER = 4 << 20
-
-
-class GuestFailed(VnetError):
-    """The command of a process node ended, or did not attach in time, before the first step."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +177,7 @@ def _wait_attached(running: _Running, waiting: Sequence[Node], seconds: float) -
             return
         if time.monotonic() >= deadline:
             node = waiting[0]
-            raise GuestFailed(
+            raise VnetError(
                 f"{_place(running.lab, node)}: the command did not attach within {seconds:g} s; expected it to call "
                 f"vnet.attach(){_last_output(running.commands[node.name])}"
             )
@@ -202,7 +198,7 @@ def _attached(running: _Running, node: Node) -> bool:
             f"{_place(running.lab, node)}: the shell found no such command; install the program or correct "
             f"'exec'{_last_output(command)}"
         )
-    raise GuestFailed(
+    raise VnetError(
         f"{_place(running.lab, node)}: the command {describe_end(code)} before it attached{_last_output(command)}"
     )
 

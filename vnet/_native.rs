@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyList, PyString, PyTuple};
@@ -16,6 +16,7 @@ use vnet_base::lan::BASE;
 use vnet_base::receiver::Spin;
 use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId, TablesError};
 use vnet_base::{LanError, NicRequest, SegmentError, Sender, Verdict};
+use vnet_bench::{bare, ours, sockets};
 use vnet_drivers::capture::Capture as CaptureThread;
 use vnet_drivers::host::{Host, HostInbox};
 use vnet_drivers::lease::Undertaker;
@@ -359,7 +360,7 @@ impl Base {
         }
         let mut verdicts = Vec::new();
         for datagram in datagrams {
-            let verdict = match sender.try_forward(datagram) {
+            let verdict = match sender.try_forward(datagram, false) {
                 Some(verdict) => verdict,
                 None => {
                     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -383,6 +384,17 @@ fn forward_all(sender: &mut Sender, datagrams: &[&[u8]]) -> Vec<Verdict> {
     verdicts.extend(datagrams.iter().map(|datagram| sender.forward(datagram, true)));
     sender.ring();
     verdicts
+}
+
+/// Forwards what comes after those that have a verdict, up to the first that finds no room.
+fn forward_while_room(sender: &mut Sender, datagrams: &[&[u8]], verdicts: &mut Vec<Verdict>) {
+    while let Some(datagram) = datagrams.get(verdicts.len()) {
+        match sender.try_forward(datagram, true) {
+            Some(verdict) => verdicts.push(verdict),
+            None => break,
+        }
+    }
+    sender.ring();
 }
 
 fn verdict_list<'py>(py: Python<'py>, verdicts: &[Verdict]) -> PyResult<Bound<'py, PyList>> {
@@ -463,11 +475,14 @@ impl Port {
     fn send(&self, datagram: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let py = datagram.py();
         if let Ok(bytes) = datagram.cast::<PyBytes>()
-            && !block
             && let Some(mut sender) = self.ring.try_sender()
         {
             self.ring.check().map_err(|why| gone(py, why))?;
-            return verdict_object(py, sender.forward(bytes.as_bytes(), false));
+            let bytes = bytes.as_bytes();
+            let verdict = if block { sender.try_forward(bytes, false) } else { Some(sender.forward(bytes, false)) };
+            if let Some(verdict) = verdict {
+                return verdict_object(py, verdict);
+            }
         }
         let bytes = datagram_bytes(datagram)?;
         let verdict = self.send_slowly(py, bytes.as_bytes(), block, Ring::deadline(seconds("timeout", timeout)?))?;
@@ -486,12 +501,17 @@ impl Port {
         let kept = keep(datagrams)?;
         let bytes: Vec<&[u8]> = kept.iter().map(|datagram| datagram.as_bytes()).collect();
         self.ring.check().map_err(|why| gone(py, why))?;
-        let verdicts = if block {
-            let each = bytes.iter().map(|datagram| self.send_slowly(py, datagram, true, deadline));
-            each.collect::<PyResult<Vec<_>>>()?
-        } else {
-            py.detach(|| forward_all(&mut self.ring.sender(), &bytes))
-        };
+        if !block {
+            let verdicts = py.detach(|| forward_all(&mut self.ring.sender(), &bytes));
+            return verdict_list(py, &verdicts);
+        }
+        let mut verdicts = Vec::with_capacity(bytes.len());
+        while verdicts.len() < bytes.len() {
+            py.detach(|| forward_while_room(&mut self.ring.sender(), &bytes, &mut verdicts));
+            if let Some(first) = bytes.get(verdicts.len()) {
+                verdicts.push(self.send_slowly(py, first, true, deadline)?);
+            }
+        }
         verdict_list(py, &verdicts)
     }
 
@@ -626,6 +646,95 @@ impl Port {
     }
 }
 
+/// The memory that the two processes of a measurement share, and the halves of the measurements.
+///
+/// Each call is one half; the peer process makes the other at the same time. Results are in seconds, or in seconds a
+/// round trip, or datagrams a second for sockets. Raises `RuntimeError` when the peer does not do its part.
+#[pyclass(frozen, module = "vnet._native")]
+struct Arena(vnet_bench::arena::Arena);
+
+#[pymethods]
+impl Arena {
+    #[new]
+    fn new(file: i32) -> PyResult<Self> {
+        Ok(Self(vnet_bench::arena::Arena::map(&File::from(duplicate(file)?))?))
+    }
+
+    fn ring_send(&self, py: Python<'_>, datagram: &[u8], count: u64) -> PyResult<()> {
+        py.detach(|| bare::ring_send(&self.0, datagram, count)).map_err(peer_lost)
+    }
+
+    fn ring_receive(&self, py: Python<'_>, size: usize, count: u64) -> PyResult<f64> {
+        py.detach(|| bare::ring_receive(&self.0, size, count)).map_err(peer_lost)
+    }
+
+    fn line_ping_pong(&self, py: Python<'_>, first: bool, count: u64) -> PyResult<f64> {
+        py.detach(|| bare::line_ping_pong(&self.0, first, count)).map_err(peer_lost)
+    }
+
+    fn futex_ping_pong(&self, py: Python<'_>, first: bool, count: u32) -> PyResult<f64> {
+        py.detach(|| bare::futex_ping_pong(&self.0, first, count)).map_err(peer_lost)
+    }
+
+    fn lan_send(&self, py: Python<'_>, port: &Port, datagram: &[u8], count: u64) -> PyResult<()> {
+        let work = || port.ring.with_ends(|sender, _| ours::stream_send(&self.0, sender, datagram, count));
+        py.detach(work).map_err(peer_lost)
+    }
+
+    fn lan_receive(&self, py: Python<'_>, port: &Port, size: usize, count: u64) -> PyResult<f64> {
+        let work = || port.ring.with_ends(|_, receiver| ours::stream_receive(&self.0, receiver, size, count));
+        py.detach(work).map_err(peer_lost)
+    }
+
+    fn lan_round_trips(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        datagram: &[u8],
+        first: bool,
+        sleep: bool,
+        count: u64,
+    ) -> PyResult<f64> {
+        let work = || {
+            port.ring.with_ends(|sender, receiver| {
+                ours::round_trips(&self.0, sender, receiver, datagram, first, sleep, count)
+            })
+        };
+        py.detach(work).map_err(peer_lost)
+    }
+
+    fn socket_send(&self, py: Python<'_>, socket: i32, datagram: &[u8], count: u64) -> PyResult<()> {
+        let socket = duplicate(socket)?;
+        py.detach(|| sockets::stream_send(&self.0, socket.as_fd(), datagram, count)).map_err(peer_lost)
+    }
+
+    fn socket_receive(&self, py: Python<'_>, socket: i32, size: usize, count: u64) -> PyResult<f64> {
+        let socket = duplicate(socket)?;
+        py.detach(|| sockets::stream_receive(&self.0, socket.as_fd(), size, count)).map_err(peer_lost)
+    }
+
+    fn socket_round_trips(
+        &self,
+        py: Python<'_>,
+        socket: i32,
+        datagram: &[u8],
+        first: bool,
+        count: u64,
+    ) -> PyResult<f64> {
+        let socket = duplicate(socket)?;
+        py.detach(|| sockets::round_trips(&self.0, socket.as_fd(), datagram, first, count)).map_err(peer_lost)
+    }
+
+    /// Waits until the peer is here too.
+    fn gate(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.gate()).map_err(peer_lost)
+    }
+}
+
+fn peer_lost(_: vnet_bench::PeerLost) -> PyErr {
+    PyRuntimeError::new_err("the other process of the measurement did not do its part in time")
+}
+
 /// A record that the receiver reads in place.
 #[pyclass(frozen, module = "vnet._native")]
 struct Held(vnet_base::buffer::Record);
@@ -637,7 +746,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::{Base, Capture, Held, HostCalls, PingRun, Port, Segment};
+    use super::{Arena, Base, Capture, Held, HostCalls, PingRun, Port, Segment};
 
     /// The version of the segments' layout; base and guest must agree on it.
     #[pymodule_export]

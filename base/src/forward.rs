@@ -302,10 +302,11 @@ impl Sender {
     }
 
     /// As [`Sender::forward`], but where the receiver has no room, `None`: nothing is lost or counted yet. The caller
-    /// waits with [`Sender::await_room`] and tries again, or gives up with [`Sender::forward`].
-    pub fn try_forward(&mut self, datagram: &[u8]) -> Option<Verdict> {
+    /// rings, waits with [`Sender::await_room`] and tries again, or gives up with [`Sender::forward`].
+    #[inline]
+    pub fn try_forward(&mut self, datagram: &[u8], more: bool) -> Option<Verdict> {
         self.patient = true;
-        let verdict = self.forward(datagram, false);
+        let verdict = self.forward(datagram, more);
         self.patient = false;
         (verdict != Verdict::BufferFull).then_some(verdict)
     }
@@ -315,6 +316,7 @@ impl Sender {
     /// Returns false when a signal cut the sleep short.
     #[must_use]
     pub fn await_room(&mut self, timeout: Duration) -> bool {
+        self.ring();
         let Some((slot, bytes)) = self.full.take() else { return true };
         let row = self.tables.nic(slot);
         match self.segment.buffer(slot, row) {

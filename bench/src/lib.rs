@@ -1,0 +1,78 @@
+//! The measuring loops of `vnet bench`: ours, and the bare references beside them.
+//!
+//! ```text
+//!   arena    a memory file that both processes map: gates, cache lines, the bare ring (unsafe)
+//!   bare     the references: single-producer ring that only copies, cache-line and futex ping-pong
+//!   ours     the same work over a LAN
+//!   sockets  the same work over datagram sockets
+//! ```
+//!
+//! Two processes, each pinned, call the two halves of a measurement with the same numbers; a gate in the arena starts them
+//! together. Every loop is bounded in count and by a deadline, so a peer that died ends the measurement.
+#![deny(unsafe_code)]
+
+pub mod arena;
+pub mod bare;
+pub mod ours;
+pub mod sockets;
+
+use std::time::{Duration, Instant};
+
+/// Datagrams between two publications.
+pub const BATCH: u64 = 32;
+
+/// A measurement that takes longer has lost its peer.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The peer did not do its part in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerLost;
+
+/// Looks at the clock now and then, so that loops stay loops.
+pub struct Deadline {
+    end: Instant,
+    turns: u32,
+}
+
+impl Deadline {
+    /// A deadline that starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { end: Instant::now() + LIMIT, turns: 0 }
+    }
+
+    /// One turn of an unproductive loop.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerLost`].
+    #[inline]
+    pub fn turn(&mut self) -> Result<(), PeerLost> {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns % (1 << 20) == 0 && Instant::now() > self.end {
+            return Err(PeerLost);
+        }
+        std::hint::spin_loop();
+        Ok(())
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An IPv4 datagram of `size` bytes to `destination`, 20 at least; the rest counts up.
+#[must_use]
+pub fn datagram(size: usize, source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..size.max(20)).map(|index| index as u8).collect();
+    bytes[..20].fill(0);
+    bytes[0] = 0x45;
+    bytes[2..4].copy_from_slice(&(size as u16).to_be_bytes());
+    bytes[8] = 64;
+    bytes[9] = 17;
+    bytes[12..16].copy_from_slice(&source);
+    bytes[16..20].copy_from_slice(&destination);
+    bytes
+}

@@ -195,16 +195,21 @@ impl Ring {
     pub fn send_or_wait(&self, datagram: &[u8], timeout: Option<Duration>) -> Result<Result<Verdict, Slice>, Gone> {
         let mut sender = self.sender();
         self.check()?;
-        if let Some(verdict) = sender.try_forward(datagram) {
+        if let Some(verdict) = sender.try_forward(datagram, false) {
             return Ok(Ok(verdict));
         }
         let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
         let undisturbed = sender.await_room(slice);
         self.check()?;
-        if let Some(verdict) = sender.try_forward(datagram) {
+        if let Some(verdict) = sender.try_forward(datagram, false) {
             return Ok(Ok(verdict));
         }
         Ok(Err(if undisturbed { Slice::NotYet } else { Slice::Interrupted }))
+    }
+
+    /// Both ends of the NIC, for measurements that bring their own loops.
+    pub fn with_ends<T>(&self, work: impl FnOnce(&mut Sender, &mut Receiver) -> T) -> T {
+        work(&mut self.sender(), &mut self.inner.lock_receiver())
     }
 
     /// Takes up to `most` datagrams that are there, each handed to `take`, which returns false to leave the rest.

@@ -1,0 +1,84 @@
+//! The same work over connected datagram sockets: Unix, or UDP on loopback.
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::PeerLost;
+use crate::arena::Arena;
+
+fn lost(_: rustix::io::Errno) -> PeerLost {
+    PeerLost
+}
+
+/// Sends `count` datagrams, one call each, behind one that announces the start.
+///
+/// # Errors
+///
+/// [`PeerLost`].
+pub fn stream_send(arena: &Arena, socket: BorrowedFd<'_>, datagram: &[u8], count: u64) -> Result<(), PeerLost> {
+    arena.gate()?;
+    for _ in 0..count {
+        loop {
+            match send(socket, datagram, SendFlags::NOSIGNAL) {
+                Ok(_) => break,
+                // A Unix socket blocks; UDP on loopback may run out of memory for a moment.
+                Err(rustix::io::Errno::NOBUFS) => std::hint::spin_loop(),
+                Err(error) => return Err(lost(error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Receives up to `count` datagrams until none comes for the socket's own timeout. Returns datagrams a second.
+///
+/// UDP drops what it has no room for, so the rate counts what arrived until the last that did.
+///
+/// # Errors
+///
+/// [`PeerLost`] when nothing came.
+pub fn stream_receive(arena: &Arena, socket: BorrowedFd<'_>, size: usize, count: u64) -> Result<f64, PeerLost> {
+    let mut datagram = vec![0; size];
+    arena.gate()?;
+    let start = Instant::now();
+    let mut last = start;
+    let mut taken = 0u64;
+    while taken < count {
+        match recv(socket, &mut datagram[..], RecvFlags::empty()) {
+            Ok(_) => taken += 1,
+            Err(_) => break,
+        }
+        // A look at the clock costs a hundredth of a system call.
+        last = Instant::now();
+    }
+    if taken == 0 { Err(PeerLost) } else { Ok(taken as f64 / (last - start).as_secs_f64()) }
+}
+
+/// One half of `count` round trips, both sides sleeping in the kernel. Returns seconds a round trip.
+///
+/// # Errors
+///
+/// [`PeerLost`].
+pub fn round_trips(
+    arena: &Arena,
+    socket: BorrowedFd<'_>,
+    datagram: &[u8],
+    first: bool,
+    count: u64,
+) -> Result<f64, PeerLost> {
+    let mut incoming = vec![0; datagram.len()];
+    arena.gate()?;
+    let start = Instant::now();
+    for _ in 0..count {
+        if first {
+            send(socket, datagram, SendFlags::NOSIGNAL).map_err(lost)?;
+        }
+        recv(socket, &mut incoming[..], RecvFlags::empty()).map_err(lost)?;
+        if !first {
+            send(socket, datagram, SendFlags::NOSIGNAL).map_err(lost)?;
+        }
+    }
+    Ok(start.elapsed().as_secs_f64() / count as f64)
+}

@@ -1,0 +1,122 @@
+"""Two pinned processes that do the halves of measurements together."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from types import TracebackType
+
+from .. import _native
+from ..errors import VnetError
+from ..lan import Lan
+from .halves import Side, prepare_socket, receive_half
+
+__all__ = ["Pair"]
+
+# Bytes of the LAN's input buffers and of the bare ring beside them: the same, so that both live in the same cache.
+RING = 4 << 20
+
+
+class Pair:
+    """This process and a peer, on a LAN of their own.  A context manager."""
+
+    def __init__(self) -> None:
+        processors = sorted(os.sched_getaffinity(0))
+        self.pinned = len(processors) >= 2
+        self._affinity = set(processors)
+        self._arena_fd = os.memfd_create("vnet:bench")
+        os.ftruncate(self._arena_fd, 4096 + RING)
+        self._lan = Lan(f"bench-{os.getpid()}", "10.0.0.0/24", buffer=RING)
+        nic = self._lan.attach("bench")
+        self._ours, theirs = {}, {}
+        self._ours["unix"], theirs["unix"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ours["udp"], theirs["udp"] = _udp_pair()
+        for sock in self._ours.values():
+            prepare_socket(sock)
+        if self.pinned:
+            os.sched_setaffinity(0, {processors[0]})
+        fds = {kind: sock.fileno() for kind, sock in theirs.items()}
+        self._peer = subprocess.Popen(
+            [sys.executable, "-m", "vnet.bench.peer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=(self._arena_fd, *fds.values()),
+        )
+        setup = {
+            "processor": processors[1] if self.pinned else None,
+            "lan": self._lan.name,
+            "address": nic.address,
+            "arena": self._arena_fd,
+            "sockets": fds,
+        }
+        self._tell(json.dumps(setup))
+        address = self._hear()
+        for sock in theirs.values():
+            sock.close()
+        self._side = Side(_native.Arena(self._arena_fd), nic, address, self._ours)
+
+    def _tell(self, line: str) -> None:
+        assert self._peer.stdin is not None
+        self._peer.stdin.write(line + "\n")
+        self._peer.stdin.flush()
+
+    def _hear(self) -> str:
+        assert self._peer.stdout is not None
+        line = self._peer.stdout.readline()
+        if not line:
+            raise VnetError(f"the benchmark's peer process ended early (code {self._peer.wait()})")
+        return line.strip()
+
+    def measure(self, name: str, size: int, count: int) -> float:
+        """Returns datagrams a second for streams, seconds a round trip for ping-pongs."""
+        self._tell(json.dumps([name, size, count]))
+        try:
+            result = receive_half(self._side, name, size, count)
+        except RuntimeError as error:
+            raise VnetError(f"benchmark {name}: {error}") from None
+        self._hear()
+        return result
+
+    def rings(self) -> float:
+        """Share of the peer's batches that rang our doorbell so far."""
+        counts = self._lan.statistics().nics["peer"]
+        return counts.doorbells_rung / max(1, counts.doorbells_rung + counts.doorbells_saved)
+
+    def close(self) -> None:
+        """Ends the peer and the LAN.  May be called twice."""
+        if self._peer.poll() is None:
+            assert self._peer.stdin is not None
+            self._peer.stdin.close()
+            try:
+                self._peer.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                self._peer.kill()
+                self._peer.wait()
+        if self._peer.stdout is not None:
+            self._peer.stdout.close()
+        self._lan.close()
+        for sock in self._ours.values():
+            sock.close()
+        if self._arena_fd >= 0:
+            os.close(self._arena_fd)
+            self._arena_fd = -1
+        os.sched_setaffinity(0, self._affinity)
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _udp_pair() -> tuple[socket.socket, socket.socket]:
+    first, second = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    first.bind(("127.0.0.1", 0))
+    second.bind(("127.0.0.1", 0))
+    first.connect(second.getsockname())
+    second.connect(first.getsockname())
+    return first, second

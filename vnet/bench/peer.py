@@ -1,0 +1,33 @@
+"""The peer process of ``vnet bench``: does its half of what it is told on standard input, a JSON list a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+from .. import _native
+from ..control import attach
+from .halves import Side, prepare_socket, send_half
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs until standard input ends."""
+    setup = json.loads(sys.stdin.readline())
+    if setup["processor"] is not None:
+        os.sched_setaffinity(0, {setup["processor"]})
+    sockets = {kind: prepare_socket(socket.socket(fileno=fd)) for kind, fd in setup["sockets"].items()}
+    with attach(setup["lan"], "peer") as nic:
+        side = Side(_native.Arena(setup["arena"]), nic, setup["address"], sockets)
+        print(nic.address, flush=True)
+        for line in sys.stdin:
+            name, size, count = json.loads(line)
+            send_half(side, name, size, count)
+            print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -50,12 +50,15 @@ def _guarded() -> int:
 
         code = app(prog_name="vnet", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:
         # Whoever read our output has seen enough.
         abandon_output()
         return 0
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # as typer puts it
+            abandon_output()
+            return 0
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 130
     except LabError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vnet.cli.output import abandon_output
 from vnet.errors import LabError, VnetError
 
 if TYPE_CHECKING:
@@ -51,15 +52,23 @@ def run(
         if as_json:
             print(error_as_json(error))
         raise
+    try:
+        _print(report, as_json)
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has seen enough; rich makes an exit of it.  The exit code is still the lab's.
+        abandon_output()
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def _print(report: Report, as_json: bool) -> None:
     if as_json:
-        print(report.as_json())
+        print(report.as_json(), flush=True)
     else:
         from rich.console import Console
 
         from vnet.lab.render import print_report
 
         print_report(report, Console(soft_wrap=False))
-    raise typer.Exit(0 if report.passed else 1)
 
 
 def _run(given: str, out: Path | None, seed: int | None, keep_going: bool) -> Report:

@@ -19,7 +19,7 @@ import pytest
 from conftest import ReadLab
 from fake_lan import FakeLan
 
-from vnet.errors import MachineLacks, VnetError
+from vnet.errors import CaptureError, MachineLacks, VnetError
 from vnet.lab.report import Report, write_report
 from vnet.lab.runner import Options, run_lab
 from vnet.lab.signals import Terminated
@@ -206,6 +206,20 @@ def test_a_guest_that_crashes_during_the_run_fails_it(read: ReadLab, lans: Recor
     assert outcomes(report) == ["passed"]
     assert not report.passed
     assert report.crashed[0].failure == "the command was ended by SIGSEGV while the lab ran; its last output was: ouch"
+
+
+def test_a_capture_that_is_not_whole_fails_the_run_and_is_told(
+    read: ReadLab, lans: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any) -> None:
+        raise CaptureError("capture.pcapng is not whole: no space left on device")
+
+    monkeypatch.setattr(fake_lan.FakeCapture, "close", full)
+    report = run(read(TWO + "  - wait: 1ms\n"), lans, out=tmp_path)
+    assert outcomes(report) == ["passed"]
+    assert not report.passed
+    assert b"no space left on device" in report.as_junit()
+    assert lans.made[0].closed
 
 
 def test_an_error_of_the_lan_fails_the_step_and_takes_everything_down(read: ReadLab, lans: Recorder) -> None:

@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from vnet.errors import AddressOutside, AddressTaken, NetworkFull
 from vnet.lab.plan import Address, Network, Prefix
 
-__all__ = ["AddressBook", "parse_prefix", "usable"]
+__all__ = ["AddressBook", "parse_address", "parse_prefix", "usable"]
+
+
+def parse_address(text: str) -> Address:
+    """Read an IP address; one with an interface behind ``%`` means nothing on a LAN.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "%" in text:
+        raise ValueError(f"{text!r} names an interface")
+    return ipaddress.ip_address(text)
 
 
 def parse_prefix(text: str) -> Prefix:
@@ -18,10 +29,12 @@ def parse_prefix(text: str) -> Prefix:
         ValueError: it is not a prefix that guests can live in; the message is one sentence.
     """
     try:
+        if "%" in text:
+            raise ValueError
         prefix = ipaddress.ip_network(text, strict=True)
     except ValueError:
         try:
-            loose = ipaddress.ip_interface(text)
+            loose = ipaddress.ip_interface(text.split("%")[0])
         except ValueError:
             raise ValueError(f"{text!r} is not a prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
         raise ValueError(
@@ -63,7 +76,7 @@ class AddressBook:
             AddressTaken: another node has it.
         """
         try:
-            address = ipaddress.ip_address(text)
+            address = parse_address(text)
         except ValueError:
             example = self._network.prefixes[0]
             raise ValueError(f"{text!r} is not an IP address; expected one of {example}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +30,7 @@ def print_report(report: Report, console: Console) -> None:
             _why(step, console)
     for node in report.crashed:
         _say(console, f"\n[bold red]node {escape(node.name)}[/]  {escape(report.file)}:{node.line}")
-        _say(console, f"  {escape(node.failure)}")
+        _indented(console, node.failure)
     _summary(report, console)
 
 
@@ -97,7 +98,7 @@ def _why(step: StepReport, console: Console) -> None:
     _say(console, f"\n[bold red]step {step.number}[/] {escape(step.what)}  [dim]{escape(step.file)}:{step.line}[/]")
     lines = explain(step)
     for line in lines[:20]:
-        _say(console, f"  {escape(line)}")
+        _indented(console, line)
     if len(lines) > 20:
         _say(console, f"  [dim]and {len(lines) - 20} more lines; --json and --out keep them all[/]")
 
@@ -107,18 +108,25 @@ def _summary(report: Report, console: Console) -> None:
     parts = [f"{passed} passed"]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{skipped} skipped"] if skipped else []
-    parts += [f"{len(report.crashed)} guests crashed"] if report.crashed else []
+    parts += [f"{len(report.crashed)} crashed"] if report.crashed else []
     style = "bold green" if report.passed else "bold red"
     _say(console, f"\n[{style}]{', '.join(parts)}[/] in {_seconds(report.seconds)}")
     if report.capture is not None:
         missed = f", {report.capture.missed:,} missed" if report.capture.missed else ""
         capture = f"{report.capture.file} ({report.capture.datagrams:,} datagrams{missed})"
-        _say(console, f"capture: {escape(capture)}")
+        _say(console, f"capture: {escape(report.capture.failure or capture)}")
 
 
 def _say(console: Console, text: str) -> None:
     # Soft wrap leaves long lines whole where the output is read by a program.
     console.print(text, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _indented(console: Console, line: str) -> None:
+    if console.is_terminal:
+        console.print(Padding(Text(line), (0, 0, 0, 2)))
+    else:
+        _say(console, f"  {escape(line)}")
 
 
 def _seconds(seconds: float) -> str:

@@ -75,11 +75,19 @@ class NodeReport:
 
 @dataclass(frozen=True)
 class CaptureReport:
-    """The capture of a run: its file, the datagrams in it, and those that came too fast to be written."""
+    """The capture of a run.
+
+    Attributes:
+        file: where it is.
+        datagrams: how many are in it.
+        missed: how many came faster than they could be written.
+        failure: why it is not whole, such as a full disk; empty where it is.
+    """
 
     file: str
     datagrams: int
     missed: int
+    failure: str
 
 
 @dataclass(frozen=True)
@@ -114,8 +122,9 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Every step passed, and no guest's command ended wrongly."""
-        return all(step.outcome == PASSED for step in self.steps) and not self.crashed
+        """Every step passed, no guest's command ended wrongly, and the capture that was asked for is whole."""
+        whole = self.capture is None or not self.capture.failure
+        return all(step.outcome == PASSED for step in self.steps) and not self.crashed and whole
 
     def count(self, outcome: str) -> int:
         """How many steps have this outcome."""
@@ -126,7 +135,7 @@ class Report:
         return json.dumps(self._plain(), indent=2, ensure_ascii=False, allow_nan=False)
 
     def as_junit(self) -> bytes:
-        """The report as JUnit XML: one test suite, a test case a step, and one for each guest that crashed."""
+        """The report as JUnit XML: one test suite, a test case a step, and one for each other failure."""
         return _junit(self)
 
     def _plain(self) -> dict[str, Any]:
@@ -159,6 +168,7 @@ class Report:
                 "file": self.capture.file,
                 "datagrams": self.capture.datagrams,
                 "missed": self.capture.missed,
+                "failure": self.capture.failure,
             },
         }
 
@@ -197,10 +207,11 @@ def explain(step: StepReport) -> list[str]:
 
 def _junit(report: Report) -> bytes:
     crashed = report.crashed
-    failures = report.count(FAILED) + len(crashed)
+    broken = report.capture is not None and bool(report.capture.failure)
+    failures = report.count(FAILED) + len(crashed) + broken
     totals = {
         "name": report.lab,
-        "tests": str(len(report.steps) + len(crashed)),
+        "tests": str(len(report.steps) + len(crashed) + broken),
         "failures": str(failures),
         "errors": "0",
         "skipped": str(report.count(SKIPPED)),
@@ -221,6 +232,9 @@ def _junit(report: Report) -> bytes:
     for node in crashed:
         case = _case(suite, report, f"node {node.name}", node.line, report.seconds)
         _failure(case, node.failure, [f"{report.file}:{node.line}: nodes.{node.name}", node.failure])
+    if report.capture is not None and broken:
+        case = _case(suite, report, "capture", 0, report.seconds)
+        _failure(case, report.capture.failure, [report.capture.failure])
     ElementTree.indent(root)
     text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vnet.errors import MachineLacks, NameTaken, VnetError
+from vnet.errors import CaptureError, MachineLacks, NameTaken, VnetError
 from vnet.lab.commands import GRACE_SECONDS, Command, command_environment, describe_end
 from vnet.lab.expect import Check
 from vnet.lab.plan import Lab, Node
@@ -141,8 +141,12 @@ def _capturing(running: _Running, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        capture.close()
-        running.capture = CaptureReport(str(path), capture.datagrams, capture.missed)
+        failure = ""
+        try:
+            capture.close()
+        except CaptureError as error:
+            failure = str(error)
+        running.capture = CaptureReport(str(path), capture.datagrams, capture.missed, failure)
 
 
 def _start_commands(running: _Running, options: Options) -> None:

@@ -79,6 +79,7 @@ def open_source(given: str) -> Source:
     # A folder that happens to bear a shipped lab's name does not hide the lab.
     if given in labs and not path.is_file():
         path = labs[given]
+        given = str(path)  # so that a message about it leads to the file
     return Source(given, _text(_bytes(path, given), given), path.resolve().parent, default_lab_name(path.stem))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vnet.lab.addresses import parse_address
 from vnet.lab.expect import NumberExpectation, expectations
 from vnet.lab.plan import Node
 from vnet.lab.schema import PingStepFile
@@ -113,7 +113,7 @@ def _destination(to: str, family: int | None, sender: Node, context: StepContext
             raise context.error(f"{sender.name!r} and {to!r} do not both have an {lacking}", "to")
         return str(address)
     try:
-        literal = ipaddress.ip_address(to)
+        literal = parse_address(to)
     except ValueError:
         close = did_you_mean(to, context.nodes)
         raise context.error(f"{to!r} is neither a node nor an IP address{close}", "to") from None

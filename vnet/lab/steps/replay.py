@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from vnet.errors import CaptureError
+from vnet.lab.addresses import parse_address
 from vnet.lab.expect import expectations
 from vnet.lab.plan import Address
 from vnet.lab.readdress import addresses_of, readdress
@@ -122,7 +123,7 @@ def _mapping(said: dict[str, str], recording: Recording, context: StepContext) -
     mapping: dict[Address, Address] = {}
     for recorded_text, lab_text in said.items():
         try:
-            recorded = ipaddress.ip_address(recorded_text)
+            recorded = parse_address(recorded_text)
         except ValueError:
             message = f"{recorded_text!r} is not an IP address; expected one that was recorded"
             raise context.error(message, "map", recorded_text, at_key=True) from None
@@ -143,7 +144,7 @@ def _lab_address(recorded: Address, key: str, text: str, context: StepContext) -
             raise context.error(f"{text!r} has no IPv{recorded.version} address to stand for {recorded}", "map", key)
         return address
     try:
-        address = ipaddress.ip_address(text)
+        address = parse_address(text)
     except ValueError:
         close = did_you_mean(text, context.nodes)
         raise context.error(f"{text!r} is neither a node nor an IP address{close}", "map", key) from None

@@ -1,0 +1,103 @@
+"""Whatever a lab file holds, it is a lab or a LabError."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vnet.errors import LabError
+from vnet.lab.planner import plan_lab
+from vnet.lab.tree import read_yaml
+
+BASE: dict[str, Any] = {
+    "name": "base",
+    "seed": 1,
+    "networks": {"a": "10.0.0.0/24", "b": {"prefix": ["10.0.1.0/24", "fd00::/64"], "mtu": 1500}},
+    "defaults": {"nodes": {"networks": ["a"], "env": {"X": "y"}}},
+    "nodes": {
+        "one": None,
+        "two": {"networks": {"b": ["10.0.1.7", "fd00::7"]}},
+        "many": {"count": 3, "buffer": "64KiB"},
+        "own": {"kind": "process", "exec": ["sleep", "1"], "env": {"Z": "1"}},
+    },
+    "steps": [
+        {"ping": {"from": "one", "to": "many-1", "count": 2, "timeout": "1s", "family": 4}, "expect": {"loss": "0%"}},
+        {"name": "all", "ping_all": {"sample": 3}, "expect": {"avg": ["> 1us", "< 1s"]}},
+        {"inject": {"from": "own", "packet": "IP(dst='one')/UDP()", "interval": "1ms"}, "expect": {"delivered": 1}},
+        {"exec": {"on": "own", "command": "true"}, "expect": {"stdout": {"contains": ["a"], "matches": "b"}}},
+        {"wait": "1ms"},
+    ],
+}
+
+words = st.sampled_from(
+    [
+        *(
+            "one",
+            "many",
+            "many-2",
+            "own",
+            "a",
+            "b",
+            "host",
+            "process",
+            "10.0.0.0/24",
+            "10.0.0.1",
+            "10.0.0.255",
+            "fd00::1",
+        ),
+        *("fe80::1%eth0", "0.0.0.0/0", "::/0", "255.255.255.255/32", "5ms", "0%", "> 1 Mbit/s", "IP()", "b''", "", "-"),
+        *("1e999", "<", "{}", "max", "Ether()", "IP(dst=1)", "[IP()]*3", "(", "\x85", "%", "::"),
+    ]
+)
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), words),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def paths(value: Any) -> list[tuple[Any, ...]]:
+    """The path of every value of a document."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [(), *((key, *path) for key, child in children for path in paths(child))]
+
+
+@given(st.lists(st.tuples(st.sampled_from(paths(BASE)[1:]), values), min_size=1, max_size=3))
+@settings(max_examples=400, deadline=None)
+def test_a_changed_lab_is_a_lab_or_a_lab_error(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    lab = copy.deepcopy(BASE)
+    for path, value in changes:
+        place: Any = lab
+        for key in path[:-1]:
+            if not isinstance(place, (dict, list)) or (isinstance(place, list) and not isinstance(key, int)):
+                break
+            try:
+                place = place[key]
+            except (KeyError, IndexError):
+                break
+        else:
+            if isinstance(place, dict) or (
+                isinstance(place, list) and isinstance(path[-1], int) and path[-1] < len(place)
+            ):
+                place[path[-1]] = value
+    try:
+        plan_lab(read_yaml(json.dumps(lab, indent=1), "x.yaml"), directory=Path("/nonexistent"), default_name="x")
+    except LabError as error:
+        assert error.line >= 1  # noqa: PT017 - the other way out is a lab, which is as good
+        assert "\n" not in error.message  # noqa: PT017
+
+
+@given(st.text(max_size=200))
+@settings(deadline=None)
+def test_any_text_is_a_lab_or_a_lab_error(text: str) -> None:
+    try:
+        plan_lab(read_yaml(text, "x.yaml"), directory=Path("/nonexistent"), default_name="x")
+    except LabError:
+        return
+    pytest.fail("no text of this length is a lab")

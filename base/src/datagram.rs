@@ -1,6 +1,6 @@
 //! Step 1 of `forward()`: what a datagram must have to be carried.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use vnet_tables::Address;
 
 use crate::verdict::Verdict;
 
@@ -20,19 +20,18 @@ const HEADER6: usize = 40;
 /// # Errors
 ///
 /// [`Verdict::TooBig`] over [`LARGEST`]; [`Verdict::Malformed`] for an unknown version or a fixed header that is cut off.
-#[inline]
-pub fn destination(datagram: &[u8]) -> Result<IpAddr, Verdict> {
+#[inline(always)]
+pub fn destination(datagram: &[u8]) -> Result<Address, Verdict> {
     if datagram.len() > LARGEST {
         return Err(Verdict::TooBig);
     }
     match datagram.first().map(|byte| byte >> 4) {
         Some(4) if datagram.len() >= HEADER4 => {
-            let octets: [u8; 4] = datagram[16..20].try_into().unwrap_or_default();
-            Ok(IpAddr::V4(Ipv4Addr::from(octets)))
+            Ok(Address::V4(u32::from_be_bytes([datagram[16], datagram[17], datagram[18], datagram[19]])))
         }
         Some(6) if datagram.len() >= HEADER6 => {
-            let octets: [u8; 16] = datagram[24..40].try_into().unwrap_or_default();
-            Ok(IpAddr::V6(Ipv6Addr::from(octets)))
+            let half = |at: usize| datagram[at..at + 8].iter().fold(0, |half, byte| half << 8 | u64::from(*byte));
+            Ok(Address::V6(half(24), half(32)))
         }
         _ => Err(Verdict::Malformed),
     }
@@ -47,14 +46,17 @@ mod tests {
         let mut v4 = [0u8; HEADER4];
         v4[0] = 0x45;
         v4[16..].copy_from_slice(&[10, 0, 0, 2]);
-        assert_eq!(destination(&v4), Ok(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2))));
+        assert_eq!(destination(&v4), Ok(Address::V4(0x0a00_0002)));
         assert_eq!(destination(&v4[..19]), Err(Verdict::Malformed));
         assert_eq!(destination(&[]), Err(Verdict::Malformed));
         for version in (0..16u8).filter(|version| *version != 4 && *version != 6) {
             assert_eq!(destination(&[version << 4; 60]), Err(Verdict::Malformed), "version {version}");
         }
         assert_eq!(destination(&[0x60; 39]), Err(Verdict::Malformed));
-        assert!(destination(&[0x60; 40]).is_ok());
+        let mut v6 = [0u8; HEADER6];
+        v6[0] = 0x60;
+        v6[24..].copy_from_slice(&(1..=16).collect::<Vec<u8>>());
+        assert_eq!(destination(&v6), Ok(Address::V6(0x0102_0304_0506_0708, 0x090a_0b0c_0d0e_0f10)));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! `forward()`: what becomes of a datagram.
 
-use core::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vnet_tables::{Destination, NetworkId, NicRow, NicState, SlotId, Tables};
+use vnet_tables::{Address, Destination, Found, NetworkId, NicRow, NicState, SlotId, Tables};
 
 use crate::buffer::{Batch, Refused};
 use crate::control::{TxCounters, add};
@@ -71,19 +70,19 @@ impl Note {
     }
 }
 
-/// The input buffer that a sender has open: its batch is not visible yet.
-struct Open {
-    slot: SlotId,
+/// The receiver that a sender wrote to last. While its batch is open, nothing in it is visible yet.
+struct Receiving {
+    slot: u32,
     generation: u32,
     listener: Listener<'static>,
-    bell: &'static crate::control::Bell,
     batch: Batch,
 }
 
-/// Where a datagram goes.
+/// Where a datagram goes. The fields are words: narrower ones are packed, and unpacking stalls the processor.
 enum Target {
-    Nic(SlotId, u32),
+    Nic { slot: u32, generation: u32 },
     Everyone,
+    Nowhere(Verdict),
 }
 
 /// Sends in the name of one NIC.
@@ -98,7 +97,7 @@ pub struct Sender {
     token: Token,
     counters: &'static TxCounters,
     clock: fn() -> u64,
-    open: Option<Open>,
+    receiving: Option<Receiving>,
     delivered: u64,
     bytes: u64,
     /// While set, a full buffer is the caller's to wait for and not a loss yet.
@@ -125,7 +124,7 @@ impl Sender {
             token,
             counters: if side == Side::Guest { &control.owner } else { &control.base },
             clock,
-            open: None,
+            receiving: None,
             delivered: 0,
             bytes: 0,
             patient: false,
@@ -148,18 +147,16 @@ impl Sender {
                 Err(verdict) => break 'carried verdict,
             };
             // 2 look up: (network, address) → NIC → input buffer.
-            let target = match self.look_up(destination) {
-                Ok(target) => target,
-                Err(verdict) => break 'carried verdict,
-            };
+            let target = self.look_up(destination);
             // 3 apply: the rules of the path. TTL, filters and impairments of longer paths join here.
             if datagram.len() > self.mtu {
                 break 'carried Verdict::TooBig;
             }
             // 4 write: reserve in the receiver's input buffer, copy, publish.
             match target {
-                Target::Nic(slot, generation) => self.write(slot, generation, datagram),
+                Target::Nic { slot, generation } => self.write(slot, generation, datagram),
                 Target::Everyone => self.flood(datagram),
+                Target::Nowhere(verdict) => verdict,
             }
         };
         self.count(verdict, datagram);
@@ -170,62 +167,100 @@ impl Sender {
         verdict
     }
 
-    #[inline]
-    fn look_up(&self, destination: IpAddr) -> Result<Target, Verdict> {
-        let hosts = self.tables.hosts();
-        while let Some(found) = hosts.find(self.network, destination) {
-            let row = self.tables.nic(found.slot);
-            let generation = row.generation();
-            if !found.holds() {
-                // The NIC left between the two reads, and its slot may be another's by now.
-                continue;
-            }
-            if row.state() != NicState::Up {
-                return Err(Verdict::NicDown);
-            }
-            return Ok(Target::Nic(found.slot, generation));
+    #[inline(always)]
+    fn look_up(&self, destination: Address) -> Target {
+        match destination {
+            Address::V4(address) => match self.tables.hosts().find4(self.network, address) {
+                Some(found) => self.target(&found, destination),
+                None => self.no_host(destination),
+            },
+            Address::V6(high, low) => self.look_up6(high, low),
         }
+    }
+
+    #[inline(never)]
+    fn look_up6(&self, high: u64, low: u64) -> Target {
+        let destination = Address::V6(high, low);
+        match self.tables.hosts().find6(self.network, high, low) {
+            Some(found) => self.target(&found, destination),
+            None => self.no_host(destination),
+        }
+    }
+
+    #[inline(always)]
+    fn target(&self, found: &Found<'_>, destination: Address) -> Target {
+        let row = self.tables.nic(found.slot);
+        let generation = row.generation();
+        if !found.holds() {
+            // The NIC left between the two reads, and its slot may be another's by now.
+            return self.look_up_again(destination);
+        }
+        if row.state() != NicState::Up {
+            return Target::Nowhere(Verdict::NicDown);
+        }
+        Target::Nic { slot: u32::from(found.slot.0), generation }
+    }
+
+    #[cold]
+    fn look_up_again(&self, destination: Address) -> Target {
+        self.look_up(destination)
+    }
+
+    #[cold]
+    fn no_host(&self, destination: Address) -> Target {
         match self.tables.network(self.network).map(|network| network.classify(destination)) {
-            Some(Destination::OnLink) => Err(Verdict::NoHost),
-            Some(Destination::Everyone) => Ok(Target::Everyone),
-            Some(Destination::Elsewhere) | None => Err(Verdict::NoRoute),
+            Some(Destination::OnLink) => Target::Nowhere(Verdict::NoHost),
+            Some(Destination::Everyone) => Target::Everyone,
+            Some(Destination::Elsewhere) | None => Target::Nowhere(Verdict::NoRoute),
         }
     }
 
     /// Writes into a NIC's input buffer, behind what the open batch holds for it already.
-    #[inline]
-    fn write(&mut self, slot: SlotId, generation: u32, datagram: &[u8]) -> Verdict {
-        let fits = self.open.as_ref().is_some_and(|open| {
-            open.slot == slot
-                && open.generation == generation
-                && open.batch.datagrams() < BATCH_DATAGRAMS
-                && open.batch.bytes() < BATCH_BYTES
+    #[inline(always)]
+    fn write(&mut self, slot: u32, generation: u32, datagram: &[u8]) -> Verdict {
+        let ready = self.receiving.as_ref().is_some_and(|receiving| {
+            receiving.slot == slot
+                && receiving.generation == generation
+                && receiving.batch.is_open()
+                && receiving.batch.datagrams() < BATCH_DATAGRAMS
+                && receiving.batch.bytes() < BATCH_BYTES
         });
-        if !fits && let Err(verdict) = self.open(slot, generation) {
+        if !ready && let Err(verdict) = self.open(slot, generation) {
             return verdict;
         }
-        let Some(open) = &mut self.open else { return Verdict::NicDown };
-        if open.batch.push(&[], datagram, self.slot.0, None) {
+        let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
+        if receiving.batch.push(&[], datagram, self.slot.0, None) {
             return Verdict::Delivered;
         }
-        self.full = Some((slot, datagram.len()));
+        self.full = Some((SlotId(slot as u16), datagram.len()));
         if !self.patient {
-            open.batch.refuse();
+            receiving.batch.refuse();
         }
         Verdict::BufferFull
     }
 
-    /// Closes the batch that is open, if one is, and opens one in the buffer of `slot`.
-    fn open(&mut self, slot: SlotId, generation: u32) -> Result<(), Verdict> {
+    /// Publishes the batch that is open, if one is, and opens one in the buffer of `slot`.
+    #[inline]
+    fn open(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
         self.ring();
-        let row = self.tables.nic(slot);
-        let buffer = self.segment.buffer(slot, row).ok_or(Verdict::NicDown)?;
-        let batch = buffer.open(generation, self.token).map_err(|refused| match refused {
+        if !self.receiving.as_ref().is_some_and(|last| last.slot == slot && last.generation == generation) {
+            self.turn_to(slot, generation)?;
+        }
+        let Some(receiving) = &mut self.receiving else { return Err(Verdict::NicDown) };
+        receiving.batch.open(generation, self.token).map_err(|refused| match refused {
             Refused::Gone => Verdict::NicDown,
             Refused::Locked => Verdict::BufferFull,
-        })?;
-        let listener = self.listener(slot, row);
-        self.open = Some(Open { slot, generation, listener, bell: &buffer.control.bell, batch });
+        })
+    }
+
+    /// Finds the input buffer of a slot.
+    #[cold]
+    fn turn_to(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
+        let id = SlotId(slot as u16);
+        let row = self.tables.nic(id);
+        let buffer = self.segment.buffer(id, row).ok_or(Verdict::NicDown)?;
+        let listener = self.listener(id, row);
+        self.receiving = Some(Receiving { slot, generation, listener, batch: buffer.batch() });
         Ok(())
     }
 
@@ -247,7 +282,7 @@ impl Sender {
             if slot == self.slot || row.state() != NicState::Up || row.network() != self.network {
                 continue;
             }
-            let verdict = self.write(slot, generation, datagram);
+            let verdict = self.write(u32::from(slot.0), generation, datagram);
             match verdict {
                 Verdict::Delivered => taken = true,
                 Verdict::BufferFull => refused = true,
@@ -258,6 +293,9 @@ impl Sender {
             }
         }
         self.patient = patient;
+        // The datagram itself was sent to everybody, not to the last one.
+        self.ring();
+        self.receiving = None;
         if taken || !refused { Verdict::Delivered } else { Verdict::BufferFull }
     }
 
@@ -272,24 +310,19 @@ impl Sender {
             self.counters.count(verdict, 1);
         }
         if self.tables.capturing() {
-            let receiver = match &self.open {
-                Some(open) if verdict == Verdict::Delivered => open.slot,
-                _ => SlotId(0),
-            };
-            self.note(datagram, receiver, verdict, false);
+            let receiver = self.receiving.as_ref().map_or(0, |receiving| receiving.slot as u16);
+            self.note(datagram, SlotId(receiver), verdict, false);
         }
     }
 
     /// Makes the open batch appear, and wakes its receiver if that sleeps. Does nothing where none is open.
     #[inline]
     pub fn ring(&mut self) {
-        if let Some(Open { listener, bell, batch, .. }) = self.open.take() {
-            let written = batch.datagrams() > 0;
-            batch.publish();
-            if written {
-                let rung = bell.ring(listener);
-                add(if rung { &self.counters.rung } else { &self.counters.saved }, 1);
-            }
+        if let Some(receiving) = &mut self.receiving
+            && receiving.batch.publish() > 0
+        {
+            let rung = receiving.batch.bell().ring(receiving.listener);
+            add(if rung { &self.counters.rung } else { &self.counters.saved }, 1);
         }
         if self.delivered != 0 {
             self.counters.count(Verdict::Delivered, self.delivered);
@@ -342,7 +375,8 @@ impl Sender {
             self.notes.clear();
             return;
         };
-        if let Ok(mut batch) = buffer.open(row.generation(), self.token) {
+        let mut batch = buffer.batch();
+        if batch.open(row.generation(), self.token).is_ok() {
             for (note, datagram) in &self.notes {
                 if !batch.push(&note.to_bytes(), datagram, self.slot.0, None) {
                     batch.refuse();

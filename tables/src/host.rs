@@ -22,9 +22,7 @@
 //!   tag: │ network 16 │ slot 16 │ insertion 32 │    high: address >> 64    low: address    (zero)
 //! ```
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use crate::network::NetworkId;
+use crate::network::{Address, NetworkId};
 use crate::nic::SlotId;
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -79,6 +77,9 @@ impl Found<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// A bucket is full, so the search goes on in the next one.
+struct Overflown;
+
 /// The host table of a LAN, over mapped buckets. `Copy`: it is two slices.
 #[derive(Clone, Copy)]
 pub struct HostTable<'t> {
@@ -87,8 +88,8 @@ pub struct HostTable<'t> {
 }
 
 #[inline]
-fn key4(network: NetworkId, address: Ipv4Addr) -> u64 {
-    u64::from(network.0) << 48 | u64::from(address.to_bits()) << 16
+fn key4(network: NetworkId, address: u32) -> u64 {
+    u64::from(network.0) << 48 | u64::from(address) << 16
 }
 
 /// Multiplicative hashing (Knuth, The Art of Computer Programming 6.4): neighbouring addresses spread evenly.
@@ -104,47 +105,54 @@ fn start6(network: NetworkId, high: u64, low: u64, buckets: usize) -> usize {
     spread(key ^ key >> 29, buckets)
 }
 
-fn split(address: Ipv6Addr) -> (u64, u64) {
-    let number = address.to_bits();
-    ((number >> 64) as u64, number as u64)
-}
-
 impl<'t> HostTable<'t> {
     /// The NIC that has `address` on `network`.
     #[must_use]
-    #[inline]
-    pub fn find(&self, network: NetworkId, address: IpAddr) -> Option<Found<'t>> {
+    pub fn find(&self, network: NetworkId, address: Address) -> Option<Found<'t>> {
         match address {
-            IpAddr::V4(address) => self.find4(network, address),
-            IpAddr::V6(address) => self.find6(network, address),
+            Address::V4(address) => self.find4(network, address),
+            Address::V6(high, low) => self.find6(network, high, low),
         }
     }
 
-    #[inline]
-    fn find4(&self, network: NetworkId, address: Ipv4Addr) -> Option<Found<'t>> {
+    /// The NIC that has an IPv4 address.
+    #[must_use]
+    #[inline(always)]
+    pub fn find4(&self, network: NetworkId, address: u32) -> Option<Found<'t>> {
         let key = key4(network, address);
         let start = spread(key, self.v4.len());
-        for probe in 0..PROBES {
-            let bucket = (start + probe) & (self.v4.len() - 1);
-            let mut vacant = false;
-            for word in &self.v4[bucket].0 {
-                // Acquire: partners with the release in `insert()`; who sees the entry sees the NIC row behind it.
-                let seen = word.load(Ordering::Acquire);
-                if seen & !0xffff == key {
-                    return Some(Found { slot: SlotId(seen as u16), bucket, word, seen });
-                }
-                vacant |= seen == 0;
-            }
-            if vacant {
-                return None;
-            }
+        match self.find4_in(start, key) {
+            Ok(found) => found,
+            Err(Overflown) => self.find4_beyond(start, key),
         }
-        None
     }
 
+    /// The entry in this bucket; or that it is nowhere; or that the search goes on.
+    #[inline(always)]
+    fn find4_in(&self, bucket: usize, key: u64) -> Result<Option<Found<'t>>, Overflown> {
+        let mut vacant = false;
+        for word in &self.v4[bucket].0 {
+            // Acquire: partners with the release in `insert()`; who sees the entry sees the NIC row behind it.
+            let seen = word.load(Ordering::Acquire);
+            if seen & !0xffff == key {
+                return Ok(Some(Found { slot: SlotId(seen as u16), bucket, word, seen }));
+            }
+            vacant |= seen == 0;
+        }
+        if vacant { Ok(None) } else { Err(Overflown) }
+    }
+
+    #[cold]
+    fn find4_beyond(&self, start: usize, key: u64) -> Option<Found<'t>> {
+        let buckets = (1..PROBES).map(|probe| (start + probe) & (self.v4.len() - 1));
+        let mut results = buckets.map(|bucket| self.find4_in(bucket, key));
+        results.find_map(Result::ok).flatten()
+    }
+
+    /// The NIC that has an IPv6 address, given as its two halves.
+    #[must_use]
     #[inline]
-    fn find6(&self, network: NetworkId, address: Ipv6Addr) -> Option<Found<'t>> {
-        let (high, low) = split(address);
+    pub fn find6(&self, network: NetworkId, high: u64, low: u64) -> Option<Found<'t>> {
         let start = start6(network, high, low, self.v6.len());
         for probe in 0..PROBES {
             let bucket = (start + probe) & (self.v6.len() - 1);
@@ -181,12 +189,12 @@ impl<'t> HostTable<'t> {
     pub(crate) fn insert(
         &self,
         network: NetworkId,
-        address: IpAddr,
+        address: Address,
         slot: SlotId,
         insertion: u32,
     ) -> Result<(), Full> {
         match address {
-            IpAddr::V4(address) => {
+            Address::V4(address) => {
                 let key = key4(network, address);
                 let entry = key | u64::from(slot.0);
                 if let Some(found) = self.find4(network, address) {
@@ -200,10 +208,9 @@ impl<'t> HostTable<'t> {
                 word.store(entry, Ordering::Release);
                 Ok(())
             }
-            IpAddr::V6(address) => {
-                let (high, low) = split(address);
+            Address::V6(high, low) => {
                 let tag = u64::from(network.0) << 48 | u64::from(slot.0) << 32 | u64::from(insertion);
-                if let Some(found) = self.find6(network, address) {
+                if let Some(found) = self.find6(network, high, low) {
                     found.word.store(tag, Ordering::Release);
                     return Ok(());
                 }
@@ -224,11 +231,11 @@ impl<'t> HostTable<'t> {
     }
 
     /// Takes an address out; does nothing where it is not in.
-    pub(crate) fn remove(&self, network: NetworkId, address: IpAddr) {
+    pub(crate) fn remove(&self, network: NetworkId, address: Address) {
         let Some(found) = self.find(network, address) else { return };
         let beside_an_empty_one = match address {
-            IpAddr::V4(_) => self.v4[found.bucket].0.iter().any(|word| word.load(Ordering::Relaxed) == 0),
-            IpAddr::V6(_) => self.v6[found.bucket].0.iter().any(|entry| entry.tag.load(Ordering::Relaxed) == 0),
+            Address::V4(_) => self.v4[found.bucket].0.iter().any(|word| word.load(Ordering::Relaxed) == 0),
+            Address::V6(..) => self.v6[found.bucket].0.iter().any(|entry| entry.tag.load(Ordering::Relaxed) == 0),
         };
         // Release: whoever sees the address gone sees all that the writer did before.
         found.word.store(if beside_an_empty_one { 0 } else { TOMBSTONE }, Ordering::Release);

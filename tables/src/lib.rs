@@ -25,6 +25,6 @@ mod tables;
 
 pub use host::{Found, HostTable};
 pub use layout::{ABI, Geometry, Header};
-pub use network::{Destination, NetworkId, Prefixes};
+pub use network::{Address, Destination, NetworkId, Prefixes};
 pub use nic::{NicRow, NicState, SlotId};
 pub use tables::{Tables, TablesError, Writer};

@@ -17,6 +17,35 @@ pub struct Prefixes {
     pub v6: Option<(Ipv6Addr, u8)>,
 }
 
+/// An address as the tables compare it: numbers that stay in registers.
+///
+/// [`IpAddr`] keeps octets; storing them and loading them as one number again stalls the processor at every datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IPv4 address.
+    V4(u32),
+    /// The two halves of an IPv6 address, the upper first.
+    V6(u64, u64),
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64, address.to_bits() as u64),
+        }
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::V4(number) => Ipv4Addr::from_bits(number).into(),
+            Address::V6(high, low) => Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).into(),
+        }
+    }
+}
+
 /// What kind of destination an address is, seen from inside a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -74,8 +103,8 @@ impl NetworkRow {
     /// broadcast address, RFC 3021), and so is every multicast address, because a LAN without group filters floods.
     /// Link-local IPv6 addresses are on the link wherever IPv6 is spoken (RFC 4291 section 2.5.6).
     #[must_use]
-    pub fn classify(&self, address: IpAddr) -> Destination {
-        match address {
+    pub fn classify(&self, address: Address) -> Destination {
+        match address.into() {
             IpAddr::V4(address) => {
                 let bits = self.v4_bits.load(Ordering::Relaxed);
                 if bits == 0 {

@@ -220,12 +220,12 @@ impl Writer {
     pub fn add_address(&mut self, network: NetworkId, address: IpAddr, slot: SlotId) -> Result<(), TablesError> {
         self.insertions = self.insertions.wrapping_add(1);
         let hosts = self.tables.hosts();
-        hosts.insert(network, address, slot, self.insertions).map_err(|_| TablesError::HostsFull(address))
+        hosts.insert(network, address.into(), slot, self.insertions).map_err(|_| TablesError::HostsFull(address))
     }
 
     /// Takes an address out; does nothing where it is not in.
     pub fn remove_address(&mut self, network: NetworkId, address: IpAddr) {
-        self.tables.hosts().remove(network, address);
+        self.tables.hosts().remove(network, address.into());
     }
 
     /// Sets or clears a flag of the header.

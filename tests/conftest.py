@@ -1,0 +1,110 @@
+"""What all tests stand on: a runtime directory of their own, and a look whether they left anything behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support
+
+import vnet
+
+
+@pytest.fixture(autouse=True)
+def runtime_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """XDG_RUNTIME_DIR of this test. Short, because a socket's path is."""
+    # Not tmp_path: tests that become another user must be able to reach it.
+    directory = Path(tempfile.mkdtemp(prefix="vn"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    for variable in ("VNET_LAN", "VNET_NIC"):
+        monkeypatch.delenv(variable, raising=False)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _belongings() -> set[str]:
+    memory = {f"descriptor {fd}: {what}" for fd, what in support.descriptors().items() if "/memfd:vnet:" in what}
+    threads = {f"thread {number}: {name}" for number, name in support.threads().items()}
+    processes = {f"process {pid}: {command}" for pid, command in support.children().items()}
+    return memory | threads | processes
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(runtime_directory: Path) -> Iterator[None]:
+    """No process, thread, memory file, socket file or directory of vnet outlives its test."""
+    before = _belongings()
+    yield
+
+    def left() -> set[str]:
+        files = {str(path) for path in runtime_directory.rglob("*")}
+        return (_belongings() - before) | files
+
+    if not left():
+        return
+    # A test's own variables may hold a LAN in a reference cycle; that is no leak.
+    gc.collect()
+    if not support.eventually(lambda: not left(), timeout=3.0):
+        pytest.fail("left behind: " + "; ".join(sorted(left())))
+
+
+@pytest.fixture
+def lan() -> Iterator[vnet.Lan]:
+    """A private LAN with a network of both families."""
+    with vnet.Lan(None, ["10.0.0.0/24", "fd00::/64"]) as lan:
+        yield lan
+
+
+@pytest.fixture
+def named() -> Iterator[vnet.Lan]:
+    """A LAN that other processes can find, called `office`."""
+    with vnet.Lan("office", ["10.0.0.0/24", "fd00::/64"]) as lan:
+        yield lan
+
+
+@pytest.fixture
+def guest() -> Iterator[Callable[..., support.Guest]]:
+    """Starts processes that end with the test."""
+    started: list[support.Guest] = []
+
+    def start(program: str, *arguments: str, **popen: Any) -> support.Guest:
+        started.append(support.Guest(program, *arguments, **popen))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.release()
+
+
+def _forbidden(reason: str) -> bool:
+    """Whether a skip is a failure: CI has every program and privilege, but perhaps not the data in shared/."""
+    return bool(os.environ.get("CI")) and "shared/" not in reason
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if _forbidden(reason):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} must not be skipped in CI: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if _forbidden(reason):
+            report.outcome = "failed"
+            report.longrepr = f"{collector.nodeid} must not be skipped in CI: {reason}"
+    return report

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 from vnet.lab.plan import Lab
 from vnet.lab.source import load
 
-sys.path.insert(0, str(Path(__file__).parent))  # for fake_lan, whatever pytest's import mode is
+sys.path.insert(0, str(Path(__file__).parent))  # for fake_lan and reading, whatever pytest's import mode is
 
-ReadLab = Callable[..., Lab]
+from reading import ReadLab
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from conftest import ReadLab
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import ReadLab
 
 from vnet.errors import AddressTaken, NetworkFull
 from vnet.lab.addresses import AddressBook, parse_prefix, usable

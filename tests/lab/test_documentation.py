@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ReadLab
+from reading import ReadLab
 
 from vnet.lab import schema
 from vnet.lab.runner import Options, run_lab

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from conftest import ReadLab
+from reading import ReadLab
 
 from vnet.lab import schema
 from vnet.lab.packets import datagrams

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import ReadLab
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import ReadLab
 
 from vnet.errors import CaptureError, LabError
 from vnet.lab.packets import scapy_names

@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 
 import fake_lan
 import pytest
-from conftest import ReadLab
 from fake_lan import FakeLan
+from reading import ReadLab
 
 from vnet.errors import CaptureError, MachineLacks, VnetError
 from vnet.lab.report import Report, write_report

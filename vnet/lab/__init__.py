@@ -4,7 +4,7 @@ The way of a lab through this package::
 
     source.py     a path, a name or "-"  →  text
     tree.py       text                   →  plain data, and the place of each value
-    schema.py     plain data             →  what the file says (pydantic)
+    schema.py     plain data             →  what the file says (pydantic); mistakes.py shows what is wrong and where
     planner.py    what it says           →  what it means: plan.py, steps/*.py (frozen dataclasses)
     runner.py     a plan                 →  a LAN, its guests, the steps in order  →  report.py
 

@@ -21,10 +21,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
 
-from vnet.errors import LabError
-from vnet.lab.tree import Key, Tree, did_you_mean
+from vnet.lab.mistakes import first_mistake, mistake
+from vnet.lab.tree import Tree, did_you_mean
 from vnet.lab.units import Comparison, Dimension, parse, parse_comparison, shown
 
 __all__ = ["STEP_KINDS", "LabFile", "NodeFile", "read_lab"]
@@ -32,10 +31,6 @@ __all__ = ["STEP_KINDS", "LabFile", "NodeFile", "read_lab"]
 KINDS = ("host", "process")
 KINDS_TO_COME = ("netns", "qemu", "router", "tap")
 STEP_KINDS = ("ping", "ping_all", "inject", "replay", "exec", "wait")
-
-
-def _mistake(message: str, *path: Key, at_key: bool = False) -> PydanticCustomError:
-    return PydanticCustomError("lab", "see the context", {"path": path, "at_key": at_key, "message": message})
 
 
 class Said(BaseModel):
@@ -48,10 +43,10 @@ class Said(BaseModel):
     def _has_only_known_keys(cls, said: Any) -> Any:
         known = [field.alias or name for name, field in cls.model_fields.items()]
         if not isinstance(said, dict):
-            raise _mistake(f"expected a mapping with keys such as {', '.join(known[:4])}; found {shown(said)}")
+            raise mistake(f"expected a mapping with keys such as {', '.join(known[:4])}; found {shown(said)}")
         for key in said:
             if key not in known:
-                raise _mistake(
+                raise mistake(
                     f"unknown key {shown(key)}{did_you_mean(key, known)}; expected one of {', '.join(known)}",
                     key,
                     at_key=True,
@@ -67,7 +62,7 @@ def _one_or_many(what: str, said: Any) -> Any:
     items = said if isinstance(said, list) else [said]
     for index, item in enumerate(items):
         if not isinstance(item, str):
-            raise _mistake(f"expected {what}, found {shown(item)}", *([index] if items is said else []))
+            raise mistake(f"expected {what}, found {shown(item)}", *([index] if items is said else []))
     return items
 
 
@@ -131,7 +126,7 @@ class NetworkFile(Said):
         if isinstance(said, (str, list)):
             return {"prefix": said}
         if not isinstance(said, dict):
-            raise _mistake(f"expected a prefix such as 10.0.0.0/24, or a mapping with 'prefix'; found {shown(said)}")
+            raise mistake(f"expected a prefix such as 10.0.0.0/24, or a mapping with 'prefix'; found {shown(said)}")
         return said
 
 
@@ -284,7 +279,7 @@ class TextExpect(Said):
     @classmethod
     def _short_form(cls, said: Any) -> Any:
         if not isinstance(said, (str, dict)):
-            raise _mistake(f"expected text, or a mapping with equals, contains or matches; found {shown(said)}")
+            raise mistake(f"expected text, or a mapping with equals, contains or matches; found {shown(said)}")
         return {"equals": said} if isinstance(said, str) else said
 
 
@@ -335,23 +330,23 @@ class WaitStepFile(StepFile):
 def _one_kind(said: Any) -> Any:
     expected = f"expected one of {', '.join(STEP_KINDS)}"
     if not isinstance(said, dict):
-        raise _mistake(f"expected a step, a mapping with its kind as key ({expected}); found {shown(said)}")
+        raise mistake(f"expected a step, a mapping with its kind as key ({expected}); found {shown(said)}")
     kinds = [key for key in said if key in STEP_KINDS]
     if len(kinds) > 1:
-        raise _mistake(
+        raise mistake(
             f"a step does one thing, but this one has both {kinds[0]!r} and {kinds[1]!r}", kinds[1], at_key=True
         )
     if not kinds:
         stranger = next((key for key in said if key not in ("name", "expect")), None)
         if stranger is None:
-            raise _mistake(f"a step without a kind; {expected}")
-        raise _mistake(
+            raise mistake(f"a step without a kind; {expected}")
+        raise mistake(
             f"unknown kind of step {shown(stranger)}{did_you_mean(stranger, STEP_KINDS)}; {expected}",
             stranger,
             at_key=True,
         )
     if kinds[0] == "wait" and "expect" in said:
-        raise _mistake("a wait step has nothing to expect", "expect", at_key=True)
+        raise mistake("a wait step has nothing to expect", "expect", at_key=True)
     return said
 
 
@@ -392,39 +387,6 @@ class LabFile(Said):
     ] = Field(default_factory=list)
 
 
-# --- pydantic's errors as ours ----------------------------------------------------------------------------------------
-
-_EXPECTED = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-}
-
-
-def _message(error: ErrorDetails) -> str:
-    kind, context, found = error["type"], error.get("ctx", {}), shown(error["input"])
-    if kind == "lab":
-        return str(context["message"])
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "missing":
-        return f"{error['loc'][-1]!r} is missing"
-    if kind in _EXPECTED:
-        quotes = "; put it in quotes" if kind == "string_type" and isinstance(error["input"], (int, float)) else ""
-        return f"expected {_EXPECTED[kind]}, found {found}{quotes}"
-    if kind == "greater_than_equal":
-        return f"expected at least {context['ge']:g}, found {found}"
-    if kind in ("less_than_equal", "less_than"):
-        return f"expected at most {context.get('le', context.get('lt')):g}, found {found}"
-    if kind == "too_short":
-        return "the list is empty; expected at least one entry"
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {found}"
-
-
 def read_lab(tree: Tree) -> LabFile:
     """Read the models out of a YAML document.
 
@@ -433,12 +395,5 @@ def read_lab(tree: Tree) -> LabFile:
     """
     try:
         return LabFile.model_validate(tree.data)
-    except ValidationError as mistakes:
-        errors = [_placed(tree, error) for error in mistakes.errors(include_url=False)]
-    raise min(errors, key=lambda error: (error.line, error.column))
-
-
-def _placed(tree: Tree, error: ErrorDetails) -> LabError:
-    context = error.get("ctx", {})
-    path = (*error["loc"], *context.get("path", ()))
-    return tree.error(_message(error), path, at_key=bool(context.get("at_key", False)))
+    except ValidationError as found:
+        raise first_mistake(tree, found) from None

@@ -1,12 +1,93 @@
-"""Tells scapy of NICs, if and when scapy is there."""
+"""Tells scapy of NICs, if and when scapy is there.
+
+Neither ``import vnet`` nor attaching imports scapy: that takes most of a second.  A NIC that is attached while scapy is
+loaded becomes an interface at once; without scapy, NICs are noted, and an import hook waits for ``scapy.sendrecv``,
+which every way of sending and sniffing goes through.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib.abc
+import importlib.machinery
+import itertools
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .nic import Nic
 
+_AWAITED = "scapy.sendrecv"
+
 
 def announce(nic: Nic) -> None:
-    """Makes ``nic`` an interface of scapy."""
+    """Makes ``nic`` an interface of scapy, now or as soon as scapy is imported."""
+    _hook().announce(nic)
+
+
+class _Hook(importlib.abc.MetaPathFinder):
+    """Notes NICs until scapy comes, and has them registered when it does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._order = itertools.count()
+        # In the order in which they came, since of two of one name the later wins.
+        self._waiting: weakref.WeakValueDictionary[int, Nic] = weakref.WeakValueDictionary()
+        self._watching = False
+
+    def announce(self, nic: Nic) -> None:
+        with self._lock:
+            self._waiting[next(self._order)] = nic
+            if _AWAITED in sys.modules:
+                self._introduce()
+            elif not self._watching:
+                sys.meta_path.insert(0, self)
+                self._watching = True
+
+    def _introduce(self) -> None:
+        """Registers the NICs that wait.  Scapy without NICs is better than no scapy, so trouble is a warning."""
+        with self._lock:
+            nics = list(self._waiting.values())
+            self._waiting.clear()
+            try:
+                from . import scapy_interface
+
+                scapy_interface.register(nics)
+            except Exception as error:
+                warnings.warn(f"vnet: NICs are no interfaces of scapy: {error}", RuntimeWarning, stacklevel=2)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != _AWAITED:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader is not None:
+                self._follow(spec.loader)
+                return spec
+        return None
+
+    def _follow(self, loader: importlib.abc.Loader) -> None:
+        """Has the NICs registered once ``loader`` has run the module."""
+        execute = loader.exec_module
+
+        def execute_and_introduce(module: ModuleType) -> None:
+            execute(module)
+            with self._lock:
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                self._watching = False
+            self._introduce()
+
+        loader.exec_module = execute_and_introduce  # type: ignore[method-assign]
+
+
+@functools.cache
+def _hook() -> _Hook:
+    return _Hook()

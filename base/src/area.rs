@@ -92,10 +92,25 @@ mod real {
         pub(crate) fn prepare(&self, position: u64) {
             #[cfg(target_arch = "x86_64")]
             {
-                use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+                let at = self.start.as_ptr().wrapping_add(self.offset(position) as usize);
+                // The intrinsic becomes a prefetch for reading where the target lacks `prfchw`; the instruction itself
+                // is there, or does nothing, on every 64-bit processor.
+                // SAFETY: a prefetch of any address is allowed, and changes neither memory nor flags.
+                unsafe { core::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly)) };
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = position;
+        }
+
+        /// Asks for the cache line at `position` to be here by the time that it is read. A hint, as [`Area::prepare`].
+        #[inline(always)]
+        pub(crate) fn expect(&self, position: u64) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
                 let at = self.start.as_ptr().wrapping_add(self.offset(position) as usize);
                 // SAFETY: a prefetch of any address is allowed; this one is inside the ring.
-                unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
             }
             #[cfg(not(target_arch = "x86_64"))]
             let _ = position;

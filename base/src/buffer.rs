@@ -114,7 +114,7 @@ pub struct Batch {
 }
 
 /// How far ahead of the writing the lines are asked for, in bytes: a batch of 32 small datagrams.
-const AHEAD: u64 = 2560;
+const AHEAD: u64 = 4096;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;

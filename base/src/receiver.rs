@@ -37,6 +37,18 @@ pub enum Spin {
 const LEAST: u32 = 32;
 const MOST: u32 = 4096;
 
+/// Bytes in a row after which the receiver takes it that as much waits still, and asks for lines ahead. Asked for too
+/// early, a line would be taken away from the sender that is about to write it.
+const BACKLOG: u64 = 8192;
+
+/// Bytes in a row after which a receiver that has caught up with its sender looks away; and for how many turns.
+const LONG_RUN: u64 = 2048;
+const LEAST_PAUSE: u32 = 64;
+const MOST_PAUSE: u32 = 4096;
+
+/// How far ahead of the reading lines are asked for, in bytes.
+const AHEAD: u64 = 4096;
+
 /// Reads one NIC's input buffer. There is one for each NIC, held by its guest.
 pub struct Receiver {
     segment: Arc<Segment>,
@@ -48,6 +60,9 @@ pub struct Receiver {
     spin: Spin,
     turns: u32,
     held: Option<Record>,
+    /// Where the present run of datagrams started: the position when the buffer was last found empty.
+    run_start: u64,
+    pause: u32,
 }
 
 impl Receiver {
@@ -57,7 +72,7 @@ impl Receiver {
         let buffer = segment.buffer(slot, segment.tables().nic(slot))?;
         let position = buffer.control.receiver.head.load(Ordering::Acquire);
         let turns = MOST / 4;
-        Some(Self { segment, buffer, slot, token, position, published: position, spin: Spin::Adaptive, turns, held: None })
+        Some(Self { segment, buffer, slot, token, position, published: position, spin: Spin::Adaptive, turns, held: None, run_start: position, pause: LEAST_PAUSE })
     }
 
     /// Chooses how long to poll before sleeping.
@@ -85,6 +100,31 @@ impl Receiver {
     #[inline]
     pub fn next(&mut self) -> Result<Option<Record>, Damaged> {
         self.buffer.record(self.position)
+    }
+
+    /// Lets a sender that streams get ahead again. For a receiver that found nothing and is about to look once more.
+    ///
+    /// A receiver right behind its sender reads, and its prefetchers fetch, the lines that the sender is writing: each
+    /// then travels twice, which slows the sender, which keeps the receiver right behind. After a long run of datagrams
+    /// this looks away for a moment, for longer while that leads to runs that are long but leave most of the ring free;
+    /// after a short run, as in a dialogue, or when nothing came meanwhile, it does not.
+    #[inline]
+    pub fn look_away(&mut self) {
+        let run = self.position.wrapping_sub(self.run_start);
+        self.run_start = self.position;
+        if run < LONG_RUN {
+            self.pause = LEAST_PAUSE;
+            return;
+        }
+        for _ in 0..self.pause {
+            spin_loop();
+        }
+        let size = self.buffer.area.size();
+        if run < size / 32 {
+            self.pause = (self.pause * 2).min(MOST_PAUSE);
+        } else if run > size / 8 {
+            self.pause = (self.pause / 2).max(LEAST_PAUSE);
+        }
     }
 
     /// The bytes of a record, in place.
@@ -126,6 +166,10 @@ impl Receiver {
     #[inline]
     pub fn done(&mut self, record: &Record) {
         self.position = record.next();
+        if self.position.wrapping_sub(self.run_start) > BACKLOG {
+            self.buffer.area.expect(self.position + AHEAD);
+            self.buffer.area.expect(self.position + AHEAD + 64);
+        }
         if self.position.wrapping_sub(self.published) >= self.buffer.area.size() / 16 {
             self.publish();
         }
@@ -170,7 +214,10 @@ impl Receiver {
             Spin::Adaptive => self.turns,
             Spin::Always => MOST,
         };
-        for _ in 0..turns {
+        for turn in 0..turns {
+            if turn == 1 {
+                self.look_away();
+            }
             if self.next()?.is_some() {
                 self.turns = (self.turns * 2).min(MOST);
                 return Ok(true);

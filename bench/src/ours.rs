@@ -52,7 +52,10 @@ pub fn stream_receive(arena: &Arena, receiver: &mut Receiver, size: usize, count
                 receiver.done(&record);
                 taken += 1;
             }
-            None => deadline.turn()?,
+            None => {
+                receiver.look_away();
+                deadline.turn()?;
+            }
         }
     }
     let elapsed = start.elapsed().as_secs_f64();

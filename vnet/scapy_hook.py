@@ -43,23 +43,28 @@ class _Hook(importlib.abc.MetaPathFinder):
     def announce(self, nic: Nic) -> None:
         with self._lock:
             self._waiting[next(self._order)] = nic
-            if _AWAITED in sys.modules:
-                self._introduce()
-            elif not self._watching:
+            module = sys.modules.get(_AWAITED)
+            if module is None and not self._watching:
                 sys.meta_path.insert(0, self)
                 self._watching = True
+            loading = module is None or getattr(module.__spec__, "_initializing", False)
+            if self._watching and loading:
+                # Whoever imports scapy will see to it; to wait for it here could be to wait for each other.
+                return
+        self._introduce()
 
     def _introduce(self) -> None:
         """Registers the NICs that wait.  Scapy without NICs is better than no scapy, so trouble is a warning."""
-        with self._lock:
-            nics = list(self._waiting.values())
-            self._waiting.clear()
-            try:
-                from . import scapy_interface
+        try:
+            # Outside the lock: another thread may be importing scapy, and wait for the lock.
+            from . import scapy_interface
 
+            with self._lock:
+                nics = list(self._waiting.values())
+                self._waiting.clear()
                 scapy_interface.register(nics)
-            except Exception as error:
-                warnings.warn(f"vnet: NICs are no interfaces of scapy: {error}", RuntimeWarning, stacklevel=2)
+        except Exception as error:
+            warnings.warn(f"vnet: NICs are no interfaces of scapy: {error}", RuntimeWarning, stacklevel=2)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -78,11 +83,14 @@ class _Hook(importlib.abc.MetaPathFinder):
         execute = loader.exec_module
 
         def execute_and_introduce(module: ModuleType) -> None:
+            del loader.exec_module
             execute(module)
+            self._introduce()
             with self._lock:
                 if self in sys.meta_path:
                     sys.meta_path.remove(self)
                 self._watching = False
+            # Those that came meanwhile.
             self._introduce()
 
         loader.exec_module = execute_and_introduce  # type: ignore[method-assign]

@@ -21,8 +21,9 @@ import scapy.arch
 import scapy.route
 import scapy.route6
 from scapy import sendrecv
+from scapy.ansmachine import AnsweringMachine
 from scapy.config import conf
-from scapy.data import ARPHRD_NONE
+from scapy.data import ARPHRD_NONE, DLT_EN10MB
 from scapy.interfaces import InterfaceProvider, NetworkInterface, NetworkInterfaceDict
 from scapy.utils6 import in6_getscope
 
@@ -227,13 +228,20 @@ class NicProvider(InterfaceProvider):  # type: ignore[misc]
                 self._insert(interface.nic_name, heirs[-1])
 
     def find(self, wanted: Any) -> NicInterface | None:
-        """The interface that scapy or its user means: by name, by NIC, or as it stands."""
+        """The interface that scapy or its user means: by name, by NIC, or as it stands.
+
+        Raises NicClosed for a NIC that is none any more: what is meant for it must not go elsewhere.
+        """
         if isinstance(wanted, NicInterface):
             return wanted
         if isinstance(wanted, _Name):
             return wanted.interface
         if isinstance(wanted, Nic):
-            return next((each for each in self._interfaces.values() if each.is_of(wanted)), None)
+            with self._lock:
+                for interface in self._interfaces.values():
+                    if interface.is_of(wanted):
+                        return interface
+            raise NicClosed(f"NIC {wanted.name!r} is closed")
         return self._interfaces.get(wanted) if isinstance(wanted, str) else None
 
     def _insert(self, name: str, interface: NicInterface) -> None:
@@ -265,7 +273,7 @@ def _graft(provider: NicProvider) -> None:
     """Teaches scapy what its plug for interfaces leaves out."""
 
     def default() -> NicInterface | None:
-        return conf.iface if isinstance(conf.iface, NicInterface) else None
+        return provider.find(conf.iface) if isinstance(conf.iface, (Nic, NicInterface)) else None
 
     # Layer 3. scapy writes iface= into the packet's destination, which fails for lists of packets and of destinations.
     select = sendrecv._interface_selection
@@ -305,13 +313,13 @@ def _graft(provider: NicProvider) -> None:
     scapy.route.Route.route = routed(scapy.route.Route.route, 4, "0.0.0.0", "127.")
     scapy.route6.Route6.route = routed(scapy.route6.Route6.route, 6, "::", "::1")
 
-    # scapy chooses conf.iface anew whenever it did not find an interface; a NIC was chosen by the user.
+    # scapy chooses conf.iface anew whenever it did not find an interface. A NIC was chosen by the user, and what is
+    # meant for it must not go to the machine's network when it is closed.
     load_confiface = NetworkInterfaceDict.load_confiface
 
     @functools.wraps(load_confiface)
     def keep_confiface(self: Any) -> None:
-        interface = default()
-        if interface is None or not interface.up:
+        if not isinstance(conf.iface, (Nic, NicInterface)):
             load_confiface(self)
 
     NetworkInterfaceDict.load_confiface = keep_confiface
@@ -324,3 +332,15 @@ def _graft(provider: NicProvider) -> None:
         return in6_getifaddr() + provider.in6_addresses()
 
     scapy.arch.in6_getifaddr = in6_getifaddr_of_all
+
+    # Several of scapy's own answering machines take a frame's header for granted.
+    reply = AnsweringMachine.reply
+
+    @functools.wraps(reply)
+    def reply_to_frame(self: Any, pkt: Any, *args: Any, **kwargs: Any) -> None:
+        interface = provider.find(pkt.sniffed_on) if type(self).make_reply.__module__.startswith("scapy.") else None
+        if interface is not None and type(pkt) in conf.l3types.layer2num:
+            pkt = conf.l2types[DLT_EN10MB](src="00:00:00:00:00:00", dst=interface.mac) / pkt
+        reply(self, pkt, *args, **kwargs)
+
+    AnsweringMachine.reply = reply_to_frame

@@ -82,8 +82,10 @@ def _remove_padding(datagram: Any) -> None:
 
 
 def can_fragment(datagram: Any) -> bool:
-    """Whether scapy can cut a packet into fragments, and it does not say DF."""
-    return hasattr(datagram, "fragment") and not bytes(datagram)[6] & _DONT_FRAGMENT
+    """Whether scapy can cut a packet into fragments, which takes IPv4, and it does not say DF."""
+    from scapy.layers.inet import IP
+
+    return isinstance(datagram, IP) and not bytes(datagram)[6] & _DONT_FRAGMENT
 
 
 class Completed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 import sys
 import threading
 import weakref
@@ -39,6 +40,8 @@ _FLAGS = 0x1 | 0x2 | 0x40 | 0x1000
 
 # Clear of the kernel's interface indexes, which count from 1.
 _FIRST_INDEX = 1 << 30
+
+_LOOPBACK = re.compile(r"127\.|::1$")
 
 
 def register(nics: Iterable[Nic]) -> None:
@@ -169,8 +172,9 @@ class NicProvider(InterfaceProvider):  # type: ignore[misc]
     def load(self) -> dict[str, Any]:
         """Puts the NICs first into scapy's list, which it has just filled with the machine's interfaces."""
         with self._lock:
-            for interface in [each for each in self._interfaces.values() if not each.up]:
-                self.remove(interface)
+            for interface in list(self._interfaces.values()):
+                if not interface.up:
+                    self.remove(interface)
             machine = {name: each for name, each in conf.ifaces.data.items() if not isinstance(each, NicInterface)}
             self._displaced = {name: machine.pop(name) for name in list(machine) if name in self._interfaces}
             conf.ifaces.data.clear()
@@ -222,7 +226,7 @@ class NicProvider(InterfaceProvider):  # type: ignore[misc]
             if self._interfaces.get(interface.name) is not interface:
                 return
             self._forget(str(interface.name))
-            heirs = [each for each in self._interfaces.values() if each.nic_name == interface.nic_name]
+            heirs = [each for each in list(self._interfaces.values()) if each.nic_name == interface.nic_name]
             if heirs and interface.name == interface.nic_name:
                 self._forget(str(heirs[-1].name))
                 self._insert(interface.nic_name, heirs[-1])
@@ -238,7 +242,7 @@ class NicProvider(InterfaceProvider):  # type: ignore[misc]
             return wanted.interface
         if isinstance(wanted, Nic):
             with self._lock:
-                for interface in self._interfaces.values():
+                for interface in list(self._interfaces.values()):
                     if interface.is_of(wanted):
                         return interface
             raise NicClosed(f"NIC {wanted.name!r} is closed")
@@ -266,7 +270,7 @@ class NicProvider(InterfaceProvider):  # type: ignore[misc]
 
     def in6_addresses(self) -> list[tuple[str, int, str]]:
         with self._lock:
-            return [(ip, in6_getscope(ip), each.name) for each in self._interfaces.values() for ip in each.ips[6]]
+            return [(ip, in6_getscope(ip), each.name) for each in list(self._interfaces.values()) for ip in each.ips[6]]
 
 
 def _graft(provider: NicProvider) -> None:
@@ -298,11 +302,11 @@ def _graft(provider: NicProvider) -> None:
 
     # Routes: by conf.iface where it is a NIC, and for a destination such as "10.0.0.2%a". Never to lo, which is where
     # scapy sends what goes to an interface's own address.
-    def routed(route: Callable[..., Any], version: int, gateway: str, loopback: str) -> Callable[..., Any]:
+    def routed(route: Callable[..., Any], version: int, gateway: str) -> Callable[..., Any]:
         @functools.wraps(route)
         def route_nic(self: Any, dst: Any = None, dev: Any = None, *args: Any, **kwargs: Any) -> Any:
             interface = provider.find(dev)
-            if dev is None and not str(dst).startswith(loopback):
+            if dev is None and not _LOOPBACK.match(str(dst)):
                 interface = default()
             if interface is None:
                 return route(self, dst, dev, *args, **kwargs)
@@ -310,8 +314,8 @@ def _graft(provider: NicProvider) -> None:
 
         return route_nic
 
-    scapy.route.Route.route = routed(scapy.route.Route.route, 4, "0.0.0.0", "127.")
-    scapy.route6.Route6.route = routed(scapy.route6.Route6.route, 6, "::", "::1")
+    scapy.route.Route.route = routed(scapy.route.Route.route, 4, "0.0.0.0")
+    scapy.route6.Route6.route = routed(scapy.route6.Route6.route, 6, "::")
 
     # scapy chooses conf.iface anew whenever it did not find an interface. A NIC was chosen by the user, and what is
     # meant for it must not go to the machine's network when it is closed.

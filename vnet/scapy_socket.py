@@ -128,7 +128,9 @@ class Filter:
     def __del__(self) -> None:
         program, self._program = self._program, None
         if program is not None:
-            self._free(program)
+            # scapy imports to free, which fails while the interpreter shuts down.
+            with contextlib.suppress(ImportError):
+                self._free(program)
 
 
 class NicSocket(SuperSocket):  # type: ignore[misc]

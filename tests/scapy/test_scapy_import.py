@@ -22,6 +22,10 @@ say("laptop" in get_if_list())
 """
 
 
+# A test run in the background of a shell inherits that SIGINT is ignored.
+_HEARS_CTRL_C = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def test_without_scapy_there_is_none(guest: Guest) -> None:
     program = guest(
         """
@@ -149,7 +153,8 @@ say(*(str(each.message) for each in caught))
 
 def test_ctrl_c_ends_a_sniff_with_what_it_has(guest: Guest, named: vnet.Lan) -> None:
     laptop = guest(
-        """
+        _HEARS_CTRL_C
+        + """
 from scapy.all import *
 nic = vnet.attach("office", "laptop", "10.0.0.9")
 packets = sniff(iface="laptop", prn=lambda packet: say("got", packet.src))
@@ -169,7 +174,8 @@ say("ended", len(packets))
 
 def test_ctrl_c_ends_a_question_without_answer(guest: Guest, named: vnet.Lan) -> None:
     laptop = guest(
-        """
+        _HEARS_CTRL_C
+        + """
 from scapy.all import *
 nic = vnet.attach("office", "laptop", "10.0.0.9")
 answer = sr1(IP(dst="10.0.0.1") / ICMP(), iface=nic, verbose=0)

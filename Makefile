@@ -1,0 +1,76 @@
+# What one does with vnet from a checkout; `make help` tells the targets.
+#
+# Python >= 3.10 with pip and venv, cargo, make and git are all that must be there.  Everything is built and installed
+# into .venv, which appears when it is missing; stamps in it keep what is up to date from being done again.
+
+PYTHON ?= python3
+CARGO  ?= cargo
+OUT    ?= out/quickstart
+VENV   := .venv
+# Where rustup puts cargo, for shells that do not know it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+BIN    := $(VENV)/bin
+
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml vnet/_native.rs \
+	$(wildcard */Cargo.toml) $(shell find base bench drivers tables -name '*.rs' -path '*/src/*')
+MATURIN      := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin --quiet develop --release --locked
+PIP          := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOOM         := RUSTFLAGS="--cfg loom" $(CARGO) test --locked --package vnet-base --release --test loom --target-dir target/loom
+
+.DEFAULT_GOAL := help
+.PHONY: help run build dev test check bench soak clean
+
+help: ## tell the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+run: build ## build, and run topologies/quickstart.yaml
+	@$(BIN)/vnet run quickstart --out $(OUT)
+	@echo "look at it with: tshark -r $(OUT)/capture.pcapng   (or Wireshark); the report is $(OUT)/report.json"
+
+build: $(VENV)/.built ## build vnet into .venv
+
+dev: $(VENV)/.dev
+
+test: dev ## build, and run every test: Rust, models, Python, labs, README and documentation
+	@tools/system-packages --check
+	$(CARGO) test --locked --workspace --quiet
+	$(LOOM) --quiet
+	$(BIN)/python -m pytest
+
+check: dev ## formatting, lints, types, and the stub against the built module
+	@tools/toolchain --lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest vnet._native
+
+bench: build ## measure the LAN beside bare references
+	@$(BIN)/vnet bench
+
+soak: dev ## the long forms: 2,000 kills, and properties with many examples
+	$(BIN)/python -m tests.killing --kills 2000
+	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace --release --quiet
+	$(BIN)/python -m pytest --hypothesis-profile=soak tests -k "any or model or property or fuzz"
+
+clean: ## remove what was built
+	rm -rf $(VENV) target dist out vnet/_native.abi3.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment whose Python has gone is made anew.
+$(VENV)/.pip: pyproject.toml tools/toolchain
+	@tools/toolchain $(PYTHON) $(CARGO)
+	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV); echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(PIP) install $(shell sed -n 's/^requires = \["\(.*\)"\]/"\1"/p' pyproject.toml)
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.pip $(RUST_SOURCES)
+	@echo "building vnet into $(VENV) (a first build takes a minute or two)"
+	@$(MATURIN)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.built
+	@echo "installing what tests and checks need"
+	@$(MATURIN) --extras dev
+	@touch $@

@@ -12,8 +12,8 @@ detach                                                    the NIC is off the LAN
 describe                                                  name, ABI version, networks and NICs
 =========  =============================================  ========================================================
 
-A refusal is ``{"ok": false, "error": NAME, "message": TEXT}`` with the name of an exception of :mod:`vnet.errors`, or of
-``ValueError``.  Whatever is not a valid request gets a refusal and a closed connection.  The base looks at the peer's
+A refusal is ``{"ok": false, "error": NAME, "message": TEXT}`` with the name of an exception of :mod:`vnet.errors`, or
+of ``ValueError``.  Whatever is not a valid request gets a refusal and a closed connection.  The base looks at the peer's
 user id and answers nobody but its own user and root.
 """
 
@@ -27,6 +27,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,11 @@ __all__ = ["ControlServer", "attach", "describe"]
 _LONGEST = 16 * 1024
 # Connections without a NIC that may be open at one time; a flood beyond it is turned away at the door.
 _STRANGERS = 128
-# Seconds in which a connection must have made a request.
+# Seconds in which a connection must have asked for a NIC.
 _PATIENCE = 10.0
+# Descriptors that come over a socket are closed in programs that this process starts: recvmsg(2). Python has no name
+# for it.
+_MSG_CMSG_CLOEXEC = 0x40000000
 
 
 class _Connection:
@@ -56,6 +60,8 @@ class _Connection:
         self.pid = pid
         self.since = now
         self.pending = b""
+        # Answers that the client has not taken yet, each with the descriptors that go with it.
+        self.outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self.nic: tuple[str, int] | None = None
 
 
@@ -91,6 +97,9 @@ class ControlServer:
     def abandon(self) -> None:
         """Lets go of all descriptors in a forked child, without touching the socket file."""
         self._stopping = True
+        if self._selector.get_map() is None:
+            # The LAN was closed, or abandoned by this process's parent, before the fork.
+            return
         # unregister() would reach into the parent's epoll queue, which the child shares: only close.
         for key in list(self._selector.get_map().values()):
             with contextlib.suppress(OSError):
@@ -98,17 +107,22 @@ class ControlServer:
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.detach()
         self._selector.close()
+        self._woken.detach()
         self._wake.close()
 
     def _run(self) -> None:
         try:
             while not self._stopping:
                 timeout = 1.0 if self._strangers else None
-                for key, _ in self._selector.select(timeout):
+                for key, ready in self._selector.select(timeout):
                     if key.fileobj is self._listener:
                         self._accept()
-                    elif key.fileobj is not self._woken:
-                        self._serve(key.data)
+                    elif key.fileobj is self._woken:
+                        continue
+                    elif ready & selectors.EVENT_WRITE:
+                        self._write(key.data)
+                    else:
+                        self._read(key.data)
                 self._sweep()
         finally:
             for key in list(self._selector.get_map().values()):
@@ -129,21 +143,21 @@ class ControlServer:
         sock.setblocking(False)
         # struct ucred, unix(7).
         pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        connection = _Connection(sock, pid, time.monotonic())
         if uid not in (os.geteuid(), 0):
-            self._refuse(sock, "NotPermitted", f"this LAN belongs to user {os.geteuid()}, you are user {uid}")
+            self._refuse(connection, "NotPermitted", f"this LAN belongs to user {os.geteuid()}, you are user {uid}")
             sock.close()
             return
         if len(self._strangers) >= _STRANGERS:
             # Its request would be one of a flood; the oldest that has asked for nothing goes.
             self._drop(next(iter(self._strangers)))
-        connection = _Connection(sock, pid, time.monotonic())
         self._strangers[connection] = None
         self._selector.register(sock, selectors.EVENT_READ, connection)
 
     def _sweep(self) -> None:
         horizon = time.monotonic() - _PATIENCE
         for connection in [each for each in self._strangers if each.since < horizon]:
-            self._refuse(connection.sock, "ProtocolError", f"no whole request came within {_PATIENCE:.0f} s")
+            self._refuse(connection, "ProtocolError", f"this connection asked for no NIC within {_PATIENCE:.0f} s")
             self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
@@ -155,7 +169,7 @@ class ControlServer:
         if connection.nic is not None and lan is not None:
             lan._bury(*connection.nic)
 
-    def _serve(self, connection: _Connection) -> None:
+    def _read(self, connection: _Connection) -> None:
         try:
             data = connection.sock.recv(65_536)
         except (BlockingIOError, InterruptedError):
@@ -166,13 +180,26 @@ class ControlServer:
             self._drop(connection)
             return
         connection.pending += data
-        while not self._stopping and b"\n" in connection.pending:
+        self._serve(connection)
+
+    def _write(self, connection: _Connection) -> None:
+        if not self._send(connection):
+            self._drop(connection)
+        elif not connection.outgoing:
+            self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
+            self._serve(connection)
+
+    def _serve(self, connection: _Connection) -> None:
+        """Answers what was read.  A client that takes no answers gets no more of them, and nobody waits for it."""
+        while not self._stopping and not connection.outgoing and b"\n" in connection.pending:
             line, _, connection.pending = connection.pending.partition(b"\n")
             if not self._answer(connection, line):
                 self._drop(connection)
                 return
-        if len(connection.pending) > _LONGEST:
-            self._refuse(connection.sock, "ProtocolError", f"a request has at most {_LONGEST} bytes")
+        if connection.outgoing:
+            self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
+        elif len(connection.pending) > _LONGEST:
+            self._refuse(connection, "ProtocolError", f"a request has at most {_LONGEST} bytes")
             self._drop(connection)
 
     def _answer(self, connection: _Connection, line: bytes) -> bool:
@@ -193,33 +220,36 @@ class ControlServer:
                 raise ProtocolError(f"'do' is attach, detach or describe, not {request['do']!r}")
         except (VnetError, ValueError, TypeError) as error:
             known = type(error).__name__ if isinstance(error, VnetError) else "ValueError"
-            self._refuse(connection.sock, known, str(error))
+            self._refuse(connection, known, str(error))
             return False
         except Exception as error:
             # Whatever else goes wrong is this client's misfortune, not the base's end.
-            self._refuse(connection.sock, "VnetError", f"the base failed at this request: {error!r}")
+            self._refuse(connection, "VnetError", f"the base failed at this request: {error!r}")
             return False
-        return self._send(connection.sock, {"ok": True, **reply}, files)
+        return self._reply(connection, {"ok": True, **reply}, files)
 
-    def _refuse(self, sock: socket.socket, error: str, message: str) -> None:
-        self._send(sock, {"ok": False, "error": error, "message": message}, ())
+    def _refuse(self, connection: _Connection, error: str, message: str) -> None:
+        self._reply(connection, {"ok": False, "error": error, "message": message}, ())
+
+    def _reply(self, connection: _Connection, reply: dict[str, Any], files: tuple[int, ...]) -> bool:
+        connection.outgoing.append((json.dumps(reply).encode() + b"\n", files))
+        return self._send(connection)
 
     @staticmethod
-    def _send(sock: socket.socket, reply: dict[str, Any], files: tuple[int, ...]) -> bool:
-        data = json.dumps(reply).encode() + b"\n"
-        # A client that does not read its answers loses its connection; the base waits a moment and no longer.
-        deadline = time.monotonic() + 1.0
-        try:
-            while data:
-                try:
-                    sent = socket.send_fds(sock, [data], files, socket.MSG_NOSIGNAL)
-                    data, files = data[sent:], ()
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        return False
-                    time.sleep(0.002)
-        except OSError:
-            return False
+    def _send(connection: _Connection) -> bool:
+        """Sends what the client takes at once of its answers.  Returns whether the connection still stands."""
+        while connection.outgoing:
+            data, files = connection.outgoing[0]
+            try:
+                sent = socket.send_fds(connection.sock, [data], files, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                break
+            except OSError:
+                return False
+            if sent < len(data):
+                connection.outgoing[0] = (data[sent:], ())
+            else:
+                connection.outgoing.popleft()
         return True
 
     def _attach(
@@ -302,7 +332,7 @@ def _ask(connection: socket.socket, request: dict[str, Any]) -> tuple[dict[str, 
         connection.sendall(json.dumps({"abi": _native.ABI, **request}).encode() + b"\n")
         data = b""
         while not data.endswith(b"\n"):
-            more, received, _, _ = socket.recv_fds(connection, 65_536, 4)
+            more, received, _, _ = socket.recv_fds(connection, 65_536, 4, _MSG_CMSG_CLOEXEC)
             files.extend(received)
             if not more:
                 raise LanClosed("the base ended before it answered")
@@ -392,17 +422,21 @@ def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connec
             _ask(connection, {"do": "detach"})
 
     connection.settimeout(None)
+    try:
+        place = int(reply["slot"]), int(reply["generation"]), int(reply["token"])
+        addresses, mtu = tuple(map(str, reply["addresses"])), int(reply["mtu"])
+        lan, network, mac = str(reply["lan"]), str(reply["network"]), str(reply["mac"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"the base's answer lacks a field or has a wrong one: {error!r}") from None
     nic = Nic._make(
         segment,
-        int(reply["slot"]),
-        int(reply["generation"]),
-        int(reply["token"]),
+        *place,
         name=name,
-        lan=str(reply["lan"]),
-        network=str(reply["network"]),
-        addresses=tuple(reply["addresses"]),
-        mac=str(reply["mac"]),
-        mtu=int(reply["mtu"]),
+        lan=lan,
+        network=network,
+        addresses=addresses,
+        mac=mac,
+        mtu=mtu,
         leave=leave,
         connection=connection,
     )

@@ -15,8 +15,10 @@ import os
 import re
 import socket
 import stat
+import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,9 @@ from .errors import LanNotFound, NameTaken, NotPermitted, VnetError
 __all__ = ["Guardian", "check_name", "claim_socket", "connect", "live_names", "runtime_directory"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+# Seconds in which a guardian has done its work; it takes some milliseconds.
+_GUARDIAN_TAKES = 0.3
 
 # Bytes that sun_path holds, the closing zero left out: unix(7).
 _SUN_PATH = 107
@@ -77,8 +82,12 @@ def runtime_directory() -> Path:
 def _make_directory(directory: Path) -> int:
     """Makes the directory if need be and returns a descriptor of it, locked against others who claim a name in it."""
     for _ in range(100):
-        with contextlib.suppress(FileExistsError):
+        try:
             directory.mkdir(mode=0o700, parents=False)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise VnetError(f"{directory} cannot be made: {error.strerror}") from None
         try:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -131,16 +140,26 @@ def claim_socket(name: str) -> tuple[socket.socket, Path]:
         NotPermitted: the runtime directory is another user's.
         VnetError: the runtime directory cannot be made.
     """
-    directory = runtime_directory()
-    path = directory / f"{name}.sock"
-    lock = _make_directory(directory)
+    path = runtime_directory() / f"{name}.sock"
+    for _ in range(100):
+        try:
+            return _bind(path), path
+        except FileNotFoundError:
+            # The directory was removed by a base that ended just now.
+            continue
+        except OSError as error:
+            raise VnetError(f"{path} cannot be made: {error.strerror or error}") from None
+    raise VnetError(f"{path} cannot be made: other processes keep removing its directory")
+
+
+def _bind(path: Path) -> socket.socket:
+    lock = _make_directory(path.parent)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.exists():
             if _is_live(path):
-                raise NameTaken(f"a LAN named {name!r} is up already (its socket is {path})")
-            # Its base died together with its guardian.
-            path.unlink(missing_ok=True)
+                raise NameTaken(f"a LAN named {path.stem!r} is up already (its socket is {path})")
+            _clear_away(path)
         with _short_path(path) as short:
             listener.bind(short)
         listener.listen(512)
@@ -150,7 +169,19 @@ def claim_socket(name: str) -> tuple[socket.socket, Path]:
         raise
     finally:
         os.close(lock)
-    return listener, path
+    return listener
+
+
+def _clear_away(path: Path) -> None:
+    """Removes the socket of a base that is dead.
+
+    Its guardian may be about to do that.  It gets the time, because it might remove the next base's socket instead, which
+    can have the same inode; only where base and guardian died together there is nobody to wait for.
+    """
+    deadline = time.monotonic() + _GUARDIAN_TAKES
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    path.unlink(missing_ok=True)
 
 
 def release_socket(path: Path) -> None:
@@ -184,6 +215,11 @@ def connect(name: str, *, timeout: float = 5.0) -> socket.socket:
             known = f"; up are {', '.join(others)}" if others else "; no LAN of this user is up"
             raise LanNotFound(f"no LAN named {name!r} is up in {path.parent}{known}") from None
         raise LanNotFound(f"the LAN {name!r} ({path}) does not answer: {error.strerror or error}") from None
+    # A directory under the temporary one may have been made by somebody who waits for callers. struct ucred, unix(7).
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if os.geteuid() not in (uid, 0) and uid != 0:
+        connection.close()
+        raise NotPermitted(f"the LAN {name!r} ({path}) belongs to user {uid}")
     return connection
 
 

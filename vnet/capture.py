@@ -47,8 +47,15 @@ class Capture:
         if error is not None:
             raise CaptureError(f"{self.path} is not whole: {error}")
 
+    def _abandon(self) -> None:
+        """Forgets the capture in a forked child: it is the parent's."""
+        self.closed = True
+        self._capture.abandon()
+
     def __enter__(self) -> Capture:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import _native
+from .errors import NicClosed
 from .statistics import NicStatistics
 from .verdict import Verdict
 
@@ -120,6 +121,7 @@ class Host:
         self._lan = lan
         self._calls = calls
         self._leave = leave
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {' '.join(self.addresses)}>"
@@ -143,8 +145,11 @@ class Host:
 
         Raises:
             ValueError: an argument is out of its range.
+            NicClosed: the host is off the LAN.
             LanClosed: the LAN is closed.
         """
+        if self._closed:
+            raise NicClosed(f"the host {self.name!r} is off the LAN")
         if not 1 <= count <= 65_535:
             raise ValueError(f"count is 1 to 65,535, not {count}")
         # 40 bytes of IPv6 and 8 of ICMP: the larger of the two families' headers.
@@ -164,6 +169,7 @@ class Host:
 
     def close(self) -> None:
         """Takes the host off the LAN.  May be called twice."""
+        self._closed = True
         leave, self._leave = self._leave, _nothing
         leave()
 

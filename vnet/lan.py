@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -9,7 +10,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -20,7 +21,7 @@ from .capture import Capture
 from .control import ControlServer
 from .errors import AddressError, CaptureError, ForkedNic, LanClosed, LanFull, NameTaken, NetworkFull
 from .hosts import Host
-from .network import Address, Network, parse_prefixes
+from .network import Address, Network, parse_address, parse_prefixes
 from .nic import Nic
 from .runtime import Guardian, check_name, claim_socket, release_socket
 from .statistics import LanStatistics, read_statistics
@@ -120,6 +121,8 @@ class Lan:
         self._nics: dict[str, _Entry] = {}
         # NICs whose guests died: their addresses answer nic_down until somebody needs them, the oldest first.
         self._dead: OrderedDict[str, None] = OrderedDict()
+        # NICs of this process that were dropped without close(), with their generations.
+        self._dropped: deque[tuple[str, int]] = deque()
         self._changed = threading.Condition(self._lock)
         self._capture: Capture | None = None
         # Before anything that would have to be undone.
@@ -139,8 +142,11 @@ class Lan:
             except BaseException:
                 listener.close()
                 release_socket(path)
+                if self._guardian is not None:
+                    self._guardian.dismiss()
                 raise
-        self._finalizer = weakref.finalize(self, _shut_down, base, self._server, _Keeper(self), os.getpid())
+        self._keeper = _Keeper(self._guardian)
+        self._finalizer = weakref.finalize(self, _shut_down, base, self._server, self._keeper, os.getpid())
         _lans().add(self)
 
     def __repr__(self) -> str:
@@ -150,7 +156,9 @@ class Lan:
     def __enter__(self) -> Lan:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __reduce__(self) -> NoReturn:
@@ -218,6 +226,7 @@ class Lan:
     def nics(self) -> Mapping[str, NicInfo]:
         """What the base knows of each NIC, by name, in the order in which they came."""
         with self._lock:
+            self._bury_dropped()
             return MappingProxyType({name: self._info(entry) for name, entry in self._nics.items()})
 
     def _info(self, entry: _Entry) -> NicInfo:
@@ -251,20 +260,26 @@ class Lan:
             NameTaken, AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed.
         """
         entry = self._join(name, "process", address, network, buffer)
-        info = self._info(entry)
-        nic = Nic._make(
-            self._segment,
-            entry.slot,
-            entry.generation,
-            entry.token,
-            name=entry.name,
-            lan=self.name,
-            network=info.network,
-            addresses=info.addresses,
-            mac=info.mac,
-            mtu=info.mtu,
-            leave=functools.partial(self._leave, weakref.ref(self), entry),
-        )
+        leave = functools.partial(self._leave, weakref.ref(self), entry)
+        try:
+            info = self._info(entry)
+            nic = Nic._make(
+                self._segment,
+                entry.slot,
+                entry.generation,
+                entry.token,
+                name=entry.name,
+                lan=self.name,
+                network=info.network,
+                addresses=info.addresses,
+                mac=info.mac,
+                mtu=info.mtu,
+                leave=leave,
+                drop=functools.partial(self._drop, weakref.ref(self), entry),
+            )
+        except BaseException:
+            leave()
+            raise
         _tell_scapy(nic)
         return nic
 
@@ -341,6 +356,7 @@ class Lan:
         check_name("NIC", name)
         self._check()
         with self._changed:
+            self._bury_dropped()
             held = self._nics.get(name)
             if held is not None:
                 if self._base.is_up(held.slot, held.generation):
@@ -360,9 +376,9 @@ class Lan:
 
     def _claim(self, entry: _Entry, address: str | Sequence[str] | None) -> _Entry:
         asked = [] if address is None else [address] if isinstance(address, str) else list(address)
-        own = {str(each) for each in entry.addresses}
-        if any(each not in own for each in asked):
-            raise AddressError(f"NIC {entry.name!r} has the addresses {', '.join(sorted(own))}, not {', '.join(asked)}")
+        if any(parse_address(each) not in entry.addresses for each in asked):
+            own = ", ".join(map(str, entry.addresses))
+            raise AddressError(f"NIC {entry.name!r} has the addresses {own}, not {', '.join(asked)}")
         entry.generation = self._base.hold(entry.slot)
         entry.token = self._base.new_token()
         self._changed.notify_all()
@@ -381,9 +397,10 @@ class Lan:
             raise AddressError("a NIC has at least one address")
         for text in asked:
             # A dead guest's addresses are free for the asking.
-            owner = next((e for e in map(self._nics.get, self._dead) if e and text in map(str, e.addresses)), None)
-            if owner is not None and not self._base.is_up(owner.slot, owner.generation):
-                self._forget(owner)
+            number = parse_address(text)
+            for owner in [dead for dead in map(self._nics.get, self._dead) if dead and number in dead.addresses]:
+                if owner.network is network:
+                    self._forget(owner)
         found = tuple(sorted((network.check(text) for text in asked), key=lambda each: each.version))
         if len(set(found)) < len(found):
             raise AddressError(f"an address is given twice: {', '.join(asked)}")
@@ -433,6 +450,18 @@ class Lan:
                 while len(self._dead) > 64:
                     self._reap(None)
             self._changed.notify_all()
+
+    @staticmethod
+    def _drop(reference: weakref.ref[Lan], entry: _Entry, generation: int) -> None:
+        """A NIC of this process was dropped without close().  Runs wherever the collector runs, so it takes no lock."""
+        lan = reference()
+        if lan is not None and not lan.closed:
+            lan._base.take_down(entry.slot, generation)
+            lan._dropped.append((entry.name, generation))
+
+    def _bury_dropped(self) -> None:
+        while self._dropped:
+            self._bury(*self._dropped.popleft())
 
     def _reap(self, network: Network | None) -> bool:
         """Forgets the oldest dead NIC, of ``network`` if given.  Returns whether there was one."""
@@ -510,7 +539,7 @@ class Lan:
         with self._lock:
             if self._capture is not None and not self._capture.closed:
                 raise CaptureError(f"a capture into {self._capture.path} runs already")
-            self._capture = Capture(self._base, path)
+            self._capture = self._keeper.capture = Capture(self._base, path)
             return self._capture
 
     def statistics(self) -> LanStatistics:
@@ -525,7 +554,7 @@ class Lan:
         self._check()
         with self._lock:
             if self._guardian is None:
-                self._guardian = Guardian(None)
+                self._guardian = self._keeper.guardian = Guardian(None)
             self._guardian.guard(group)
 
     def unguard(self, group: int) -> None:
@@ -534,55 +563,64 @@ class Lan:
             if self._guardian is not None:
                 self._guardian.free(group)
 
+    def _abandon(self) -> None:
+        """Lets go, in a forked child, of what is the parent's."""
+        if self._server is not None:
+            self._server.abandon()
+        if self._guardian is not None:
+            self._guardian.abandon()
+        if self._capture is not None:
+            self._capture._abandon()
+        self._base.abandon()
+
     def close(self) -> None:
         """Ends the LAN.  Every NIC raises :class:`vnet.LanClosed` from now on.  May be called twice."""
         if os.getpid() != self._pid or not self._finalizer.alive:
             return
         capture, self._capture = self._capture, None
-        if capture is not None:
-            capture.close()
-        guardian = self._guardian
-        self._finalizer()
-        if guardian is not None:
-            guardian.dismiss()
-        with self._changed:
-            self._changed.notify_all()
+        try:
+            if capture is not None:
+                capture.close()
+        finally:
+            self._finalizer()
+            with self._changed:
+                self._changed.notify_all()
 
 
 class _Keeper:
-    """Reaches the guardian of a LAN that is being finalized, without keeping the LAN alive."""
+    """What else ends with a LAN. The finalizer reaches it here, because it must not keep the LAN alive."""
 
-    def __init__(self, lan: Lan) -> None:
-        self._guardian = lan._guardian
-
-    def dismiss(self) -> None:
-        if self._guardian is not None:
-            self._guardian.dismiss()
+    def __init__(self, guardian: Guardian | None) -> None:
+        self.guardian = guardian
+        self.capture: Capture | None = None
 
 
 def _shut_down(base: _native.Base, server: ControlServer | None, keeper: _Keeper, pid: int) -> None:
     if os.getpid() != pid:
         return
+    if keeper.capture is not None:
+        # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
+        with contextlib.suppress(CaptureError):
+            keeper.capture.close()
     if server is not None:
         server.close()
     base.close()
-    keeper.dismiss()
+    if keeper.guardian is not None:
+        keeper.guardian.dismiss()
 
 
 @functools.cache
 def _lans() -> weakref.WeakSet[Lan]:
     """The LANs of this process, for the sake of its children.
 
-    A forked child must not keep a control socket or a guardian's pipe open, or the LAN would seem to live on.
+    A forked child must not keep a control socket, a guest's connection or a guardian's pipe open, or the LAN would seem
+    to live on.
     """
     lans: weakref.WeakSet[Lan] = weakref.WeakSet()
 
     def abandon() -> None:
         for lan in lans:
-            if lan._server is not None:
-                lan._server.abandon()
-            if lan._guardian is not None:
-                lan._guardian.abandon()
+            lan._abandon()
 
     os.register_at_fork(after_in_child=abandon)
     return lans

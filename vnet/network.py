@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .errors import AddressError, AddressOutside, AddressTaken, NetworkFull
 
-__all__ = ["Network", "parse_prefixes"]
+__all__ = ["Network", "parse_address", "parse_prefixes"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,6 +31,18 @@ def parse_prefixes(prefix: str | Sequence[str]) -> tuple[Prefix, ...]:
     if len({entry.version for entry in prefixes}) < len(prefixes):
         raise AddressError(f"a network has at most one prefix of each family, not {', '.join(map(str, prefixes))}")
     return tuple(sorted(prefixes, key=lambda entry: entry.version))
+
+
+def parse_address(text: str) -> Address:
+    """Returns the address that ``text`` is.
+
+    Raises:
+        AddressError: it is none.
+    """
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise AddressError(f"{text!r} is not an IP address") from None
 
 
 def _usable(prefix: Prefix) -> tuple[int, int]:
@@ -69,7 +81,9 @@ class Network:
 
     def prefix_of(self, address: Address) -> Prefix | None:
         """Returns the prefix that ``address`` is in, or ``None``."""
-        return next((prefix for prefix in self.prefixes if address.version == prefix.version and address in prefix), None)
+        return next(
+            (prefix for prefix in self.prefixes if address.version == prefix.version and address in prefix), None
+        )
 
     def check(self, text: str) -> Address:
         """Returns the address, if a NIC of this network may have it and none has it.
@@ -79,10 +93,7 @@ class Network:
             AddressOutside: in no prefix of the network, or its network, broadcast or anycast address.
             AddressTaken: another NIC has it.
         """
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            raise AddressError(f"{text!r} is not an IP address") from None
+        address = parse_address(text)
         prefix = self.prefix_of(address)
         own = " and ".join(map(str, self.prefixes))
         if prefix is None:

@@ -36,13 +36,18 @@ class DatagramView:
         if held is not None:
             with contextlib.suppress(BufferError):
                 self.data.release()
+            if os.getpid() != self._nic._pid:
+                # The place in the buffer is the parent's to give back.
+                return
             with contextlib.suppress(VnetError):
                 self._nic.release_record(held)
 
     def __enter__(self) -> memoryview:
         return self.data
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def __del__(self) -> None:
@@ -95,6 +100,9 @@ class Nic(Port):
     mac: str
     mtu: int
     _leave: Callable[[], None]
+    _drop: Callable[[int], None]
+    _generation: int
+    _waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]]
     _connection: socket.socket | None
     _memory: mmap.mmap | None
 
@@ -113,12 +121,15 @@ class Nic(Port):
         mac: str,
         mtu: int,
         leave: Callable[[], None],
+        drop: Callable[[int], None] | None = None,
         connection: socket.socket | None = None,
     ) -> Nic:
         nic = cls(segment, slot, generation, token, connection.fileno() if connection else None)
         nic.name, nic.lan, nic.network = name, lan, network
         nic.addresses, nic.mac, nic.mtu = addresses, mac, mtu
-        nic._leave = leave
+        nic._leave, nic._drop = leave, drop or _nothing
+        nic._generation = generation
+        nic._waiting = {}
         nic._connection = connection
         nic._memory = None
         nic._pid = os.getpid()
@@ -166,16 +177,18 @@ class Nic(Port):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         descriptor = self.fileno()
-
-        def ready() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        loop.add_reader(descriptor, ready)
+        # A loop has one reader for a descriptor, which all tasks that wait for this NIC share.
+        waiting = self._waiting.setdefault(loop, [])
+        if not waiting:
+            loop.add_reader(descriptor, _settle, waiting)
+        waiting.append(future)
         try:
             await future
         finally:
-            loop.remove_reader(descriptor)
+            waiting.remove(future)
+            if not waiting:
+                loop.remove_reader(descriptor)
+                self._waiting.pop(loop, None)
 
     def statistics(self) -> NicStatistics:
         """Returns what the NIC has sent and received, as it stands."""
@@ -187,16 +200,30 @@ class Nic(Port):
             # The connection and the NIC are the parent's.
             return
         # Off the LAN first: who sends from now on is told so.
-        leave, self._leave = self._leave, _nothing
+        leave, self._leave, self._drop = self._leave, _nothing, _nothing
         leave()
         self.shut()
         if self._connection is not None:
             self._connection.close()
 
+    def __del__(self) -> None:
+        # Without close(): no waiting here, where the collector runs. The base finds the name free when it looks.
+        try:
+            if os.getpid() == self._pid:
+                self._drop(self._generation)
+                self.shut()
+            if self._connection is not None:
+                self._connection.close()
+        except AttributeError:
+            # It was never made whole.
+            return
+
     def __enter__(self) -> Nic:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -209,5 +236,11 @@ class Nic(Port):
         )
 
 
-def _nothing() -> None:
+def _settle(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+
+
+def _nothing(*_: object) -> None:
     pass

@@ -15,6 +15,8 @@ import support
 
 import vnet
 
+_failed = pytest.StashKey[bool]()
+
 
 @pytest.fixture(autouse=True)
 def runtime_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -36,7 +38,7 @@ def _belongings() -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(runtime_directory: Path) -> Iterator[None]:
+def nothing_left_behind(runtime_directory: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """No process, thread, memory file, socket file or directory of vnet outlives its test."""
     before = _belongings()
     yield
@@ -45,9 +47,14 @@ def nothing_left_behind(runtime_directory: Path) -> Iterator[None]:
         files = {str(path) for path in runtime_directory.rglob("*")}
         return (_belongings() - before) | files
 
+    if request.node.stash.get(_failed, False):
+        # The traceback holds the test's variables.
+        return
+    # pytest itself would hold the test's LAN until later.
+    request.node.funcargs.clear()
     if not left():
         return
-    # A test's own variables may hold a LAN in a reference cycle; that is no leak.
+    # A test's own variables may hold one in a reference cycle; that is no leak.
     gc.collect()
     if not support.eventually(lambda: not left(), timeout=3.0):
         pytest.fail("left behind: " + "; ".join(sorted(left())))
@@ -89,6 +96,7 @@ def _forbidden(reason: str) -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    item.stash[_failed] = item.stash.get(_failed, False) or report.failed
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if _forbidden(reason):

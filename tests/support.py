@@ -34,6 +34,7 @@ def hear():
 def datagram(source: str, destination: str, payload: bytes = b"", *, protocol: int = 17, ttl: int = 64) -> bytes:
     """An IP datagram with a fixed header; the IPv4 header checksum is right."""
     a, b = ip_address(source), ip_address(destination)
+    assert a.version == b.version
     if a.version == 6:
         return bytes([0x60, 0, 0, 0, *len(payload).to_bytes(2, "big"), protocol, ttl]) + a.packed + b.packed + payload
     header = bytearray(20)

@@ -48,7 +48,7 @@ use vnet_tables::layout::MIN_RING;
 
 use crate::area::Area;
 use crate::control::{Bell, Control, add};
-use crate::doorbell::nap;
+use crate::doorbell::{BUSY, nap};
 use crate::lock::Token;
 use crate::sync::Ordering;
 
@@ -226,6 +226,19 @@ impl InputBuffer {
         nap(&receiver.space_wanted, 1, timeout)
     }
 
+    /// Says on the doorbell that the receiver at `position` is `idle`, and looks once more. False when there is a record
+    /// after all; the receiver is then busy again.
+    pub(crate) fn go_idle(&self, position: u64, idle: u32) -> Result<bool, Damaged> {
+        let bell = &self.control.bell;
+        bell.idle.store(idle, Ordering::Relaxed);
+        self.control.senders.lock.pass_through();
+        if self.record(position)?.is_some() {
+            bell.idle.store(BUSY, Ordering::Relaxed);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
     /// Moves an empty ring back to its beginning, so that a NIC that carries little stays small in memory and cache.
     ///
     /// The receiver calls it before it sleeps. Returns the position to read on from.
@@ -259,7 +272,7 @@ impl InputBuffer {
         senders.head_seen.store(0, Ordering::Relaxed);
         self.control.receiver.head.store(0, Ordering::Relaxed);
         self.control.receiver.space_wanted.store(0, Ordering::Relaxed);
-        self.control.bell.idle.store(crate::doorbell::BUSY, Ordering::Relaxed);
+        self.control.bell.idle.store(BUSY, Ordering::Relaxed);
         senders.generation.store(generation, Ordering::Relaxed);
     }
 

@@ -145,7 +145,10 @@ impl Control {
     pub(crate) fn clear_counters(&self) {
         let senders = &self.senders;
         let of_side = |side: &TxCounters| {
-            side.verdicts.iter().chain([&side.bytes, &side.rung, &side.saved]).for_each(|c| c.store(0, Ordering::Relaxed));
+            side.verdicts
+                .iter()
+                .chain([&side.bytes, &side.rung, &side.saved])
+                .for_each(|c| c.store(0, Ordering::Relaxed));
         };
         of_side(&self.owner);
         of_side(&self.base);
@@ -156,18 +159,30 @@ impl Control {
 }
 
 /// Words of `WorkerBlock::ready`.
-pub const READY_WORDS: usize = 1024;
+pub const READY_WORDS: usize = if cfg!(loom) { 64 } else { 1024 };
 
 /// Which of the NICs that a base worker serves have work.
 #[repr(C, align(128))]
 pub struct WorkerBlock {
     /// 1 while the worker sleeps on this word.
     pub sleeping: AtomicU32,
+    #[cfg(not(loom))]
     gap: [AtomicU32; 31],
     /// Which words of `ready` may have bits.
     pub summary: [AtomicU64; READY_WORDS / 64],
     /// Which slots have work.
     pub ready: [AtomicU64; READY_WORDS],
+}
+
+#[cfg(loom)]
+impl WorkerBlock {
+    pub(crate) fn model() -> Self {
+        Self {
+            sleeping: AtomicU32::new(0),
+            summary: core::array::from_fn(|_| AtomicU64::new(0)),
+            ready: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
 }
 
 #[cfg(not(loom))]

@@ -335,7 +335,7 @@ impl Sender {
     }
 
     /// As [`Sender::forward`], but where the receiver has no room, `None`: nothing is lost or counted yet. The caller
-    /// rings, waits with [`Sender::await_room`] and tries again, or gives up with [`Sender::forward`].
+    /// rings, waits for [`Sender::missing_room`] and tries again, or gives up with [`Sender::forward`].
     #[inline]
     pub fn try_forward(&mut self, datagram: &[u8], more: bool) -> Option<Verdict> {
         self.patient = true;
@@ -344,18 +344,12 @@ impl Sender {
         (verdict != Verdict::BufferFull).then_some(verdict)
     }
 
-    /// Sleeps until the receiver that had no room may have some, for at most `timeout`.
-    ///
-    /// Returns false when a signal cut the sleep short.
+    /// The room that was missing when [`Sender::try_forward`] last failed.
     #[must_use]
-    pub fn await_room(&mut self, timeout: Duration) -> bool {
+    pub fn missing_room(&mut self) -> Option<Room> {
         self.ring();
-        let Some((slot, bytes)) = self.full.take() else { return true };
-        let row = self.tables.nic(slot);
-        match self.segment.buffer(slot, row) {
-            Some(buffer) if row.state() == NicState::Up => buffer.wait_for_room(bytes, timeout),
-            _ => true,
-        }
+        let (slot, bytes) = self.full.take()?;
+        Some(Room { segment: Arc::clone(&self.segment), slot, bytes })
     }
 
     #[cold]
@@ -395,9 +389,29 @@ impl Sender {
     }
 }
 
+/// Room that a receiver did not have. Apart from the sender, so that nobody needs to keep that while waiting.
+pub struct Room {
+    segment: Arc<Segment>,
+    slot: SlotId,
+    bytes: usize,
+}
+
+impl Room {
+    /// Sleeps until the receiver may have room, for at most `timeout`.
+    ///
+    /// Returns false when a signal cut the sleep short.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let row = self.segment.tables().nic(self.slot);
+        match self.segment.buffer(self.slot, row) {
+            Some(buffer) if row.state() == NicState::Up => buffer.wait_for_room(self.bytes, timeout),
+            _ => true,
+        }
+    }
+}
+
 impl Drop for Sender {
     fn drop(&mut self) {
         self.ring();
     }
 }
-

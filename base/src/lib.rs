@@ -34,6 +34,8 @@ pub mod lan;
 pub mod lock;
 #[cfg(not(loom))]
 mod map;
+#[cfg(loom)]
+pub mod model;
 #[cfg(not(loom))]
 pub mod receiver;
 #[cfg(not(loom))]

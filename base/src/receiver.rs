@@ -7,7 +7,7 @@ use vnet_tables::SlotId;
 
 use crate::buffer::{Damaged, InputBuffer, Record};
 use crate::control::Control;
-use crate::doorbell::{ASLEEP, BUSY, SERVED};
+use crate::doorbell::{ASLEEP, SERVED};
 use crate::lock::Token;
 use crate::segment::Segment;
 use crate::sync::{Ordering, spin_loop};
@@ -72,7 +72,19 @@ impl Receiver {
         let buffer = segment.buffer(slot, segment.tables().nic(slot))?;
         let position = buffer.control.receiver.head.load(Ordering::Acquire);
         let turns = MOST / 4;
-        Some(Self { segment, buffer, slot, token, position, published: position, spin: Spin::Adaptive, turns, held: None, run_start: position, pause: LEAST_PAUSE })
+        Some(Self {
+            segment,
+            buffer,
+            slot,
+            token,
+            position,
+            published: position,
+            spin: Spin::Adaptive,
+            turns,
+            held: None,
+            run_start: position,
+            pause: LEAST_PAUSE,
+        })
     }
 
     /// Chooses how long to poll before sleeping.
@@ -98,7 +110,7 @@ impl Receiver {
     ///
     /// [`Damaged`] when some process scribbled over the ring.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Record>, Damaged> {
+    pub fn peek(&mut self) -> Result<Option<Record>, Damaged> {
         self.buffer.record(self.position)
     }
 
@@ -147,13 +159,14 @@ impl Receiver {
     /// [`Damaged`].
     pub fn hold(&mut self) -> Result<Option<Record>, Damaged> {
         self.release(None);
-        self.held = self.next()?;
+        self.held = self.peek()?;
         Ok(self.held)
     }
 
     /// Lets go of the record that is held: of `this` one if it still is, or of any. Does nothing where none is.
     pub fn release(&mut self, this: Option<&Record>) {
-        if self.held.is_some() && (this.is_none() || this == self.held.as_ref())
+        if self.held.is_some()
+            && (this.is_none() || this == self.held.as_ref())
             && let Some(record) = self.held.take()
         {
             self.done(&record);
@@ -201,7 +214,7 @@ impl Receiver {
             return Ok(Waited::Ready);
         }
         let undisturbed = self.buffer.control.bell.sleep(timeout);
-        Ok(match (self.next()?.is_some(), undisturbed) {
+        Ok(match (self.peek()?.is_some(), undisturbed) {
             (true, _) => Waited::Ready,
             (false, true) => Waited::NotYet,
             (false, false) => Waited::Interrupted,
@@ -218,7 +231,7 @@ impl Receiver {
             if turn == 1 {
                 self.look_away();
             }
-            if self.next()?.is_some() {
+            if self.peek()?.is_some() {
                 self.turns = (self.turns * 2).min(MOST);
                 return Ok(true);
             }
@@ -250,14 +263,7 @@ impl Receiver {
 
     fn prepare(&mut self, idle: u32) -> Result<bool, Damaged> {
         self.settle();
-        let bell = &self.buffer.control.bell;
-        bell.idle.store(idle, Ordering::Relaxed);
-        self.buffer.control.senders.lock.pass_through();
-        if self.next()?.is_some() {
-            bell.idle.store(BUSY, Ordering::Relaxed);
-            return Ok(false);
-        }
-        Ok(true)
+        self.buffer.go_idle(self.position, idle)
     }
 
     /// Publishes all and, if the ring has run far from its beginning, goes back there.

@@ -27,15 +27,8 @@ pub const VERDICTS: usize = 16;
 
 impl Verdict {
     /// Every verdict, in the order of its number.
-    pub const ALL: [Self; 7] = [
-        Self::Delivered,
-        Self::NoRoute,
-        Self::NoHost,
-        Self::BufferFull,
-        Self::NicDown,
-        Self::TooBig,
-        Self::Malformed,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Delivered, Self::NoRoute, Self::NoHost, Self::BufferFull, Self::NicDown, Self::TooBig, Self::Malformed];
 
     /// The name by which users know it, as in `no_route`.
     #[must_use]

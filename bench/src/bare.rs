@@ -42,7 +42,7 @@ pub fn ring_send(arena: &Arena, datagram: &[u8], count: u64) -> Result<(), PeerL
         arena.copy_in(at % ring, &(datagram.len() as u64).to_ne_bytes());
         arena.copy_in(at % ring + 8, datagram);
         at += place(datagram.len());
-        if index % BATCH == 0 || index == count {
+        if index.is_multiple_of(BATCH) || index == count {
             tail.store(at as u64, Ordering::Release);
         }
     }
@@ -79,7 +79,7 @@ pub fn ring_receive(arena: &Arena, size: usize, count: u64) -> Result<f64, PeerL
         arena.copy_out(at % ring + 8, &mut datagram[..length]);
         std::hint::black_box(&datagram);
         at += place(length);
-        if index % BATCH == 0 {
+        if index.is_multiple_of(BATCH) {
             head.store(at as u64, Ordering::Release);
         }
     }

@@ -49,7 +49,7 @@ impl Deadline {
     #[inline]
     pub fn turn(&mut self) -> Result<(), PeerLost> {
         self.turns = self.turns.wrapping_add(1);
-        if self.turns % (1 << 20) == 0 && Instant::now() > self.end {
+        if self.turns.is_multiple_of(1 << 20) && Instant::now() > self.end {
             return Err(PeerLost);
         }
         std::hint::spin_loop();

@@ -17,7 +17,7 @@ pub fn stream_send(arena: &Arena, sender: &mut Sender, datagram: &[u8], count: u
     arena.gate()?;
     let mut deadline = Deadline::new();
     for index in 1..=count {
-        let more = index % BATCH != 0 && index != count;
+        let more = !index.is_multiple_of(BATCH) && index != count;
         loop {
             match sender.try_forward(datagram, more) {
                 Some(Verdict::Delivered) => break,
@@ -44,7 +44,7 @@ pub fn stream_receive(arena: &Arena, receiver: &mut Receiver, size: usize, count
     let start = Instant::now();
     let mut taken = 0;
     while taken < count {
-        match receiver.next().map_err(|_| PeerLost)? {
+        match receiver.peek().map_err(|_| PeerLost)? {
             Some(record) => {
                 let length = record.length.min(size);
                 datagram[..length].copy_from_slice(&receiver.bytes(&record)[..length]);
@@ -101,7 +101,7 @@ fn exchange(
             return Err(PeerLost);
         }
         loop {
-            if let Some(record) = receiver.next().map_err(|_| PeerLost)? {
+            if let Some(record) = receiver.peek().map_err(|_| PeerLost)? {
                 let length = record.length.min(incoming.len());
                 incoming[..length].copy_from_slice(&receiver.bytes(&record)[..length]);
                 std::hint::black_box(&incoming);

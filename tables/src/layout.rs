@@ -120,14 +120,14 @@ pub struct Geometry {
 impl Geometry {
     /// A LAN for `nics` guests with rings of up to `stride` bytes, which is rounded up to a power of two.
     ///
-    /// The host tables take four addresses a NIC in each family and stay at most half full at two.
+    /// The host tables take four addresses a NIC in each family.
     #[must_use]
     pub fn new(nics: u32, stride: u64) -> Self {
         let nics = nics.clamp(1, MAX_NICS - 1) + 1;
         Self {
             nics,
             buckets4: nics.div_ceil(2).next_power_of_two(),
-            buckets6: (nics * 2).next_power_of_two(),
+            buckets6: (nics * 4).next_power_of_two(),
             stride: stride.clamp(MIN_RING, MAX_RING).next_power_of_two(),
         }
     }

@@ -66,6 +66,7 @@ pub enum Destination {
 /// Addresses are numbers in host byte order; `*_bits` is the prefix length plus one, 0 for none. A row is written once,
 /// before the header's `network_count` covers it, and never changes: a reader that sees the count sees the row.
 #[repr(C, align(64))]
+#[derive(Default)]
 pub struct NetworkRow {
     v4: AtomicU32,
     v4_bits: AtomicU32,
@@ -77,6 +78,14 @@ pub struct NetworkRow {
 }
 
 impl NetworkRow {
+    /// A row outside any segment.
+    #[must_use]
+    pub fn of(prefixes: &Prefixes, mtu: u32) -> Self {
+        let row = Self::default();
+        row.write(prefixes, mtu);
+        row
+    }
+
     pub(crate) fn write(&self, prefixes: &Prefixes, mtu: u32) {
         if let Some((address, bits)) = prefixes.v4 {
             self.v4.store(address.to_bits(), Ordering::Relaxed);

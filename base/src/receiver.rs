@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vnet_tables::SlotId;
 
-use crate::buffer::{Damaged, InputBuffer, Record};
+use crate::buffer::{Damaged, InputBuffer, POSITIONS, Record};
 use crate::control::Control;
 use crate::doorbell::{ASLEEP, SERVED};
 use crate::lock::Token;
@@ -70,7 +70,7 @@ impl Receiver {
     #[must_use]
     pub fn new(segment: Arc<Segment>, slot: SlotId, token: Token) -> Option<Self> {
         let buffer = segment.buffer(slot, segment.tables().nic(slot))?;
-        let position = buffer.control.receiver.head.load(Ordering::Acquire);
+        let position = buffer.control.receiver.head.load(Ordering::Acquire) & POSITIONS;
         let turns = MOST / 4;
         Some(Self {
             segment,

@@ -397,10 +397,9 @@ class Lan:
             raise AddressError("a NIC has at least one address")
         for text in asked:
             # A dead guest's addresses are free for the asking.
-            number = parse_address(text)
-            for owner in [dead for dead in map(self._nics.get, self._dead) if dead and number in dead.addresses]:
-                if owner.network is network:
-                    self._forget(owner)
+            owner = self._nics.get(network.owner(parse_address(text)) or "")
+            if owner is not None and self._is_dead(owner):
+                self._forget(owner)
         found = tuple(sorted((network.check(text) for text in asked), key=lambda each: each.version))
         if len(set(found)) < len(found):
             raise AddressError(f"an address is given twice: {', '.join(asked)}")
@@ -463,8 +462,15 @@ class Lan:
         while self._dropped:
             self._bury(*self._dropped.popleft())
 
+    def _is_dead(self, entry: _Entry) -> bool:
+        return not entry.reserved and not self._base.is_up(entry.slot, entry.generation)
+
     def _reap(self, network: Network | None) -> bool:
         """Forgets the oldest dead NIC, of ``network`` if given.  Returns whether there was one."""
+        # The undertaker may know of a death that the control socket has not told of yet.
+        for name, entry in self._nics.items():
+            if name not in self._dead and self._is_dead(entry):
+                self._dead[name] = None
         for name in self._dead:
             entry = self._nics[name]
             if network is None or entry.network is network:

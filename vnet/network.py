@@ -126,6 +126,10 @@ class Network:
                 raise NetworkFull(f"network {self.name!r}: every address of {prefix} is given out")
         return found
 
+    def owner(self, address: Address) -> str | None:
+        """Returns the name of the NIC that has ``address``, or ``None``."""
+        return self._taken.get(address)
+
     def take(self, addresses: Sequence[Address], name: str) -> None:
         """Marks addresses as those of the NIC ``name``."""
         for address in addresses:

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyList, PyString, PyTuple};
@@ -16,7 +16,6 @@ use vnet_base::lan::BASE;
 use vnet_base::receiver::Spin;
 use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId, TablesError};
 use vnet_base::{LanError, NicRequest, SegmentError, Sender, Verdict};
-use vnet_bench::{bare, ours, sockets};
 use vnet_drivers::capture::Capture as CaptureThread;
 use vnet_drivers::host::{Host, HostInbox};
 use vnet_drivers::lease::Undertaker;
@@ -25,6 +24,9 @@ use vnet_drivers::ping::{Answer, PingRequest, PingRun as Run};
 use vnet_drivers::ring::{Gone, Ring, Slice};
 use vnet_drivers::worker::Worker;
 use vnet_drivers::{Driver, Port as DriverPort, clock};
+
+#[path = "_native_arena.rs"]
+mod arena;
 
 /// An exception of `vnet.errors` by its name.
 fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {
@@ -54,7 +56,9 @@ fn gone(py: Python<'_>, why: Gone) -> PyErr {
     match why {
         Gone::Lan => error(py, "LanClosed", "the base of this LAN has ended"),
         Gone::Nic => error(py, "NicClosed", "this NIC is off the LAN: it was closed, or the base took it off"),
-        Gone::Forked => error(py, "ForkedNic", "this NIC belongs to the parent process; attach one of its own after fork()"),
+        Gone::Forked => {
+            error(py, "ForkedNic", "this NIC belongs to the parent process; attach one of its own after fork()")
+        }
         Gone::Damaged => error(py, "VnetError", "the NIC's input buffer is damaged: some process wrote over it"),
     }
 }
@@ -80,7 +84,10 @@ fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
 }
 
 fn addresses(texts: &[String]) -> PyResult<Vec<IpAddr>> {
-    texts.iter().map(|text| text.parse().map_err(|_| PyValueError::new_err(format!("{text:?} is no IP address")))).collect()
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|_| PyValueError::new_err(format!("{text:?} is no IP address"))))
+        .collect()
 }
 
 /// Bytes of a datagram that Python passed: `bytes` as it is, everything else bytes-like or with `__bytes__` converted.
@@ -318,6 +325,9 @@ impl Base {
         let mut verdicts = Vec::with_capacity(bytes.len());
         let mut rest = &bytes[..];
         while !rest.is_empty() {
+            if self.lan.segment().tables().closed() {
+                return Err(gone(py, Gone::Lan));
+            }
             // In slices of the injector's time, so that signals are answered while a buffer stays full.
             let done = py.detach(|| self.inject_some(SlotId(slot), rest, block, deadline));
             py.check_signals()?;
@@ -332,6 +342,12 @@ impl Base {
         let capture = CaptureThread::start(Arc::clone(&self.lan), file)
             .map_err(|failure| error(py, "CaptureError", &failure.to_string()))?;
         Ok(Capture(capture))
+    }
+
+    /// Lets go of threads and connections in a forked child: they are the parent's.
+    fn abandon(&self) {
+        self.worker.abandon();
+        self.undertaker.abandon();
     }
 
     fn close(&self, py: Python<'_>) {
@@ -353,7 +369,7 @@ impl Base {
     /// Sends in the name of a NIC, all of `datagrams`, or with `block` as many as find room within a slice.
     fn inject_some(&self, slot: SlotId, datagrams: &[&[u8]], block: bool, deadline: Option<Instant>) -> Vec<Verdict> {
         // The base's side of a NIC's counters has one writer.
-        let _one = self.injector.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = self.injector.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sender = Sender::new(Arc::clone(self.lan.segment()), slot, BASE, Side::Base, clock::wall);
         if !block {
             return forward_all(&mut sender, datagrams);
@@ -368,8 +384,10 @@ impl Base {
                         sender.forward(datagram, false)
                     } else {
                         let nap = Duration::from_millis(50);
-                        let _ = sender.await_room(left.map_or(nap, |left| left.min(nap)));
-                        break;
+                        let room = sender.missing_room();
+                        drop((sender, one));
+                        let _ = room.is_none_or(|room| room.wait(left.map_or(nap, |left| left.min(nap))));
+                        return verdicts;
                     }
                 }
             };
@@ -448,6 +466,10 @@ struct Capture(CaptureThread);
 
 #[pymethods]
 impl Capture {
+    fn abandon(&self) {
+        self.0.abandon();
+    }
+
     fn stop(&self, py: Python<'_>) -> (u64, u64, Option<String>) {
         let result = py.detach(|| self.0.stop());
         (result.datagrams, result.missed, result.error)
@@ -551,7 +573,8 @@ impl Port {
     }
 
     fn release_record(&self, py: Python<'_>, held: &Held) -> PyResult<()> {
-        self.ring.release(&held.0).map_err(|why| gone(py, why))
+        let record = held.0;
+        py.detach(|| self.ring.release(&record)).map_err(|why| gone(py, why))
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
@@ -646,95 +669,6 @@ impl Port {
     }
 }
 
-/// The memory that the two processes of a measurement share, and the halves of the measurements.
-///
-/// Each call is one half; the peer process makes the other at the same time. Results are in seconds, or in seconds a
-/// round trip, or datagrams a second for sockets. Raises `RuntimeError` when the peer does not do its part.
-#[pyclass(frozen, module = "vnet._native")]
-struct Arena(vnet_bench::arena::Arena);
-
-#[pymethods]
-impl Arena {
-    #[new]
-    fn new(file: i32) -> PyResult<Self> {
-        Ok(Self(vnet_bench::arena::Arena::map(&File::from(duplicate(file)?))?))
-    }
-
-    fn ring_send(&self, py: Python<'_>, datagram: &[u8], count: u64) -> PyResult<()> {
-        py.detach(|| bare::ring_send(&self.0, datagram, count)).map_err(peer_lost)
-    }
-
-    fn ring_receive(&self, py: Python<'_>, size: usize, count: u64) -> PyResult<f64> {
-        py.detach(|| bare::ring_receive(&self.0, size, count)).map_err(peer_lost)
-    }
-
-    fn line_ping_pong(&self, py: Python<'_>, first: bool, count: u64) -> PyResult<f64> {
-        py.detach(|| bare::line_ping_pong(&self.0, first, count)).map_err(peer_lost)
-    }
-
-    fn futex_ping_pong(&self, py: Python<'_>, first: bool, count: u32) -> PyResult<f64> {
-        py.detach(|| bare::futex_ping_pong(&self.0, first, count)).map_err(peer_lost)
-    }
-
-    fn lan_send(&self, py: Python<'_>, port: &Port, datagram: &[u8], count: u64) -> PyResult<()> {
-        let work = || port.ring.with_ends(|sender, _| ours::stream_send(&self.0, sender, datagram, count));
-        py.detach(work).map_err(peer_lost)
-    }
-
-    fn lan_receive(&self, py: Python<'_>, port: &Port, size: usize, count: u64) -> PyResult<f64> {
-        let work = || port.ring.with_ends(|_, receiver| ours::stream_receive(&self.0, receiver, size, count));
-        py.detach(work).map_err(peer_lost)
-    }
-
-    fn lan_round_trips(
-        &self,
-        py: Python<'_>,
-        port: &Port,
-        datagram: &[u8],
-        first: bool,
-        sleep: bool,
-        count: u64,
-    ) -> PyResult<f64> {
-        let work = || {
-            port.ring.with_ends(|sender, receiver| {
-                ours::round_trips(&self.0, sender, receiver, datagram, first, sleep, count)
-            })
-        };
-        py.detach(work).map_err(peer_lost)
-    }
-
-    fn socket_send(&self, py: Python<'_>, socket: i32, datagram: &[u8], count: u64) -> PyResult<()> {
-        let socket = duplicate(socket)?;
-        py.detach(|| sockets::stream_send(&self.0, socket.as_fd(), datagram, count)).map_err(peer_lost)
-    }
-
-    fn socket_receive(&self, py: Python<'_>, socket: i32, size: usize, count: u64) -> PyResult<f64> {
-        let socket = duplicate(socket)?;
-        py.detach(|| sockets::stream_receive(&self.0, socket.as_fd(), size, count)).map_err(peer_lost)
-    }
-
-    fn socket_round_trips(
-        &self,
-        py: Python<'_>,
-        socket: i32,
-        datagram: &[u8],
-        first: bool,
-        count: u64,
-    ) -> PyResult<f64> {
-        let socket = duplicate(socket)?;
-        py.detach(|| sockets::round_trips(&self.0, socket.as_fd(), datagram, first, count)).map_err(peer_lost)
-    }
-
-    /// Waits until the peer is here too.
-    fn gate(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.0.gate()).map_err(peer_lost)
-    }
-}
-
-fn peer_lost(_: vnet_bench::PeerLost) -> PyErr {
-    PyRuntimeError::new_err("the other process of the measurement did not do its part in time")
-}
-
 /// A record that the receiver reads in place.
 #[pyclass(frozen, module = "vnet._native")]
 struct Held(vnet_base::buffer::Record);
@@ -746,7 +680,9 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::{Arena, Base, Capture, Held, HostCalls, PingRun, Port, Segment};
+    use super::arena::Arena;
+    #[pymodule_export]
+    use super::{Base, Capture, Held, HostCalls, PingRun, Port, Segment};
 
     /// The version of the segments' layout; base and guest must agree on it.
     #[pymodule_export]

@@ -1,6 +1,6 @@
 """What became of one datagram.
 
-The Rust enum ``vnet_base::Verdict`` is the source; a test holds this page against it, name by name and number by number.
+The Rust enum ``vnet_base::Verdict`` is the source; a test holds this page against it, names and numbers.
 """
 
 from __future__ import annotations

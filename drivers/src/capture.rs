@@ -66,8 +66,7 @@ impl Capture {
     /// Those of writing the file and of starting the thread.
     pub fn start(lan: Arc<Lan>, file: File) -> io::Result<Self> {
         let output = PcapNgWriter::new(BufWriter::with_capacity(1 << 18, file)).map_err(io::Error::other)?;
-        let mut receiver =
-            Receiver::new(Arc::clone(lan.segment()), SlotId(0), BASE).ok_or(io::ErrorKind::NotFound)?;
+        let mut receiver = Receiver::new(Arc::clone(lan.segment()), SlotId(0), BASE).ok_or(io::ErrorKind::NotFound)?;
         let missed_before = missed(&lan);
         let mut writer = Writer {
             lan: Arc::clone(&lan),
@@ -84,7 +83,7 @@ impl Capture {
         let work = move || {
             loop {
                 let last = ending.load(Ordering::Acquire);
-                while let Ok(Some(record)) = receiver.next() {
+                while let Ok(Some(record)) = receiver.peek() {
                     writer.packet(receiver.bytes(&record));
                     receiver.done(&record);
                 }
@@ -104,10 +103,18 @@ impl Capture {
         Ok(Self { lan, stop, thread: Mutex::new(Some(thread)), result: Mutex::new(None) })
     }
 
+    /// Forgets the capture in a forked child: the thread is not there, and the capture is the parent's.
+    pub fn abandon(&self) {
+        // Whoever held the lock at the fork is not there to give it back.
+        if let Ok(mut thread) = self.thread.try_lock() {
+            std::mem::forget(thread.take());
+        }
+    }
+
     /// Ends the capture, once all that was forwarded before is in the file.
     pub fn stop(&self) -> CaptureResult {
-        self.lan.set_capturing(false);
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.lan.set_capturing(false);
             // Senders that saw the flag before may still be writing their notes.
             std::thread::sleep(Duration::from_millis(2));
             self.stop.store(true, Ordering::Release);

@@ -21,24 +21,35 @@ use crate::port::Port;
 /// What is asked of a host from outside its worker.
 #[derive(Default)]
 pub struct HostInbox {
-    new: Mutex<Vec<Pinger>>,
+    mail: Mutex<Mail>,
+}
+
+#[derive(Default)]
+struct Mail {
+    pingers: Vec<Pinger>,
+    closed: bool,
 }
 
 impl HostInbox {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Pinger>> {
-        self.new.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a run of echo requests to the host; the caller wakes the host's worker.
     ///
-    /// `ident` tells runs of one host apart. Without a source address of the destination's family nothing is sent.
+    /// `ident` tells runs of one host apart. Without a source address of the destination's family nothing is sent, nor
+    /// once the host has left the LAN.
     pub fn ping(&self, request: PingRequest, sources: &[IpAddr], ident: u16) -> Arc<PingRun> {
         let family = |source: &&IpAddr| source.is_ipv4() == request.destination.is_ipv4();
         let Some(source) = sources.iter().find(family) else {
             return Pinger::refused(&request, Verdict::NoRoute);
         };
+        let mut mail = self.lock();
+        if mail.closed {
+            return Pinger::refused(&request, Verdict::NicDown);
+        }
         let (pinger, run) = Pinger::new(request, *source, ident);
-        self.lock().push(pinger);
+        mail.pingers.push(pinger);
         run
     }
 }
@@ -106,12 +117,8 @@ impl Host {
             quote(reply, about);
             sender.forward(reply, true);
         };
-        let mut wire = Wire {
-            mtu: self.mtu,
-            incoming: Some(&self.datagram),
-            outgoing: &mut outgoing,
-            scratch: &mut scratch,
-        };
+        let mut wire =
+            Wire { mtu: self.mtu, incoming: Some(&self.datagram), outgoing: &mut outgoing, scratch: &mut scratch };
         let time = Instant::from_micros(i64::try_from(now / 1000).unwrap_or(i64::MAX));
         self.interface.poll_ingress_single(time, &mut wire, &mut self.sockets);
     }
@@ -119,7 +126,7 @@ impl Host {
 
 impl Driver for Host {
     fn visit(&mut self, port: &mut Port, now: u64) -> Result<Next, Damaged> {
-        self.pingers.append(&mut self.inbox.lock());
+        self.pingers.append(&mut self.inbox.lock().pingers);
         let mut taken = 0;
         while taken < BUDGET && port.receive(&mut self.datagram)? {
             self.answer(&mut port.sender, now);
@@ -136,6 +143,15 @@ impl Driver for Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Runs that no visit has taken up are over too, or whoever waits for them would wait for ever.
+        let mut mail = self.inbox.lock();
+        mail.closed = true;
+        mail.pingers.clear();
+    }
+}
+
 /// Bytes of an ICMP error and its IP header that quote nothing.
 const ERROR_HEADERS4: usize = 20 + 8;
 const ERROR_HEADERS6: usize = 40 + 8;
@@ -145,7 +161,8 @@ const LARGEST_ERROR6: usize = 1280;
 
 /// Replaces what an ICMP error quotes by the datagram itself: smoltcp writes the quoted header anew and loses fields.
 fn quote(reply: &mut Vec<u8>, about: &[u8]) {
-    let is_error4 = reply.len() >= ERROR_HEADERS4 && reply[0] == 0x45 && reply[9] == 1 && [3, 11, 12].contains(&reply[20]);
+    let is_error4 =
+        reply.len() >= ERROR_HEADERS4 && reply[0] == 0x45 && reply[9] == 1 && [3, 11, 12].contains(&reply[20]);
     let is_error6 = reply.len() >= ERROR_HEADERS6 && reply[0] >> 4 == 6 && reply[6] == 58 && reply[40] < 128;
     let (headers, largest) = match (is_error4, is_error6) {
         (true, _) => (ERROR_HEADERS4, LARGEST_ERROR4),

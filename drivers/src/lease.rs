@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vnet_base::lock::Token;
 use vnet_base::sync::{AtomicBool, Ordering, futex_wake};
@@ -90,8 +90,10 @@ impl Undertaker {
 
     /// Stops watching a guest that left in good order.
     pub fn forget(&self, id: u64) {
-        // Closing the descriptors takes them out of the queue.
-        self.shared.watched().1.remove(&id);
+        if let Some(watched) = self.shared.watched().1.remove(&id) {
+            self.shared.unwatch(watched.socket.as_ref());
+            self.shared.unwatch(watched.process.as_ref());
+        }
     }
 
     fn start(&self) -> io::Result<()> {
@@ -106,11 +108,23 @@ impl Undertaker {
     /// Ends the thread.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
-        let _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
             let _ = thread.join();
         }
         self.shared.watched().1.clear();
+    }
+
+    /// Lets go of everything in a forked child: the thread is not there, and the guests are the parent's. A connection
+    /// that the child kept open would hide the parent's end from its guests.
+    pub fn abandon(&self) {
+        // Whoever held a lock at the fork is not there to give it back.
+        if let Ok(mut thread) = self.thread.try_lock() {
+            std::mem::forget(thread.take());
+        }
+        if let Ok(mut watched) = self.shared.watched.try_lock() {
+            watched.1.clear();
+        }
     }
 }
 
@@ -144,12 +158,28 @@ impl Graveyard {
         }
     }
 
+    /// Takes a descriptor out of the queue, before it is closed: the control server or a forked child may have the same
+    /// open file, and while that lives the queue would go on reporting it.
+    fn unwatch(&self, descriptor: Option<&OwnedFd>) {
+        if let Some(descriptor) = descriptor {
+            let _ = epoll::delete(&self.queue, descriptor);
+        }
+    }
+
     /// The connection broke: the NIC goes down. Locks are buried only with the process.
     fn disconnected(&self, id: u64) {
         let mut guard = self.watched();
         let Some(watched) = guard.1.get_mut(&id) else { return };
-        watched.socket = None;
-        let (slot, generation, token, buried) = (watched.slot, watched.generation, watched.token, watched.process.is_none());
+        self.unwatch(watched.socket.take().as_ref());
+        // A process that dies closes its files a moment before it is reported dead. Then its locks come first, because
+        // taking the NIC down may need one of them: its own, if it died while it went back to the ring's beginning.
+        if watched.process.as_ref().is_some_and(is_dying) {
+            drop(guard);
+            self.died(id);
+            return;
+        }
+        let (slot, generation, token, buried) =
+            (watched.slot, watched.generation, watched.token, watched.process.is_none());
         if buried {
             guard.1.remove(&id);
         }
@@ -162,10 +192,19 @@ impl Graveyard {
 
     fn died(&self, id: u64) {
         let Some(watched) = self.watched().1.remove(&id) else { return };
+        self.unwatch(watched.socket.as_ref());
+        self.unwatch(watched.process.as_ref());
         // First the locks: taking the NIC down may need one of them.
         self.lan.bury(watched.token);
         self.lan.take_down(watched.slot, watched.generation);
     }
+}
+
+/// Whether a process that has closed its connection is dead, or will be within a few milliseconds.
+fn is_dying(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let grace = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+    poll(&mut fds, Some(&grace)).is_ok_and(|ready| ready > 0)
 }
 
 /// What a guest knows of its hold on the LAN.

@@ -242,7 +242,10 @@ fn hear4(datagram: &[u8]) -> Option<Heard> {
     let icmp = Icmpv4Packet::new_checked(ip.payload()).ok()?;
     if !matches!(
         icmp.msg_type(),
-        Icmpv4Message::EchoReply | Icmpv4Message::DstUnreachable | Icmpv4Message::TimeExceeded | Icmpv4Message::ParamProblem
+        Icmpv4Message::EchoReply
+            | Icmpv4Message::DstUnreachable
+            | Icmpv4Message::TimeExceeded
+            | Icmpv4Message::ParamProblem
     ) || !icmp.verify_checksum()
     {
         return None;

@@ -34,7 +34,7 @@ impl Port {
     /// [`Damaged`] when some process scribbled over the ring.
     #[inline]
     pub fn receive(&mut self, datagram: &mut Vec<u8>) -> Result<bool, Damaged> {
-        let Some(record) = self.receiver.next()? else { return Ok(false) };
+        let Some(record) = self.receiver.peek()? else { return Ok(false) };
         datagram.clear();
         datagram.extend_from_slice(self.receiver.bytes(&record));
         self.receiver.done(&record);
@@ -48,7 +48,7 @@ impl Port {
     /// [`Damaged`].
     #[inline]
     pub fn peek(&mut self) -> Result<Option<Record>, Damaged> {
-        self.receiver.next()
+        self.receiver.peek()
     }
 
     /// Lets go of a record.

@@ -128,9 +128,8 @@ impl Ring {
     ) -> io::Result<Self> {
         let port = Port::new(&segment, slot, token).ok_or(io::ErrorKind::NotFound)?;
         let hold = Arc::new(Hold { base_gone: AtomicBool::new(false), closed: AtomicBool::new(false) });
-        let lease = connection
-            .map(|socket| Lease::new(socket, Arc::clone(&hold), Arc::clone(&segment), slot))
-            .transpose()?;
+        let lease =
+            connection.map(|socket| Lease::new(socket, Arc::clone(&hold), Arc::clone(&segment), slot)).transpose()?;
         let inner = Inner {
             segment,
             slot,
@@ -182,7 +181,6 @@ impl Ring {
     }
 
     /// The sender, once other threads are done with it.
-    #[must_use]
     pub fn sender(&self) -> MutexGuard<'_, Sender> {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,8 +196,12 @@ impl Ring {
         if let Some(verdict) = sender.try_forward(datagram, false) {
             return Ok(Ok(verdict));
         }
+        let room = sender.missing_room();
+        // Other threads may send elsewhere meanwhile.
+        drop(sender);
         let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
-        let undisturbed = sender.await_room(slice);
+        let undisturbed = room.is_none_or(|room| room.wait(slice));
+        let mut sender = self.sender();
         self.check()?;
         if let Some(verdict) = sender.try_forward(datagram, false) {
             return Ok(Ok(verdict));
@@ -221,12 +223,12 @@ impl Ring {
     /// [`Gone`].
     #[inline]
     pub fn receive(&self, most: usize, mut take: impl FnMut(&[u8]) -> bool) -> Result<usize, Gone> {
-        let Some(mut receiver) = available(self.inner.receiver.try_lock()) else { return Ok(0) };
+        let Some(mut receiver) = self.receiver_at_hand() else { return Ok(0) };
         // A view that was left open ends here: two readers of one position would read one datagram twice.
         receiver.release(None);
         let mut taken = 0;
         while taken < most
-            && let Some(record) = receiver.next()?
+            && let Some(record) = receiver.peek()?
         {
             let go_on = take(receiver.bytes(&record));
             receiver.done(&record);
@@ -239,14 +241,27 @@ impl Ring {
         Ok(taken)
     }
 
+    /// The receiver, unless another thread waits with it in its hand for the next datagram. Where there is a dispatcher
+    /// no thread does, and the dispatcher gives it back at once: a look must not miss a datagram because of that.
+    fn receiver_at_hand(&self) -> Option<MutexGuard<'_, Receiver>> {
+        if self.inner.polling.load(Ordering::Acquire) {
+            return Some(self.inner.lock_receiver());
+        }
+        available(self.inner.receiver.try_lock())
+    }
+
     /// The next record and where its bytes lie in the buffers file. It stays until [`Ring::release`].
     ///
     /// # Errors
     ///
     /// [`Gone`].
     pub fn hold_record(&self) -> Result<Option<(Record, u64)>, Gone> {
-        let Some(mut receiver) = available(self.inner.receiver.try_lock()) else { return Ok(None) };
+        let Some(mut receiver) = self.receiver_at_hand() else { return Ok(None) };
         let record = receiver.hold()?;
+        if record.is_none() {
+            // A view that was left open ended here and may have been the last datagram.
+            self.inner.rearm(&mut receiver)?;
+        }
         Ok(record.map(|record| (record, receiver.file_offset(&record))))
     }
 
@@ -420,7 +435,7 @@ impl Inner {
 
     #[cold]
     fn rearm_dispatch(&self, dispatch: &Dispatch, receiver: &mut Receiver) -> Result<(), Gone> {
-        if receiver.next()?.is_some() {
+        if receiver.peek()?.is_some() {
             return Ok(());
         }
         let mut phase = dispatch.phase.lock().unwrap_or_else(PoisonError::into_inner);

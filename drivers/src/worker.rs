@@ -112,6 +112,14 @@ impl Worker {
         self.shared.block.announce(slot.0);
     }
 
+    /// Forgets the thread in a forked child, where it is not.
+    pub fn abandon(&self) {
+        // Whoever held the lock at the fork is not there to give it back.
+        if let Ok(mut thread) = self.thread.try_lock() {
+            std::mem::forget(thread.take());
+        }
+    }
+
     /// Ends the thread and all drivers.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -205,7 +213,8 @@ impl Rounds<'_> {
         block.take(|slot| self.enqueue(slot));
         while let Some(Reverse((time, slot))) = self.timers.peek().copied().filter(|Reverse((time, _))| *time <= now) {
             self.timers.pop();
-            let due = self.served.get(usize::from(slot)).and_then(Option::as_ref).is_some_and(|s| s.wake_at == Some(time));
+            let due =
+                self.served.get(usize::from(slot)).and_then(Option::as_ref).is_some_and(|s| s.wake_at == Some(time));
             if due {
                 self.enqueue(slot);
             }
@@ -240,8 +249,6 @@ impl Rounds<'_> {
         let now = (self.shared.clock)();
         let timeout = self.timers.peek().map(|Reverse((time, _))| Duration::from_nanos(time.saturating_sub(now)));
         let shared = self.shared;
-        shared.block.sleep(timeout, || {
-            !shared.mail.load(Ordering::Acquire) && !shared.stop.load(Ordering::Acquire)
-        });
+        shared.block.sleep(timeout, || !shared.mail.load(Ordering::Acquire) && !shared.stop.load(Ordering::Acquire));
     }
 }

@@ -1,0 +1,189 @@
+"""The native part of vnet.  Users see :mod:`vnet`; this page is for those who read its code."""
+
+from collections.abc import Iterable
+from typing import Any, Final, final
+
+from typing_extensions import disjoint_base
+
+from .verdict import Verdict
+
+__all__ = [
+    "ABI",
+    "Arena",
+    "Base",
+    "Capture",
+    "Held",
+    "HostCalls",
+    "PingRun",
+    "Port",
+    "Segment",
+    "optimised",
+    "verdicts",
+]
+
+ABI: Final[int]
+"""The version of the segments' layout; base and guest must agree on it."""
+
+def verdicts() -> list[tuple[str, int]]:
+    """Returns every verdict's name and number."""
+
+def optimised() -> bool:
+    """Returns whether the module was built with optimisation."""
+
+@final
+class Segment:
+    """The two memory files of a LAN, mapped into this process."""
+
+    @staticmethod
+    def attach(tables: int, buffers: int) -> Segment:
+        """Maps the files behind two descriptors, which stay the caller's.
+
+        Raises:
+            AbiMismatch: the LAN was made by another version.
+            ProtocolError: the files are not those of a LAN.
+            OSError: they cannot be mapped.
+        """
+
+    def files(self) -> tuple[int, int]:
+        """Returns the descriptors of tables and buffers; they stay the segment's."""
+
+    def sizes(self) -> tuple[int, int]:
+        """Returns the bytes of tables and buffers."""
+
+    def counters(self, slot: int) -> tuple[list[int], int, int, int, int, int, int]:
+        """Returns sent by verdict, bytes delivered; received, bytes, refused; doorbells rung, saved."""
+
+@final
+class Base:
+    """The base of a LAN in this process."""
+
+    def __new__(cls, name: str, max_nics: int, stride: int, lan: int) -> Base: ...
+    def segment(self) -> Segment: ...
+    def add_network(self, v4: tuple[str, int] | None, v6: tuple[str, int] | None, mtu: int) -> int:
+        """Adds a network and returns its number.  A prefix is its address and its length in bits."""
+
+    def add_nic(
+        self,
+        name: str,
+        network: int,
+        addresses: list[str],
+        mac: int,
+        mtu: int,
+        ring_bytes: int,
+        served: bool,
+        up: bool,
+    ) -> tuple[int, int]:
+        """Adds a NIC and returns its slot and generation.
+
+        Raises:
+            LanFull: no slot or table row is free.
+        """
+
+    def hold(self, slot: int) -> int:
+        """Gives a NIC that is down to a new holder and returns the new generation."""
+
+    def take_down(self, slot: int, generation: int) -> bool: ...
+    def remove(self, slot: int, generation: int) -> bool: ...
+    def is_up(self, slot: int, generation: int) -> bool: ...
+    def new_token(self) -> int:
+        """Returns a name for an owner of locks that was never used on this LAN."""
+
+    def watch(self, slot: int, generation: int, token: int, socket: int, pid: int | None) -> int:
+        """Takes the NIC down when the connection breaks, and puts right what the process left when it dies."""
+
+    def forget(self, watch: int) -> None: ...
+    def serve_host(
+        self, slot: int, generation: int, addresses: list[tuple[str, int]], mtu: int, seed: int
+    ) -> HostCalls: ...
+    def serve_loopback(self, slot: int, generation: int) -> None:
+        """Has the base worker send back what the NIC gets."""
+
+    def ping(
+        self, host: HostCalls, destination: str, count: int, interval: float, timeout: float, size: int
+    ) -> PingRun: ...
+    def inject(
+        self, slot: int, datagrams: Iterable[Any], block: bool = False, timeout: float | None = None
+    ) -> list[Verdict]: ...
+    def capture(self, file: int) -> Capture: ...
+    def abandon(self) -> None:
+        """Forgets threads and connections in a forked child."""
+
+    def close(self) -> None: ...
+
+@final
+class HostCalls:
+    """A built-in host, for calls to it."""
+
+@final
+class PingRun:
+    """Echo requests under way."""
+
+    def wait(self, timeout: float) -> list[float | Verdict | str | None] | None:
+        """Returns seconds for a reply, a verdict or an ICMP error's name instead of one, None for nothing.
+
+        None in place of the list: not all are settled within ``timeout`` seconds.
+        """
+
+@final
+class Capture:
+    """A running capture."""
+
+    def abandon(self) -> None: ...
+    def stop(self) -> tuple[int, int, str | None]:
+        """Returns datagrams written, datagrams missed, and why the file is not whole."""
+
+@disjoint_base
+class Port:
+    """A NIC in this process; :class:`vnet.Nic` documents what users call."""
+
+    def __new__(
+        cls, segment: Segment, slot: int, generation: int, token: int, connection: int | None = None
+    ) -> Port: ...
+    def send(self, datagram: Any, *, block: bool = False, timeout: float | None = None) -> Verdict: ...
+    def send_many(
+        self, datagrams: Iterable[Any], *, block: bool = False, timeout: float | None = None
+    ) -> list[Verdict]: ...
+    def recv(self, timeout: float | None = None) -> bytes: ...
+    def recv_many(self, max: int = 1024, timeout: float | None = None) -> list[bytes]: ...
+    def hold_record(self, timeout: float | None) -> tuple[int, int, Held]:
+        """Returns where the next datagram lies in the buffers file, its bytes, and what releases it."""
+
+    def release_record(self, held: Held) -> None: ...
+    def fileno(self) -> int: ...
+    def set_spin(self, spin: str) -> None:
+        """Polls before sleeping: ``never``, ``adaptive`` or ``always``."""
+
+    @property
+    def slot(self) -> int: ...
+    @property
+    def segment(self) -> Segment: ...
+    def check(self) -> None:
+        """Raises what makes the NIC unusable, if something does."""
+
+    def shut(self) -> bool:
+        """Lets go of the memory and the connection.  False when that was done before."""
+
+@final
+class Held:
+    """A datagram that is read in place."""
+
+@final
+class Arena:
+    """What the two processes of a measurement share, and the halves of the measurements.
+
+    Every method is one half; the peer makes the other at the same time.  Raises ``RuntimeError`` when the peer does not
+    do its part in time.
+    """
+
+    def __new__(cls, file: int) -> Arena: ...
+    def gate(self) -> None: ...
+    def ring_send(self, datagram: bytes, count: int) -> None: ...
+    def ring_receive(self, size: int, count: int) -> float: ...
+    def line_ping_pong(self, first: bool, count: int) -> float: ...
+    def futex_ping_pong(self, first: bool, count: int) -> float: ...
+    def lan_send(self, port: Port, datagram: bytes, count: int) -> None: ...
+    def lan_receive(self, port: Port, size: int, count: int) -> float: ...
+    def lan_round_trips(self, port: Port, datagram: bytes, first: bool, sleep: bool, count: int) -> float: ...
+    def socket_send(self, socket: int, datagram: bytes, count: int) -> None: ...
+    def socket_receive(self, socket: int, size: int, count: int) -> float: ...
+    def socket_round_trips(self, socket: int, datagram: bytes, first: bool, count: int) -> float: ...

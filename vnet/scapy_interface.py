@@ -26,6 +26,7 @@ from scapy.ansmachine import AnsweringMachine
 from scapy.config import conf
 from scapy.data import ARPHRD_NONE, DLT_EN10MB
 from scapy.interfaces import InterfaceProvider, NetworkInterface, NetworkInterfaceDict
+from scapy.sendrecv import AsyncSniffer
 from scapy.utils6 import in6_getscope
 
 from .errors import MachineLacks, NicClosed, VnetError
@@ -273,6 +274,30 @@ class NicProvider(InterfaceProvider):  # type: ignore[misc]
             return [(ip, in6_getscope(ip), each.name) for each in list(self._interfaces.values()) for ip in each.ips[6]]
 
 
+class _OrderlySniffer(AsyncSniffer):  # type: ignore[misc]
+    """A sniffer that one thread may stop while it ends in another.
+
+    In scapy 2.8 the sending thread of ``sr`` can write into the receiving thread's pipe after that was closed, where an
+    answer is quick; and on a LAN in memory it is.
+    """
+
+    _ending: Any
+
+    @property
+    def running(self) -> bool:
+        return bool(self.__dict__["running"])
+
+    @running.setter
+    def running(self, running: bool) -> None:
+        # After this the pipe is closed.
+        with self._ending:
+            self.__dict__["running"] = running
+
+    def stop(self, join: bool = True) -> Any:
+        with self._ending:
+            return super().stop(join=False) if self.running else None
+
+
 def _graft(provider: NicProvider) -> None:
     """Teaches scapy what its plug for interfaces leaves out."""
 
@@ -297,6 +322,17 @@ def _graft(provider: NicProvider) -> None:
     class Handler(sendrecv.SndRcvHandler):  # type: ignore[misc]
         def __init__(self, pks: Any, pkt: Any, *args: Any, **kwargs: Any) -> None:
             super().__init__(pks, Completed(pkt, pks.sources) if isinstance(pks, NicSocket) else pkt, *args, **kwargs)
+
+        @property
+        def sniffer(self) -> Any:
+            return self._sniffer
+
+        @sniffer.setter
+        def sniffer(self, sniffer: Any) -> None:
+            self._sniffer = sniffer
+            if isinstance(self.rcv_pks, NicSocket) and type(sniffer) is AsyncSniffer:
+                sniffer._ending = threading.RLock()
+                sniffer.__class__ = _OrderlySniffer
 
     sendrecv.SndRcvHandler = Handler
 

@@ -153,9 +153,9 @@ class NicSocket(SuperSocket):  # type: ignore[misc]
     def __init__(
         self,
         iface: Any = None,
-        type: int = ETH_P_ALL,  # noqa: A002 - scapy's name
+        type: int = ETH_P_ALL,
         promisc: bool | None = None,
-        filter: str | None = None,  # noqa: A002 - scapy's name
+        filter: str | None = None,
         nofilter: Any = _UNSAID,
         monitor: Any = None,
         **_others: Any,

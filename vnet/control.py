@@ -13,8 +13,8 @@ describe                                                  name, ABI version, net
 =========  =============================================  ========================================================
 
 A refusal is ``{"ok": false, "error": NAME, "message": TEXT}`` with the name of an exception of :mod:`vnet.errors`, or
-of ``ValueError``.  Whatever is not a valid request gets a refusal and a closed connection.  The base looks at the peer's
-user id and answers nobody but its own user and root.
+of ``ValueError``.  Whatever is not a valid request gets a refusal and a closed connection.  The base looks at the
+peer's user id and answers nobody but its own user and root.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ __all__ = ["ControlServer", "attach", "describe"]
 _LONGEST = 16 * 1024
 # Connections without a NIC that may be open at one time; a flood beyond it is turned away at the door.
 _STRANGERS = 128
+# Connections let in at a time, few enough that none of them is the oldest before it has been heard.
+_AT_A_TIME = 32
 # Seconds in which a connection must have asked for a NIC.
 _PATIENCE = 10.0
 # Descriptors that come over a socket are closed in programs that this process starts: recvmsg(2). Python has no name
@@ -116,7 +118,10 @@ class ControlServer:
                 timeout = 1.0 if self._strangers else None
                 for key, ready in self._selector.select(timeout):
                     if key.fileobj is self._listener:
-                        self._accept()
+                        # Not all that wait: those let in before have a request to be answered first.
+                        for _ in range(_AT_A_TIME):
+                            if not self._accept():
+                                break
                     elif key.fileobj is self._woken:
                         continue
                     elif ready & selectors.EVENT_WRITE:
@@ -131,15 +136,16 @@ class ControlServer:
             self._selector.close()
             self._wake.close()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Lets in one client.  Returns whether there may be more."""
         try:
             sock, _ = self._listener.accept()
         except BlockingIOError:
-            return
+            return False
         except OSError:
             # Out of descriptors: whoever waits in the queue is served when some are free again.
             time.sleep(0.05)
-            return
+            return False
         sock.setblocking(False)
         # struct ucred, unix(7).
         pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -147,12 +153,13 @@ class ControlServer:
         if uid not in (os.geteuid(), 0):
             self._refuse(connection, "NotPermitted", f"this LAN belongs to user {os.geteuid()}, you are user {uid}")
             sock.close()
-            return
+            return True
         if len(self._strangers) >= _STRANGERS:
             # Its request would be one of a flood; the oldest that has asked for nothing goes.
             self._drop(next(iter(self._strangers)))
         self._strangers[connection] = None
         self._selector.register(sock, selectors.EVENT_READ, connection)
+        return True
 
     def _sweep(self) -> None:
         horizon = time.monotonic() - _PATIENCE
@@ -325,11 +332,17 @@ def _describe(lan: Lan) -> dict[str, Any]:
     return {"lan": lan.name, "abi": _native.ABI, "pid": os.getpid(), "networks": networks, "nics": nics}
 
 
+def _line(request: dict[str, Any]) -> bytes:
+    return json.dumps({"abi": _native.ABI, **request}).encode() + b"\n"
+
+
 def _ask(connection: socket.socket, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     """Sends a request and returns the answer, with the descriptors that came along."""
     files: list[int] = []
     try:
-        connection.sendall(json.dumps({"abi": _native.ABI, **request}).encode() + b"\n")
+        # A base that refuses this user does so before it has read anything: what it said is there to be read.
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(_line(request))
         data = b""
         while not data.endswith(b"\n"):
             more, received, _, _ = socket.recv_fds(connection, 65_536, 4, _MSG_CMSG_CLOEXEC)
@@ -340,7 +353,7 @@ def _ask(connection: socket.socket, request: dict[str, Any]) -> tuple[dict[str, 
         reply = json.loads(data)
         if not isinstance(reply, dict):
             raise ValueError(reply)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         _close_all(files)
         if isinstance(error, TimeoutError):
             raise ProtocolError("the base did not answer in time; is it stopped?") from None
@@ -421,6 +434,10 @@ def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connec
             connection.settimeout(2.0)
             _ask(connection, {"do": "detach"})
 
+    def drop(_: int) -> None:
+        with contextlib.suppress(OSError):
+            connection.send(_line({"do": "detach"}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
     connection.settimeout(None)
     try:
         place = int(reply["slot"]), int(reply["generation"]), int(reply["token"])
@@ -438,6 +455,7 @@ def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connec
         mac=mac,
         mtu=mtu,
         leave=leave,
+        drop=drop,
         connection=connection,
     )
     from . import scapy_hook

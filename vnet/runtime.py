@@ -175,8 +175,8 @@ def _bind(path: Path) -> socket.socket:
 def _clear_away(path: Path) -> None:
     """Removes the socket of a base that is dead.
 
-    Its guardian may be about to do that.  It gets the time, because it might remove the next base's socket instead, which
-    can have the same inode; only where base and guardian died together there is nobody to wait for.
+    Its guardian may be about to do that.  It gets the time, because it might remove the next base's socket instead,
+    which can have the same inode; only where base and guardian died together there is nobody to wait for.
     """
     deadline = time.monotonic() + _GUARDIAN_TAKES
     while path.exists() and time.monotonic() < deadline:
@@ -192,6 +192,10 @@ def release_socket(path: Path) -> None:
         path.parent.rmdir()
 
 
+def _timeval(seconds: float) -> tuple[int, int]:
+    return int(seconds), int(seconds % 1 * 1_000_000)
+
+
 def connect(name: str, *, timeout: float = 5.0) -> socket.socket:
     """Connects to the base of the live LAN ``name``.
 
@@ -202,10 +206,12 @@ def connect(name: str, *, timeout: float = 5.0) -> socket.socket:
     check_name("LAN", name)
     path = runtime_directory() / f"{name}.sock"
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(timeout)
+    # Where many wait for the base, the kernel makes this one wait its turn; without blocking it would be turned away.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("2l", *_timeval(timeout)))
     try:
         with _short_path(path) as short:
             connection.connect(short)
+        connection.settimeout(timeout)
     except OSError as error:
         connection.close()
         if error.errno in (errno.EACCES, errno.EPERM):

@@ -1,0 +1,106 @@
+"""What the README and the pages in docs/ show is so: their programs, commands, labs and links."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import PAGES, ROOT, blocks, named
+
+SHELLS = ("console", "sh", "bash", "shell")
+
+# `make` as the test may call it: what is built stays as it is, and files land in the test's directory.
+MAKE = f"make --no-print-directory --directory={shlex.quote(str(ROOT))} --assume-old=.venv/.built"
+
+# Commands that cannot run inside a test, and what runs instead.
+STAND_INS = {
+    "make run": f'{MAKE} OUT="$PWD/out/quickstart" run',
+    "make test": f"{MAKE} --dry-run test",  # this is it
+    "make check": f"{MAKE} --dry-run check",
+    "make bench": f"{MAKE} --dry-run bench",
+    "make soak": f"{MAKE} --dry-run soak",
+    "make help": f"{MAKE} help",
+    "pip install .": f"test -f {shlex.quote(str(ROOT / 'tests/packaging/test_installing.py'))}",
+    "vnet bench": "vnet bench --quick stream_64B",
+}
+
+
+def pages_with(*languages: str) -> list[object]:
+    return [pytest.param(page, id=named(page)) for page in PAGES if blocks(page, *languages)]
+
+
+def run(*command: str, directory: Path, text: str | None = None) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        input=text or "",
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", pages_with("python"))
+def test_the_programs_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+    # Blank lines in between, so that a traceback bears the page's line numbers.
+    program = ""
+    for block in blocks(page, "python"):
+        program += "\n" * (block.line - 1 - program.count("\n")) + block.text
+    file = tmp_path / "example.py"
+    file.write_text(program, encoding="utf-8")
+    run(sys.executable, "-W", "error", str(file), directory=tmp_path)
+
+
+@pytest.mark.parametrize("page", pages_with(*SHELLS))
+def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+    commands = [command for block in blocks(page, *SHELLS) for command in block.commands]
+    assert commands, f"{named(page)}: commands begin with '$ '; what nobody types is ```text"
+    if any(command.startswith("tshark ") for command in commands) and shutil.which("tshark") is None:
+        pytest.skip("tshark is missing: apt-get install tshark")
+    script = "\n".join(STAND_INS.get(command.split("   #")[0].strip(), command) for command in commands)
+    run("bash", "-euo", "pipefail", "-c", script, directory=tmp_path)
+
+
+@pytest.mark.parametrize("page", pages_with("yaml"))
+def test_the_labs_of_a_page_run(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        if not re.search(r"^nodes:", block.text, re.MULTILINE):
+            continue  # a part of a lab
+        verb = "run" if re.search(r"^steps:", block.text, re.MULTILINE) else "validate"
+        # In a directory of the checkout, as a shipped lab: its programs are beside it.
+        run(sys.executable, "-m", "vnet", verb, "-", directory=ROOT / "topologies", text=block.text)
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=named(page)) for page in [*PAGES, ROOT / "CHANGELOG.md"]])
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, heading = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{named(page)} leads to {target}"
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in headings}
+            assert heading in anchors, f"{named(page)} leads to {target}"
+
+
+def test_the_readme_leads_to_every_page_and_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    for page in PAGES[1:]:
+        assert f"]({named(page)})" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -212,10 +213,11 @@ def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, number: signal.Signal
     assert not Path(f"/proc/{mark.read_text().strip()}").exists()
 
 
-def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_gets_a_table_that_fits(tmp_path: Path, width: int) -> None:
     (tmp_path / "lab.yaml").write_text(PASSES)
     controller, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "NO_COLOR": ""}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(width), "NO_COLOR": ""}
     environment.pop("NO_COLOR")
     done = subprocess.run(
         [*VNET, "run", str(tmp_path / "lab.yaml")],
@@ -228,8 +230,13 @@ def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
     shown = os.read(controller, 65536).decode()
     os.close(controller)
     assert done.returncode == 0
-    for word in ("Step", "Result", "Expected", "Time", "ping alice → bob", "1/1 replies", "loss 0%", "✓", "1 passed"):
+    for word in ("Step", "Result", "Time", "ping alice → bob", "1/1 replies", "✓", "1 passed"):
         assert word in shown
+    # On a narrow one, what was expected stands below the table, with the steps that failed.
+    for word in ("Expected", "loss 0%"):
+        assert (word in shown) == (width == 160)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert all(len(line) <= width for line in plain.splitlines())
 
 
 def test_a_defect_is_one_sentence_and_a_traceback_for_who_asks() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
@@ -16,6 +17,8 @@ __all__ = ["print_report"]
 
 _STYLE = {PASSED: "green", FAILED: "bold red", SKIPPED: "dim"}
 _MARK = {PASSED: "✓", FAILED: "✗", SKIPPED: "·"}
+# Narrower than this, what a step expected and how the file puts it would fold into towers.
+_WIDE = 110
 _WORD = {PASSED: "ok", FAILED: "FAIL", SKIPPED: "skip"}
 
 
@@ -36,31 +39,36 @@ def print_report(report: Report, console: Console) -> None:
 
 def _table(report: Report, console: Console) -> None:
     guests = f"{len(report.nodes):,} {'guest' if len(report.nodes) == 1 else 'guests'}"
+    wide = console.width >= _WIDE
     table = Table(
         title=f"[bold]{escape(report.lab)}[/]  [dim]{guests}, up in {_seconds(report.up_seconds)}[/]",
         title_justify="left",
         title_style="none",
         header_style="bold",
         border_style="dim",
-        pad_edge=True,
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("", justify="center", no_wrap=True)
     table.add_column("#", justify="right", style="dim", no_wrap=True)
-    table.add_column("Step", overflow="fold", ratio=5)
-    table.add_column("Result", overflow="fold", ratio=5)
-    table.add_column("Expected", overflow="fold", ratio=4)
+    table.add_column("Step", overflow="fold")
+    table.add_column("Result", overflow="fold")
+    if wide:
+        table.add_column("Expected", overflow="fold")
     table.add_column("Time", justify="right", no_wrap=True)
     for step in report.steps:
         style = _STYLE[step.outcome]
         what = Text(step.what)
-        if step.name:
+        if step.name and wide:
             what.append(f"\n{step.title}", "dim")
         table.add_row(
             Text(_MARK[step.outcome], style),
             str(step.number),
             what,
             Text(step.summary, style if step.outcome == FAILED else ""),
-            _expected(step),
+            *([_expected(step)] if wide else []),
             "" if step.outcome == SKIPPED else _seconds(step.seconds),
             style="dim" if step.outcome == SKIPPED else "",
         )

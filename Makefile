@@ -13,8 +13,11 @@ BIN    := $(VENV)/bin
 
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml vnet/_native.rs \
 	$(wildcard */Cargo.toml) $(shell find base bench drivers tables -name '*.rs' -path '*/src/*')
-MATURIN      := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin --quiet develop --release --locked
-PIP          := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# maturin calls pip; both tell more than one wants to read.
+export PIP_QUIET := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+MATURIN      := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked
+PIP          := $(BIN)/python -m pip
 LOOM         := RUSTFLAGS="--cfg loom" $(CARGO) test --locked --package vnet-base --release --test loom --target-dir target/loom
 
 .DEFAULT_GOAL := help

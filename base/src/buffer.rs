@@ -367,8 +367,11 @@ impl Batch {
             area.write(at, prefix);
             at += prefix.len() as u64;
         }
-        self.buffer.area.prepare(at + AHEAD);
-        self.buffer.area.prepare(at + AHEAD + LINE as u64);
+        if self.datagrams > 0 {
+            // Not for a datagram that goes alone: its own line is what is waited for, and nothing may overtake that.
+            self.buffer.area.prepare(at + AHEAD);
+            self.buffer.area.prepare(at + AHEAD + LINE as u64);
+        }
         let end = at + datagram.len() as u64;
         let rest = if self.first == 0 && at == self.at + HEADER_BYTES { self.keep_back(datagram) } else { datagram };
         self.buffer.area.write(end - rest.len() as u64, rest);

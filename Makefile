@@ -75,5 +75,5 @@ $(VENV)/.built: $(VENV)/.pip $(RUST_SOURCES)
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.built
 	@echo "installing what tests and checks need"
-	@$(MATURIN) --extras dev
+	@$(MATURIN) --quiet --extras dev
 	@touch $@

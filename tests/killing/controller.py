@@ -35,7 +35,7 @@ PATIENCE = 5.0
 _CONTROLS_AT, _CONTROL_BYTES = 65_536, 1024
 
 
-class Violated(AssertionError):  # noqa: N818
+class Violated(AssertionError):
     """A promise was not kept."""
 
 

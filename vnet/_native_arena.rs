@@ -7,7 +7,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use vnet_bench::{bare, ours, sockets};
 
-use super::{Port, duplicate};
+use super::duplicate;
+use super::port::Port;
 
 /// The memory that the two processes of a measurement share, and the halves of the measurements.
 ///

@@ -18,7 +18,8 @@ export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MATURIN      := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked
 PIP          := $(BIN)/python -m pip
-LOOM         := RUSTFLAGS="--cfg loom" $(CARGO) test --locked --package vnet-base --release --test loom --target-dir target/loom
+# The models use a part of the crate only.
+LOOM         := RUSTFLAGS="--cfg loom --allow dead_code" $(CARGO) test --locked --package vnet-base --release --test loom --target-dir target/loom
 
 .DEFAULT_GOAL := help
 .PHONY: help run build dev test check bench soak clean

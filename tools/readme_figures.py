@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Puts the figures of a benchmark into the README: ``.venv/bin/vnet bench --json | tools/readme_figures.py``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+LABELS = {
+    "stream_64B": "64-byte datagrams, batches of 32",
+    "stream_1500B": "1,500-byte datagrams, batches of 32",
+    "roundtrip_spin": "round trip, both sides spinning",
+    "roundtrip_sleep": "round trip, both sides asleep",
+    "python_single": "from Python, one call for each datagram",
+    "python_many": "from Python, `send_many` and `recv_many`",
+}
+SOCKETS = ("Unix datagram socket", "UDP on loopback")
+
+
+def quantity(value: float, unit: str) -> str:
+    """Three digits, in the unit that people read."""
+    scale, name = (1e-6, "M/s") if unit == "datagrams/s" else (1e6, "µs") if value < 1e-3 else (1e3, "ms")
+    return f"{value * scale:.3g} {name}"
+
+
+def row(result: dict[str, object]) -> str:
+    """A line of the table."""
+    unit, beside = result["unit"], result.get("beside", {})
+    cells = [
+        LABELS[result["name"]],
+        quantity(result["value"], unit),
+        f"{result['reference']}: {quantity(result['reference_value'], unit)}",
+        f"{result['ratio']:.2f}",
+        *(quantity(beside[name], unit) if name in beside else "" for name in SOCKETS),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    results = json.load(sys.stdin)["results"]
+    table = [
+        f"| | vnet | bare reference | ratio | {' | '.join(SOCKETS)} |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(row(result) for result in results),
+    ]
+    text, count = re.subn(
+        r"(<!-- figures: [^\n]*-->\n).*?(<!-- end of figures -->)",
+        lambda found: "\n".join([found[1], *table, "", found[2]]),
+        README.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    if count != 1:
+        sys.exit(f"{README} has no place for the figures")
+    README.write_text(text, encoding="utf-8")
+
+
+main()

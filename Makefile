@@ -11,7 +11,7 @@ VENV   := .venv
 export PATH := $(PATH):$(HOME)/.cargo/bin
 BIN    := $(VENV)/bin
 
-RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml vnet/_native.rs \
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard vnet/*.rs) \
 	$(wildcard */Cargo.toml) $(shell find base bench drivers tables -name '*.rs' -path '*/src/*')
 # maturin calls pip; both tell more than one wants to read.
 export PIP_QUIET := 1

@@ -65,10 +65,11 @@ class Model:
         if isinstance(destination, Verdict):
             return destination, []
         network = self.network[sender]
-        if len(data) > LARGEST[network]:
-            return Verdict.TOO_BIG, []
         receivers = self._receivers(sender, network, destination)
-        return (receivers, []) if isinstance(receivers, Verdict) else (Verdict.DELIVERED, receivers)
+        if isinstance(receivers, Verdict):
+            return receivers, []
+        # The size is a rule of the path, and there is a path only to somebody.
+        return (Verdict.TOO_BIG, []) if len(data) > LARGEST[network] else (Verdict.DELIVERED, receivers)
 
     def _receivers(self, sender: str, network: str, destination: Address) -> Verdict | list[str]:
         owner = self.nics.get(destination)

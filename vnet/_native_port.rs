@@ -37,6 +37,7 @@ impl Port {
     #[pyo3(signature = (datagram, *, block=false, timeout=None))]
     fn send(&self, datagram: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let py = datagram.py();
+        let timeout = seconds("timeout", timeout)?;
         if let Ok(bytes) = datagram.cast::<PyBytes>()
             && let Some(mut sender) = self.ring.try_sender()
         {
@@ -48,7 +49,7 @@ impl Port {
             }
         }
         let bytes = datagram_bytes(datagram)?;
-        let verdict = self.send_slowly(py, bytes.as_bytes(), block, Ring::deadline(seconds("timeout", timeout)?))?;
+        let verdict = self.send_slowly(py, bytes.as_bytes(), block, Ring::deadline(timeout))?;
         verdict_object(py, verdict)
     }
 
@@ -65,12 +66,17 @@ impl Port {
         let bytes: Vec<&[u8]> = kept.iter().map(|datagram| datagram.as_bytes()).collect();
         self.ring.check().map_err(|why| gone(py, why))?;
         if !block {
-            let verdicts = py.detach(|| forward_all(&mut self.ring.sender(), &bytes));
+            let forward = || Ok(forward_all(&mut *self.ring.usable_sender()?, &bytes));
+            let verdicts = py.detach(forward).map_err(|why| gone(py, why))?;
             return verdict_list(py, &verdicts);
         }
         let mut verdicts = Vec::with_capacity(bytes.len());
         while verdicts.len() < bytes.len() {
-            py.detach(|| forward_while_room(&mut self.ring.sender(), &bytes, &mut verdicts));
+            let forward = || {
+                forward_while_room(&mut *self.ring.usable_sender()?, &bytes, &mut verdicts);
+                Ok(())
+            };
+            py.detach(forward).map_err(|why| gone(py, why))?;
             if let Some(first) = bytes.get(verdicts.len()) {
                 verdicts.push(self.send_slowly(py, first, true, deadline)?);
             }
@@ -161,7 +167,7 @@ impl Port {
         loop {
             self.ring.check().map_err(|why| gone(py, why))?;
             if !block {
-                return Ok(py.detach(|| self.ring.sender().forward(bytes, false)));
+                return self.send_at_once(py, bytes);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let sent = py.detach(|| self.ring.send_or_wait(bytes, left)).map_err(|why| gone(py, why))?;
@@ -170,11 +176,15 @@ impl Port {
                 Err(Slice::Interrupted) => py.check_signals()?,
                 // The time is over: the loss is a loss now, and counted.
                 Err(_) if left == Some(Duration::ZERO) => {
-                    return Ok(py.detach(|| self.ring.sender().forward(bytes, false)));
+                    return self.send_at_once(py, bytes);
                 }
                 Err(_) => py.check_signals()?,
             }
         }
+    }
+
+    fn send_at_once(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Verdict> {
+        py.detach(|| Ok(self.ring.usable_sender()?.forward(bytes, false))).map_err(|why| gone(py, why))
     }
 
     fn take(
@@ -184,12 +194,13 @@ impl Port {
         timeout: Option<f64>,
         mut take: impl FnMut(&[u8]) -> bool,
     ) -> PyResult<()> {
+        let timeout = seconds("timeout", timeout)?;
         // The common case reads no clock.
         self.ring.check().map_err(|why| gone(py, why))?;
         if self.ring.receive(most, &mut take).map_err(|why| gone(py, why))? > 0 {
             return Ok(());
         }
-        let deadline = Ring::deadline(seconds("timeout", timeout)?);
+        let deadline = Ring::deadline(timeout);
         loop {
             self.wait(py, deadline)?;
             if self.ring.receive(most, &mut take).map_err(|why| gone(py, why))? > 0 {

@@ -204,10 +204,11 @@ class Nic(Port):
         if os.getpid() != self._pid:
             # The connection and the NIC are the parent's.
             return
-        # Off the LAN first: who sends from now on is told so.
+        # First no thread sends any more: whoever leaves in good order is not watched over any longer, and must not be
+        # holding a lock then.
+        self.shut()
         leave, self._leave, self._drop = self._leave, _nothing, _nothing
         leave()
-        self.shut()
         if self._connection is not None:
             self._connection.close()
 

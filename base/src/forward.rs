@@ -32,7 +32,8 @@ pub const NOTE_BYTES: usize = 24;
 /// What the capture learns about one datagram.
 ///
 /// ```text
-///  0 time u64, ns │ 8 source slot u16 │ 10 receiver slot u16 │ 12 verdict u8 │ 13 side u8 │ 14 (zero) u16 │ 16 (zero) u64
+///  0 time u64, ns │ 8 source slot u16 │ 10 receiver slot u16 │ 12 verdict u8 │ 13 copy u8 │ 14 (zero) u16
+/// 16 source's generation u32 │ 20 receiver's generation u32
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -42,6 +43,8 @@ pub struct Note {
     pub source: SlotId,
     /// Who got it, slot 0 if nobody did.
     pub receiver: SlotId,
+    /// The generations of the two slots: by the time that the capture reads this, they may be others'.
+    pub generations: (u32, u32),
     /// What became of it, the number of a [`Verdict`].
     pub verdict: u8,
     /// Whether the note speaks of a copy that a broadcast or multicast made, which was sent under another note.
@@ -56,6 +59,8 @@ impl Note {
         bytes[10..12].copy_from_slice(&self.receiver.0.to_ne_bytes());
         bytes[12] = self.verdict;
         bytes[13] = u8::from(self.copy);
+        bytes[16..20].copy_from_slice(&self.generations.0.to_ne_bytes());
+        bytes[20..24].copy_from_slice(&self.generations.1.to_ne_bytes());
         bytes
     }
 
@@ -66,7 +71,9 @@ impl Note {
         let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
         let time = u64::from_ne_bytes(bytes[0..8].try_into().ok()?);
         let (source, receiver) = (SlotId(word(8)), SlotId(word(10)));
-        Some((Self { time, source, receiver, verdict: bytes[12], copy: bytes[13] != 0 }, datagram))
+        let generation = |at: usize| Some(u32::from_ne_bytes(bytes[at..at + 4].try_into().ok()?));
+        let generations = (generation(16)?, generation(20)?);
+        Some((Self { time, source, receiver, generations, verdict: bytes[12], copy: bytes[13] != 0 }, datagram))
     }
 }
 
@@ -147,7 +154,10 @@ impl Sender {
                 Err(verdict) => break 'carried verdict,
             };
             // 2 look up: (network, address) → NIC → input buffer.
-            let target = self.look_up(destination);
+            let target = match self.look_up(destination) {
+                Target::Nowhere(verdict) => break 'carried verdict,
+                target => target,
+            };
             // 3 apply: the rules of the path. TTL, filters and impairments of longer paths join here.
             if datagram.len() > self.mtu {
                 break 'carried Verdict::TooBig;
@@ -355,7 +365,9 @@ impl Sender {
     #[cold]
     fn note(&mut self, datagram: &[u8], receiver: SlotId, verdict: Verdict, copy: bool) {
         let receiver = if verdict == Verdict::Delivered || copy { receiver } else { SlotId(0) };
-        let note = Note { time: (self.clock)(), source: self.slot, receiver, verdict: verdict as u8, copy };
+        let generations = (self.tables.nic(self.slot).generation(), self.tables.nic(receiver).generation());
+        let source = self.slot;
+        let note = Note { time: (self.clock)(), source, receiver, generations, verdict: verdict as u8, copy };
         let length = datagram.len().min(datagram::LARGEST);
         self.notes.push((note, datagram[..length].to_vec()));
     }

@@ -1,7 +1,7 @@
 //! The base's own side of a LAN: slots are given, taken back, and the dead are buried.
 
 use core::net::IpAddr;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
@@ -73,7 +73,13 @@ struct State {
     tokens: u32,
     /// Left by their NICs, but a stopped process holds their lock.
     stuck: Vec<u16>,
+    capturing: bool,
+    /// Who has had which slot since the capture began.
+    seen: Holders,
 }
+
+/// The names of NICs and their addresses, by slot and generation.
+pub type Holders = BTreeMap<(u16, u32), (String, Vec<IpAddr>)>;
 
 /// A LAN, seen by the base that owns it.
 pub struct Lan {
@@ -110,6 +116,8 @@ impl Lan {
             unused: 1,
             tokens: BASE.0,
             stuck: Vec::new(),
+            capturing: false,
+            seen: Holders::new(),
         };
         Ok(Self { segment, state: Mutex::new(state) })
     }
@@ -172,8 +180,19 @@ impl Lan {
         let generation = state.generations[usize::from(slot.0)];
         state.slots[usize::from(slot.0)] = Some(Slot { request, generation });
         self.segment.control(slot).clear_counters();
-        let generation = self.renew(&mut state, slot, None)?;
-        Ok((slot, generation))
+        match self.renew(&mut state, slot, None) {
+            Ok(generation) => Ok((slot, generation)),
+            Err(error) => {
+                // A stopped process holds the slot's lock: the slot waits for it, the NIC is not made.
+                if let Some(Slot { request, .. }) = state.slots[usize::from(slot.0)].take() {
+                    for address in &request.addresses {
+                        state.writer.remove_address(request.network, *address);
+                    }
+                }
+                state.stuck.push(slot.0);
+                Err(error)
+            }
+        }
     }
 
     /// Writes row and buffer of a slot for a new holder.
@@ -202,6 +221,9 @@ impl Lan {
         }
         entry.generation = generation;
         state.generations[index] = generation;
+        if state.capturing {
+            state.seen.insert((slot.0, generation), (entry.request.name.clone(), entry.request.addresses.clone()));
+        }
         state.writer.set_nic(slot, &config, nic_state, generation);
         if let Some(buffer) = self.segment.buffer(slot, self.segment.tables().nic(slot)) {
             buffer.reset(generation);
@@ -312,15 +334,29 @@ impl Lan {
 
     /// Turns the capture of all that is forwarded on or off.
     pub fn set_capturing(&self, on: bool) {
-        self.state().writer.set_flag(FLAG_CAPTURE, on);
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if on && !state.capturing {
+            let holders = state.slots.iter().enumerate().filter_map(|(slot, entry)| {
+                let Slot { request, generation } = entry.as_ref()?;
+                Some(((slot as u16, *generation), (request.name.clone(), request.addresses.clone())))
+            });
+            state.seen = holders.collect();
+        }
+        state.capturing = on;
+        state.writer.set_flag(FLAG_CAPTURE, on);
     }
 
-    /// The name of the NIC in `slot` and its addresses.
+    /// Who has had which slot since the capture began, those that have left included.
     #[must_use]
-    pub fn describe(&self, slot: SlotId) -> Option<(String, Vec<IpAddr>)> {
-        let state = self.state();
-        let entry = state.slots.get(usize::from(slot.0))?.as_ref()?;
-        Some((entry.request.name.clone(), entry.request.addresses.clone()))
+    pub fn holders(&self) -> Holders {
+        self.state().seen.clone()
+    }
+
+    /// The name and the addresses of the NIC that had `slot` in `generation`, if it did while a capture ran.
+    #[must_use]
+    pub fn holder(&self, slot: SlotId, generation: u32) -> Option<(String, Vec<IpAddr>)> {
+        self.state().seen.get(&(slot.0, generation)).cloned()
     }
 
     /// Whether a NIC of this generation takes datagrams.

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,9 +53,10 @@ pub struct Capture {
 struct Writer {
     lan: Arc<Lan>,
     output: PcapNgWriter<BufWriter<File>>,
-    /// By slot: the generation that was looked up, the interface, the NIC's name.
-    interfaces: BTreeMap<u16, (u32, u32, String)>,
-    count: u32,
+    /// By slot and generation.
+    interfaces: BTreeMap<(u16, u32), u32>,
+    /// By name and addresses: a place that is claimed again is the same interface.
+    described: BTreeMap<(String, Vec<IpAddr>), u32>,
     result: CaptureResult,
 }
 
@@ -72,12 +74,12 @@ impl Capture {
             lan: Arc::clone(&lan),
             output,
             interfaces: BTreeMap::new(),
-            count: 0,
+            described: BTreeMap::new(),
             result: CaptureResult::default(),
         };
-        writer.add_interfaces();
         writer.output.get_mut().flush()?;
         lan.set_capturing(true);
+        writer.add_interfaces();
         let stop = Arc::new(AtomicBool::new(false));
         let ending = Arc::clone(&stop);
         let work = move || {
@@ -153,33 +155,33 @@ impl Writer {
 
     /// An interface block for each NIC that has none yet, in the order of their slots.
     fn add_interfaces(&mut self) {
-        let slots: Vec<_> = self.lan.segment().tables().slots().collect();
-        for slot in slots {
-            if self.lan.describe(slot).is_some() {
-                self.interface(slot);
-            }
+        for ((slot, generation), described) in self.lan.holders() {
+            self.describe(slot, generation, described);
         }
     }
 
-    /// The interface of a slot. A slot that went to another NIC gets another interface.
-    fn interface(&mut self, slot: SlotId) -> u32 {
-        let generation = self.lan.segment().tables().nic(slot).generation();
-        if let Some((seen, id, _)) = self.interfaces.get(&slot.0)
-            && *seen == generation
-        {
+    /// The interface of the NIC that had the slot in this generation.
+    fn interface(&mut self, slot: SlotId, generation: u32) -> u32 {
+        if let Some(id) = self.interfaces.get(&(slot.0, generation)) {
             return *id;
         }
-        let described = self.lan.describe(slot);
-        if let Some((seen, id, name)) = self.interfaces.get_mut(&slot.0)
-            && described.as_ref().is_none_or(|(now, _)| now == name)
-        {
-            *seen = generation;
-            return *id;
+        let described = self.lan.holder(slot, generation);
+        let described = described.unwrap_or_else(|| (format!("nic{}", slot.0), Vec::new()));
+        self.describe(slot.0, generation, described)
+    }
+
+    /// Gives a NIC its interface block, unless it has one.
+    fn describe(&mut self, slot: u16, generation: u32, described: (String, Vec<IpAddr>)) -> u32 {
+        let next = self.described.len() as u32;
+        let id = *self.described.entry(described.clone()).or_insert(next);
+        self.interfaces.insert((slot, generation), id);
+        if id != next {
+            return id;
         }
-        let (name, addresses) = described.unwrap_or_else(|| (format!("nic{}", slot.0), Vec::new()));
+        let (name, addresses) = described;
         let description = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let mut block = InterfaceDescriptionBlock::new(DataLink::RAW, 0);
-        block.options.push(InterfaceDescriptionOption::IfName(Cow::Owned(name.clone())));
+        block.options.push(InterfaceDescriptionOption::IfName(Cow::Owned(name)));
         if !description.is_empty() {
             block.options.push(InterfaceDescriptionOption::IfDescription(Cow::Owned(description)));
         }
@@ -187,9 +189,6 @@ impl Writer {
         block.options.push(InterfaceDescriptionOption::IfTsResol(9));
         let written = self.output.write_pcapng_block(block);
         self.keep(written);
-        let id = self.count;
-        self.count += 1;
-        self.interfaces.insert(slot.0, (generation, id, name));
         id
     }
 
@@ -201,22 +200,22 @@ impl Writer {
         if !note.copy {
             self.result.datagrams += 1;
             let comment = (!delivered).then(|| format!("dropped: {reason}"));
-            self.block(note.source, note.time, datagram, OUTBOUND, comment);
+            self.block((note.source, note.generations.0), note.time, datagram, OUTBOUND, comment);
         }
         if note.receiver.0 != 0 {
             let comment = (!delivered).then(|| format!("dropped: {reason}"));
-            self.block(note.receiver, note.time, datagram, INBOUND, comment);
+            self.block((note.receiver, note.generations.1), note.time, datagram, INBOUND, comment);
         }
     }
 
-    fn block(&mut self, slot: SlotId, time: u64, datagram: &[u8], flags: u32, comment: Option<String>) {
+    fn block(&mut self, nic: (SlotId, u32), time: u64, datagram: &[u8], flags: u32, comment: Option<String>) {
         if self.result.error.is_some() {
             return;
         }
         let mut options = vec![EnhancedPacketOption::Flags(flags)];
         options.extend(comment.map(|comment| EnhancedPacketOption::Comment(Cow::Owned(comment))));
         let block = EnhancedPacketBlock {
-            interface_id: self.interface(slot),
+            interface_id: self.interface(nic.0, nic.1),
             timestamp: Duration::from_nanos(time),
             original_len: datagram.len() as u32,
             data: Cow::Borrowed(datagram),

@@ -1,8 +1,9 @@
 //! Kind `host`: a built-in TCP/IP stack (smoltcp) that answers ping, refuses closed ports, and can ping.
 //!
 //! Where smoltcp differs from what a Linux host puts on the wire, this driver puts it right: an ICMP error quotes the
-//! datagram that it is about byte for byte (RFC 1122 section 3.2.2), and echo requests to a broadcast or multicast
-//! address of IPv4 stay unanswered (RFC 1122 section 3.2.2.6 allows it; Linux does it).
+//! datagram that it is about byte for byte (RFC 1122 section 3.2.2), and what is for a group or for everybody is answered
+//! neither with an error nor with a reset, nor with an echo reply in IPv4 (RFC 1122 section 3.2.2.6 allows it; Linux does
+//! it).
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -94,26 +95,28 @@ impl Host {
     /// Most addresses of one host.
     pub const ADDRESSES: usize = 8;
 
-    /// Whether the datagram is an IPv4 echo request to a group or to everybody.
-    fn is_echo_to_many(&self) -> bool {
-        let datagram = &self.datagram;
-        let header = usize::from(datagram.first().map_or(0, |byte| byte & 15)) * 4;
-        let is_request = datagram.first().map(|byte| byte >> 4) == Some(4)
-            && datagram.get(9) == Some(&1)
-            && datagram.get(header) == Some(&8);
-        let Some(octets) = datagram.get(16..20) else { return false };
-        is_request && (octets[0] >= 224 || self.broadcasts.iter().any(|broadcast| broadcast.octets() == octets))
+    /// Whether the datagram is for a group or for everybody.
+    fn is_to_many(&self) -> bool {
+        match self.datagram.first().map(|byte| byte >> 4) {
+            Some(4) => self.datagram.get(16..20).is_some_and(|octets| {
+                octets[0] >= 224 || self.broadcasts.iter().any(|broadcast| broadcast.octets() == octets)
+            }),
+            Some(6) => self.datagram.get(24) == Some(&0xff),
+            _ => false,
+        }
     }
 
     fn answer(&mut self, sender: &mut Sender, now: u64) {
         if let Some(heard) = hear(&self.datagram) {
             self.pingers.iter_mut().any(|pinger| pinger.take(&heard, now));
         }
-        if self.is_echo_to_many() {
-            return;
-        }
+        let to_many = self.is_to_many();
         let mut scratch = Vec::new();
         let mut outgoing = |reply: &mut Vec<u8>, about: &[u8]| {
+            // RFC 1122 sections 3.2.2 and 4.2.3.10, RFC 4443 section 2.4 (e): no error and no reset comes of these.
+            if to_many && !is_echo_reply6(reply) {
+                return;
+            }
             quote(reply, about);
             sender.forward(reply, true);
         };
@@ -158,6 +161,10 @@ const ERROR_HEADERS6: usize = 40 + 8;
 /// Largest ICMP error: RFC 1812 section 4.3.2.3 for IPv4, RFC 4443 section 3.1 for IPv6. In bytes of IP.
 const LARGEST_ERROR4: usize = 576;
 const LARGEST_ERROR6: usize = 1280;
+
+fn is_echo_reply6(reply: &[u8]) -> bool {
+    reply.len() > 40 && reply[0] >> 4 == 6 && reply[6] == 58 && reply[40] == 129
+}
 
 /// Replaces what an ICMP error quotes by the datagram itself: smoltcp writes the quoted header anew and loses fields.
 fn quote(reply: &mut Vec<u8>, about: &[u8]) {

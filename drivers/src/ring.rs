@@ -180,6 +180,17 @@ impl Ring {
         available(self.sender.try_lock())
     }
 
+    /// The sender, once other threads are done with it, if the NIC can still be used.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub fn usable_sender(&self) -> Result<MutexGuard<'_, Sender>, Gone> {
+        let sender = self.sender();
+        self.check()?;
+        Ok(sender)
+    }
+
     /// The sender, once other threads are done with it.
     pub fn sender(&self) -> MutexGuard<'_, Sender> {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
@@ -347,6 +358,8 @@ impl Ring {
             return false;
         }
         wake_all(&self.inner.segment, self.inner.slot);
+        // Whoever sends at this moment finishes; nobody starts after it. From here on the NIC holds no lock of a buffer.
+        drop(self.sender());
         if let Some(dispatch) = self.inner.dispatch.get() {
             dispatch.set(Phase::Stopped);
             wake_all(&self.inner.segment, self.inner.slot);

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _native, errors
-from .errors import AbiMismatch, AddressError, LanClosed, ProtocolError, VnetError
+from .errors import AbiMismatch, AddressError, LanClosed, MachineLacks, ProtocolError, VnetError
 from .nic import Nic
 from .runtime import connect, release_socket
 
@@ -418,7 +418,10 @@ def attach(
         try:
             if len(files) != 2:
                 raise ProtocolError(f"the base sent {len(files)} descriptors, not 2")
-            segment = _native.Segment.attach(files[0], files[1])
+            try:
+                segment = _native.Segment.attach(files[0], files[1])
+            except OSError as error:
+                raise MachineLacks(f"the LAN {lan!r} cannot be mapped: {error}; raise `ulimit -v`") from None
         finally:
             _close_all(files)
         return _make_nic(segment, name, reply, connection)

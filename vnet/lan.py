@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from . import _native
 from .capture import Capture
 from .control import ControlServer
-from .errors import AddressError, CaptureError, ForkedNic, LanClosed, LanFull, NameTaken, NetworkFull
+from .errors import AddressError, CaptureError, ForkedNic, LanClosed, LanFull, MachineLacks, NameTaken, NetworkFull
 from .hosts import Host
 from .network import Address, Network, parse_address, parse_prefixes
 from .nic import Nic
@@ -94,6 +94,7 @@ class Lan:
         NameTaken: a live LAN has the name.
         AddressError: the prefix is wrong.
         NotPermitted: the runtime directory is another user's.
+        MachineLacks: the machine has no address space for the input buffers.
     """
 
     def __init__(
@@ -127,7 +128,14 @@ class Lan:
         self._capture: Capture | None = None
         # Before anything that would have to be undone.
         prefixes = None if prefix is None else parse_prefixes(prefix)
-        base = _native.Base(name or "private", max_nics, buffer, secrets.randbits(64))
+        try:
+            base = _native.Base(name or "private", max_nics, buffer, secrets.randbits(64))
+        except OSError as error:
+            size = (max_nics + 1) * buffer / 2**30
+            raise MachineLacks(
+                f"{error}; {max_nics} NICs with input buffers of {buffer >> 10} KiB take {size:.1f} GiB of address "
+                "space: raise `ulimit -v`, or make max_nics or buffer smaller"
+            ) from None
         self._base = base
         self._segment = base.segment()
         self._server: ControlServer | None = None

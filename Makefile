@@ -56,7 +56,7 @@ bench: build ## measure the LAN beside bare references
 soak: dev ## the long forms: 2,000 kills, and properties with many examples
 	$(BIN)/python -m tests.killing --kills 2000
 	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace --release --quiet
-	$(BIN)/python -m pytest --hypothesis-profile=soak tests -k "any or model or property or fuzz"
+	VNET_EXAMPLES=50 $(BIN)/python -m pytest --timeout=3600 $(shell grep -rl 'import.* examples' tests --include='test_*.py')
 
 clean: ## remove what was built
 	rm -rf $(VENV) target dist out vnet/_native.abi3.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

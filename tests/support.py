@@ -15,6 +15,12 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
+
+def examples(count: int) -> int:
+    """How many examples a property is tried on: `count`, or VNET_EXAMPLES times as many (`make soak`)."""
+    return count * int(os.environ.get("VNET_EXAMPLES", "1"))
+
+
 # At the head of every guest's program.
 _PRELUDE = f"""
 import gc, os, signal, sys, threading, time

@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support import Guest, datagram, descriptors, eventually
+from support import Guest, datagram, descriptors, eventually, examples
 
 import vnet
 from vnet import Verdict, _native
@@ -196,7 +196,7 @@ def test_a_request_without_an_end_is_refused(named: vnet.Lan, connect: Connect) 
     _fine(named)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=3000))
 def test_random_bytes_never_stop_the_base(connect: Connect, data: bytes) -> None:
     with connect() as connection, contextlib.suppress(OSError):
@@ -214,7 +214,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fields=st.fixed_dictionaries(
         {

@@ -14,7 +14,7 @@ from scapy.layers.inet6 import (
     IPv6,
 )
 from scapy.packet import Packet, Raw
-from support import datagram
+from support import datagram, examples
 
 import vnet
 from vnet import Verdict
@@ -265,7 +265,7 @@ def test_pings_end_when_the_host_or_the_lan_does(lan: vnet.Lan, nic: vnet.Nic) -
     assert late.result(timeout=1).loss == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_no_datagram_stops_a_host(data: st.DataObject) -> None:
     with vnet.Lan(None, ["10.0.0.0/24", "fd00::/64"], max_nics=4, buffer=256 << 10) as lan:

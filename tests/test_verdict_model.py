@@ -8,6 +8,7 @@ from collections import deque
 import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support import examples
 
 import vnet
 from vnet import Verdict
@@ -218,10 +219,10 @@ class Lans(RuleBasedStateMachine):
 
 
 TestLans = Lans.TestCase
-TestLans.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestLans.settings = settings(max_examples=examples(40), stateful_step_count=30, deadline=None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.binary(max_size=100) | datagrams(), max_size=20))
 def test_no_bytes_crash_a_sender_or_a_host(batch: list[bytes]) -> None:
     with vnet.Lan(None, PREFIXES["left"], max_nics=4, buffer=256 << 10) as lan:

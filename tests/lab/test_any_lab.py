@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from vnet.errors import LabError
 from vnet.lab.planner import plan_lab
@@ -69,7 +70,7 @@ def paths(value: Any) -> list[tuple[Any, ...]]:
 
 
 @given(st.lists(st.tuples(st.sampled_from(paths(BASE)[1:]), values), min_size=1, max_size=3))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_a_changed_lab_is_a_lab_or_a_lab_error(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     lab = copy.deepcopy(BASE)
     for path, value in changes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 from . import _native
 from .capture import Capture
 from .control import ControlServer
+from .ending import Keeper, living, shut_down
 from .errors import AddressError, CaptureError, ForkedNic, LanClosed, LanFull, MachineLacks, NameTaken, NetworkFull
 from .hosts import Host
 from .network import Address, Network, parse_address, parse_prefixes
@@ -153,9 +153,9 @@ class Lan:
                 if self._guardian is not None:
                     self._guardian.dismiss()
                 raise
-        self._keeper = _Keeper(self._guardian)
-        self._finalizer = weakref.finalize(self, _shut_down, base, self._server, self._keeper, os.getpid())
-        _lans().add(self)
+        self._keeper = Keeper(self._guardian)
+        self._finalizer = weakref.finalize(self, shut_down, base, self._server, self._keeper, os.getpid())
+        living().add(self)
 
     def __repr__(self) -> str:
         state = "" if self._finalizer.alive else ", closed"
@@ -599,45 +599,6 @@ class Lan:
             self._finalizer()
             with self._changed:
                 self._changed.notify_all()
-
-
-class _Keeper:
-    """What else ends with a LAN. The finalizer reaches it here, because it must not keep the LAN alive."""
-
-    def __init__(self, guardian: Guardian | None) -> None:
-        self.guardian = guardian
-        self.capture: Capture | None = None
-
-
-def _shut_down(base: _native.Base, server: ControlServer | None, keeper: _Keeper, pid: int) -> None:
-    if os.getpid() != pid:
-        return
-    if keeper.capture is not None:
-        # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
-        with contextlib.suppress(CaptureError):
-            keeper.capture.close()
-    if server is not None:
-        server.close()
-    base.close()
-    if keeper.guardian is not None:
-        keeper.guardian.dismiss()
-
-
-@functools.cache
-def _lans() -> weakref.WeakSet[Lan]:
-    """The LANs of this process, for the sake of its children.
-
-    A forked child must not keep a control socket, a guest's connection or a guardian's pipe open, or the LAN would seem
-    to live on.
-    """
-    lans: weakref.WeakSet[Lan] = weakref.WeakSet()
-
-    def abandon() -> None:
-        for lan in lans:
-            lan._abandon()
-
-    os.register_at_fork(after_in_child=abandon)
-    return lans
 
 
 def _derive(text: str, size: int) -> int:

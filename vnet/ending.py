@@ -1,0 +1,60 @@
+"""How LANs end: in this process when nobody holds them any more, and in its forked children at once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from .errors import CaptureError
+
+if TYPE_CHECKING:
+    from . import _native
+    from .capture import Capture
+    from .control import ControlServer
+    from .lan import Lan
+    from .runtime import Guardian
+
+__all__ = ["Keeper", "living", "shut_down"]
+
+
+class Keeper:
+    """What else ends with a LAN. The finalizer reaches it here, because it must not keep the LAN alive."""
+
+    def __init__(self, guardian: Guardian | None) -> None:
+        self.guardian = guardian
+        self.capture: Capture | None = None
+
+
+def shut_down(base: _native.Base, server: ControlServer | None, keeper: Keeper, pid: int) -> None:
+    """Ends a LAN, in the process that made it and in no other."""
+    if os.getpid() != pid:
+        return
+    if keeper.capture is not None:
+        # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
+        with contextlib.suppress(CaptureError):
+            keeper.capture.close()
+    if server is not None:
+        server.close()
+    base.close()
+    if keeper.guardian is not None:
+        keeper.guardian.dismiss()
+
+
+@functools.cache
+def living() -> weakref.WeakSet[Lan]:
+    """The LANs of this process, for the sake of its children.
+
+    A forked child must not keep a control socket, a guest's connection or a guardian's pipe open, or the LAN would seem
+    to live on.
+    """
+    lans: weakref.WeakSet[Lan] = weakref.WeakSet()
+
+    def abandon() -> None:
+        for lan in lans:
+            lan._abandon()
+
+    os.register_at_fork(after_in_child=abandon)
+    return lans

@@ -50,7 +50,7 @@ use crate::area::Area;
 use crate::control::{Bell, Control, add};
 use crate::doorbell::{BUSY, nap};
 use crate::lock::Token;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, take_place};
 
 const COMMITTED: u64 = 1 << 32;
 const PAD: u64 = 1 << 33;
@@ -198,7 +198,7 @@ impl InputBuffer {
     pub(crate) fn publish_head(&self, position: u64) {
         let receiver = &self.control.receiver;
         // Release: partners with the acquire in `Batch::reserve()`. A swap, because it must stand in one order with the
-        // fetch_or in `wait_for_room()`: one of the two sees the other.
+        // look in `wait_for_room()`: one of the two sees the other.
         receiver.head.swap(position, Ordering::AcqRel);
         if receiver.space_wanted.load(Ordering::Relaxed) != 0 {
             self.wake_senders();
@@ -221,7 +221,7 @@ impl InputBuffer {
         let receiver = &self.control.receiver;
         receiver.space_wanted.store(1, Ordering::Relaxed);
         // Partners with the swap in `publish_head()`.
-        let head = receiver.head.fetch_or(0, Ordering::AcqRel);
+        let head = take_place(&receiver.head);
         let used = self.control.senders.tail.load(Ordering::Relaxed).wrapping_sub(head);
         // Twice the record: it may need a pad before it.
         if used.saturating_add(2 * (round8(bytes as u64) + 4 * HEADER_BYTES)) <= self.area.size() {

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use crate::control::{Bell, WorkerBlock};
-use crate::sync::{AtomicU32, Ordering, futex_wait, futex_wake};
+use crate::sync::{AtomicU32, Ordering, futex_wait, futex_wake, take_place};
 
 /// The receiver looks at its buffer by itself.
 pub const BUSY: u32 = 0;
@@ -119,7 +119,7 @@ impl WorkerBlock {
     pub fn sleep(&self, timeout: Option<Duration>, last_look: impl FnOnce() -> bool) {
         self.sleeping.store(1, Ordering::Relaxed);
         // Partners with the read-modify-write of the summary in `announce()`.
-        let nothing = self.summary.iter().all(|summary| summary.fetch_or(0, Ordering::AcqRel) == 0);
+        let nothing = self.summary.iter().all(|summary| take_place(summary) == 0);
         if nothing && last_look() {
             futex_wait(&self.sleeping, 1, timeout);
         }

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::sync::{AtomicU32, Ordering, futex_wait, futex_wake, spin_loop};
+use crate::sync::{AtomicU32, Ordering, futex_wait, futex_wake, spin_loop, take_place};
 
 /// The name of one attachment as an owner of locks: 1 to 2³¹ − 1, never given out twice on a LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,7 +88,7 @@ impl OwnerLock {
     /// lock before the unlock, or the unlocker sees, after its unlock, all that the caller did before this call.
     #[inline]
     pub fn pass_through(&self) {
-        self.0.fetch_or(0, Ordering::AcqRel);
+        take_place(&self.0);
     }
 
     /// Who holds the lock.

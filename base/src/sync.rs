@@ -5,6 +5,45 @@
 
 pub use vnet_tables::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
+/// Reads a word as a read-modify-write operation that changes nothing.
+///
+/// As such it has its place in the one order of all changes of the word, which a load has not: of it and another
+/// read-modify-write, the later acquires what the earlier released. Compilers take `fetch_or(0)` for a load and drop the
+/// order (and on x86 the locked instruction with it, after which wake-ups are lost); a zero that they cannot see through
+/// keeps them from it. `tests/wakeups.rs` notices if one day they can.
+#[inline]
+pub fn take_place<T: Word>(word: &T) -> T::Value {
+    word.or_with(core::hint::black_box(T::ZERO))
+}
+
+/// What [`take_place`] works on.
+pub trait Word {
+    /// The number in it.
+    type Value;
+    /// None of its bits.
+    const ZERO: Self::Value;
+    /// Sets bits, with acquire and release.
+    fn or_with(&self, bits: Self::Value) -> Self::Value;
+}
+
+impl Word for AtomicU32 {
+    type Value = u32;
+    const ZERO: u32 = 0;
+    #[inline]
+    fn or_with(&self, bits: u32) -> u32 {
+        self.fetch_or(bits, Ordering::AcqRel)
+    }
+}
+
+impl Word for AtomicU64 {
+    type Value = u64;
+    const ZERO: u64 = 0;
+    #[inline]
+    fn or_with(&self, bits: u64) -> u64 {
+        self.fetch_or(bits, Ordering::AcqRel)
+    }
+}
+
 #[cfg(not(loom))]
 pub use real::{futex_wait, futex_wake, spin_loop};
 

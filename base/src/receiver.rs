@@ -204,10 +204,14 @@ impl Receiver {
     ///
     /// [`Damaged`].
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Waited, Damaged> {
+        if timeout == Some(Duration::ZERO) {
+            // Who has no time to wait has none to poll either.
+            return Ok(if self.peek()?.is_some() { Waited::Ready } else { Waited::NotYet });
+        }
         if self.poll()? {
             return Ok(Waited::Ready);
         }
-        if self.spin == Spin::Always || timeout == Some(Duration::ZERO) {
+        if self.spin == Spin::Always {
             return Ok(Waited::NotYet);
         }
         if !self.prepare_sleep()? {
@@ -271,5 +275,7 @@ impl Receiver {
         self.publish();
         self.position = self.buffer.rewind(self.position, self.token);
         self.published = self.position;
+        // The run ends here, and what a rewind skips is no part of the next.
+        self.run_start = self.position;
     }
 }

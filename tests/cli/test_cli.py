@@ -113,8 +113,6 @@ def test_errors_are_json_where_json_is_wanted(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_one_sentence(arguments: list[str], says: str) -> None:
-    if arguments[0] == "bench":
-        pytest.importorskip("vnet.bench")
     done = vnet_command(*arguments)
     assert done.returncode == 2
     assert says in done.stderr

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from scapy.all import ICMP, IP, UDP, ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, conf
+from families import Family
+from scapy.all import ICMP, IP, ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, conf
 
 import vnet
 
@@ -40,28 +40,6 @@ def machine_untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     conf.iface = interface
     conf.ifaces.reload()
     assert not [name for name, each in conf.ifaces.data.items() if each.provider.name == "vnet"]
-
-
-@dataclass(frozen=True)
-class Family:
-    """How to ask over one IP version."""
-
-    version: int
-    layer: Any
-    echo: Any
-    reply: Any
-
-    def of(self, guest: Any) -> str:
-        """The address of a NIC or host."""
-        return str(next(each for each in guest.addresses if (":" in each) == (self.version == 6)))
-
-    def ping(self, guest: Any, **fields: Any) -> Any:
-        """An echo request to a guest, without a source."""
-        return self.layer(dst=self.of(guest)) / self.echo(**fields)
-
-    def datagram(self, guest: Any, payload: bytes = b"hello", **fields: Any) -> Any:
-        """A UDP datagram to a guest, without a source."""
-        return self.layer(dst=self.of(guest), **fields) / UDP(sport=5, dport=9) / payload
 
 
 @pytest.fixture(

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Family
+from families import Family
 from scapy.all import (
     ARP,
     ICMP,

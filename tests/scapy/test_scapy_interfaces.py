@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Family
+from families import Family
 from scapy.all import (
     ICMP,
     IP,

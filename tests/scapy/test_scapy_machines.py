@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import support
-from conftest import Family
+from families import Family
 from scapy.all import (
     DNS,
     DNSQR,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import support
-from conftest import Family
+from families import Family
 from scapy.all import ICMP, IP, TCP, UDP, AsyncSniffer, Raw, conf, rdpcap, send, sniff, sr1, wrpcapng
 from scapy.error import Scapy_Exception
 

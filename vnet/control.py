@@ -9,8 +9,10 @@ each with a JSON object on a line.  A request names the ABI version that the cli
 attach     ``nic``, ``addresses`` or null, ``network``    the NIC's place, with the descriptors of the two memory
            or null                                        files; from then on the connection is the NIC's lease
 detach                                                    the NIC is off the LAN, its name and addresses are free
-describe                                                  name, ABI version, networks and NICs
+describe                                                  name, ABI version, networks and NICs, and what the LAN is
 =========  =============================================  ========================================================
+
+Whatever else was registered with :meth:`vnet.Lan.serve` is a call (:mod:`vnet.calls`), served in a thread of its own.
 
 A refusal is ``{"ok": false, "error": NAME, "message": TEXT}`` with the name of an exception of :mod:`vnet.errors`, or
 of ``ValueError``.  Whatever is not a valid request gets a refusal and a closed connection.  The base looks at the
@@ -31,10 +33,12 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _native, errors
-from .errors import AbiMismatch, AddressError, LanClosed, MachineLacks, ProtocolError, VnetError
+from . import _native
+from .calls import Call
+from .errors import AbiMismatch, AddressError, LanClosed, LanFull, MachineLacks, ProtocolError, VnetError
 from .nic import Nic
 from .runtime import connect, release_socket
+from .wire import MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all, request_line
 
 if TYPE_CHECKING:
     from .lan import Lan
@@ -49,9 +53,12 @@ _STRANGERS = 128
 _AT_A_TIME = 32
 # Seconds in which a connection must have asked for a NIC.
 _PATIENCE = 10.0
-# Descriptors that come over a socket are closed in programs that this process starts: recvmsg(2). Python has no name
-# for it.
-_MSG_CMSG_CLOEXEC = 0x40000000
+# Calls that may be under way at one time, each with a thread.
+_CALLS = 64
+
+
+class _HandedOver(Exception):
+    """The connection is a call's from now on, and the server is done with it."""
 
 
 class _Connection:
@@ -62,6 +69,8 @@ class _Connection:
         self.pid = pid
         self.since = now
         self.pending = b""
+        # Descriptors that came along, for the call that follows.
+        self.files: list[int] = []
         # Answers that the client has not taken yet, each with the descriptors that go with it.
         self.outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self.nic: tuple[str, int] | None = None
@@ -79,6 +88,7 @@ class ControlServer:
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         self._strangers: dict[_Connection, None] = {}
+        self._calls: dict[Call, threading.Thread] = {}
         self._stopping = False
         self._selector.register(listener, selectors.EVENT_READ, None)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
@@ -95,6 +105,11 @@ class ControlServer:
             self._wake.send(b"x")
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
+        for call, thread in list(self._calls.items()):
+            # The call that ends the LAN has its last answer to give yet.
+            if thread is not threading.current_thread():
+                call._end()
+                thread.join(timeout=5)
 
     def abandon(self) -> None:
         """Lets go of all descriptors in a forked child, without touching the socket file."""
@@ -111,6 +126,9 @@ class ControlServer:
         self._selector.close()
         self._woken.detach()
         self._wake.close()
+        for call in list(self._calls):
+            close_all(call.files)
+            call._sock.close()
 
     def _run(self) -> None:
         try:
@@ -172,18 +190,21 @@ class ControlServer:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.sock)
         connection.sock.close()
+        close_all(connection.files)
+        connection.files = []
         lan = self._lan()
         if connection.nic is not None and lan is not None:
             lan._bury(*connection.nic)
 
     def _read(self, connection: _Connection) -> None:
         try:
-            data = connection.sock.recv(65_536)
+            data, files, _, _ = socket.recv_fds(connection.sock, 65_536, MOST_FILES, MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""
-        if not data:
+            data, files = b"", []
+        connection.files += files
+        if not data or len(connection.files) > MOST_FILES:
             self._drop(connection)
             return
         connection.pending += data
@@ -200,8 +221,11 @@ class ControlServer:
         """Answers what was read.  A client that takes no answers gets no more of them, and nobody waits for it."""
         while not self._stopping and not connection.outgoing and b"\n" in connection.pending:
             line, _, connection.pending = connection.pending.partition(b"\n")
-            if not self._answer(connection, line):
-                self._drop(connection)
+            try:
+                if not self._answer(connection, line):
+                    self._drop(connection)
+                    return
+            except _HandedOver:
                 return
         if connection.outgoing:
             self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
@@ -223,8 +247,13 @@ class ControlServer:
                 reply = self._detach(lan, connection)
             elif request["do"] == "describe":
                 reply = _describe(lan)
+            elif request["do"] in lan._handlers:
+                self._hand_over(lan, connection, request)
             else:
-                raise ProtocolError(f"'do' is attach, detach or describe, not {request['do']!r}")
+                known = ", ".join(["attach", "detach", "describe", *sorted(lan._handlers)])
+                raise ProtocolError(f"this base does not serve {request['do']!r}; it serves {known}")
+        except _HandedOver:
+            raise
         except (VnetError, ValueError, TypeError) as error:
             known = type(error).__name__ if isinstance(error, VnetError) else "ValueError"
             self._refuse(connection, known, str(error))
@@ -234,6 +263,29 @@ class ControlServer:
             self._refuse(connection, "VnetError", f"the base failed at this request: {error!r}")
             return False
         return self._reply(connection, {"ok": True, **reply}, files)
+
+    def _hand_over(self, lan: Lan, connection: _Connection, request: dict[str, Any]) -> None:
+        """Gives the connection to a call, in a thread of its own."""
+        if connection.nic is not None:
+            raise ProtocolError("this connection is a NIC's lease; calls have one of their own")
+        if len(self._calls) >= _CALLS:
+            raise LanFull(f"the base serves {_CALLS} calls already")
+        self._strangers.pop(connection, None)
+        self._selector.unregister(connection.sock)
+        files, connection.files = connection.files, []
+        call = Call(connection.sock, request, files, connection.pid)
+        handler = lan._handlers[request["do"]]
+
+        def run() -> None:
+            try:
+                call._run(lan, handler)
+            finally:
+                self._calls.pop(call, None)
+
+        thread = threading.Thread(target=run, name="vnet-call", daemon=True)
+        self._calls[call] = thread
+        thread.start()
+        raise _HandedOver
 
     def _refuse(self, connection: _Connection, error: str, message: str) -> None:
         self._reply(connection, {"ok": False, "error": error, "message": message}, ())
@@ -329,57 +381,14 @@ def _describe(lan: Lan) -> dict[str, Any]:
         {"name": each.name, "prefixes": list(map(str, each.prefixes)), "mtu": each.mtu}
         for each in lan.networks.values()
     ]
-    return {"lan": lan.name, "abi": _native.ABI, "pid": os.getpid(), "networks": networks, "nics": nics}
-
-
-def _line(request: dict[str, Any]) -> bytes:
-    return json.dumps({"abi": _native.ABI, **request}).encode() + b"\n"
-
-
-def _ask(connection: socket.socket, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    """Sends a request and returns the answer, with the descriptors that came along."""
-    files: list[int] = []
-    try:
-        # A base that refuses this user does so before it has read anything: what it said is there to be read.
-        with contextlib.suppress(BrokenPipeError):
-            connection.sendall(_line(request))
-        data = b""
-        while not data.endswith(b"\n"):
-            more, received, _, _ = socket.recv_fds(connection, 65_536, 4, _MSG_CMSG_CLOEXEC)
-            files.extend(received)
-            if not more:
-                raise LanClosed("the base ended before it answered")
-            data += more
-        reply = json.loads(data)
-        if not isinstance(reply, dict):
-            raise ValueError(reply)
-    except (OSError, ValueError, RecursionError) as error:
-        _close_all(files)
-        if isinstance(error, TimeoutError):
-            raise ProtocolError("the base did not answer in time; is it stopped?") from None
-        if isinstance(error, OSError):
-            raise LanClosed(f"the base ended before it answered: {error.strerror}") from None
-        raise ProtocolError("what answers on this socket is not a vnet base") from None
-    except BaseException:
-        _close_all(files)
-        raise
-    if reply.get("ok") is not True:
-        _close_all(files)
-        raise _refusal(reply)
-    return reply, files
-
-
-def _close_all(files: list[int]) -> None:
-    for fd in files:
-        os.close(fd)
-
-
-def _refusal(reply: dict[str, Any]) -> Exception:
-    name, message = str(reply.get("error")), str(reply.get("message"))
-    if name == "ValueError":
-        return ValueError(message)
-    kind = getattr(errors, name, VnetError) if name in errors.__all__ else VnetError
-    return kind(message) if kind is not errors.LabError else VnetError(message)
+    return {
+        "lan": lan.name,
+        "abi": _native.ABI,
+        "pid": os.getpid(),
+        **lan._about,
+        "networks": networks,
+        "nics": nics,
+    }
 
 
 def attach(
@@ -414,7 +423,7 @@ def attach(
         raise AddressError(f"addresses are strings, not {address!r}")
     connection = connect(lan)
     try:
-        reply, files = _ask(connection, {"do": "attach", "nic": name, "addresses": addresses, "network": network})
+        reply, files = ask(connection, {"do": "attach", "nic": name, "addresses": addresses, "network": network})
         try:
             if len(files) != 2:
                 raise ProtocolError(f"the base sent {len(files)} descriptors, not 2")
@@ -423,7 +432,7 @@ def attach(
             except OSError as error:
                 raise MachineLacks(f"the LAN {lan!r} cannot be mapped: {error}; raise `ulimit -v`") from None
         finally:
-            _close_all(files)
+            close_all(files)
         return _make_nic(segment, name, reply, connection)
     except BaseException:
         connection.close()
@@ -435,11 +444,11 @@ def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connec
         # A base that is gone, or does not answer, notices the broken connection instead.
         with contextlib.suppress(VnetError, OSError, ValueError):
             connection.settimeout(2.0)
-            _ask(connection, {"do": "detach"})
+            ask(connection, {"do": "detach"})
 
     def drop(_: int) -> None:
         with contextlib.suppress(OSError):
-            connection.send(_line({"do": "detach"}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            connection.send(request_line({"do": "detach"}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     connection.settimeout(None)
     try:
@@ -474,6 +483,6 @@ def describe(lan: str) -> dict[str, Any]:
         LanNotFound, NotPermitted, AbiMismatch: as of :func:`attach`.
     """
     with connect(lan) as connection:
-        reply, files = _ask(connection, {"do": "describe"})
-        _close_all(files)
+        reply, files = ask(connection, {"do": "describe"})
+        close_all(files)
     return reply

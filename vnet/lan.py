@@ -16,6 +16,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn
 
 from . import _native
+from .calls import Handler
 from .capture import Capture
 from .control import ControlServer
 from .ending import Keeper, living, shut_down
@@ -24,6 +25,7 @@ from .hosts import Host
 from .network import Address, Network, parse_address, parse_prefixes
 from .nic import Nic
 from .runtime import Guardian, check_name, claim_socket, release_socket
+from .serving import serve_all
 from .statistics import LanStatistics, read_statistics
 from .verdict import Verdict
 
@@ -126,6 +128,8 @@ class Lan:
         self._dropped: deque[tuple[str, int]] = deque()
         self._changed = threading.Condition(self._lock)
         self._capture: Capture | None = None
+        self._handlers: dict[str, Handler] = {}
+        self._about: dict[str, Any] = {"kind": "program", "since": time.time()}
         # Before anything that would have to be undone.
         prefixes = None if prefix is None else parse_prefixes(prefix)
         try:
@@ -144,6 +148,7 @@ class Lan:
             self._add_network("lan", prefixes, mtu)
         if name is not None:
             listener, path = claim_socket(name)
+            serve_all(self)
             try:
                 self._guardian = Guardian(path)
                 self._server = ControlServer(self, listener, path)
@@ -562,6 +567,20 @@ class Lan:
         with self._lock:
             counts = {name: read_statistics(self._segment, entry.slot) for name, entry in self._nics.items()}
         return LanStatistics(MappingProxyType(counts))
+
+    def serve(self, do: str, handler: Handler) -> None:
+        """Serves calls of other processes (:mod:`vnet.calls`), from now on; a name that is served already is replaced.
+
+        Arguments:
+            do: what clients ask for.
+            handler: gets the LAN and the call, in a thread of its own, and returns the last answer.  It must not hold
+                the LAN: it would never be collected.
+        """
+        self._handlers[do] = handler
+
+    def describe_as(self, **what: Any) -> None:
+        """Says what this LAN is, for those who ask its base: ``kind``, ``file`` and the like, as JSON values."""
+        self._about.update(what)
 
     def guard(self, group: int) -> None:
         """Has the process group ``group`` ended if this process dies without doing so itself."""

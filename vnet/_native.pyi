@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from .verdict import Verdict
 
@@ -17,6 +17,10 @@ __all__ = [
     "PingRun",
     "Port",
     "Segment",
+    "Stack",
+    "TcpListener",
+    "TcpSocket",
+    "UdpSocket",
     "optimised",
     "verdicts",
 ]
@@ -166,6 +170,91 @@ class Port:
 @final
 class Held:
     """A datagram that is read in place."""
+
+@final
+class Stack:
+    """The TCP/IP stack on a process's NIC: from now on the NIC's datagrams are the stack's.
+
+    In what follows a ``timeout`` of ``None`` waits for ever, 0 looks only and raises ``BlockingIOError``, and any other
+    is in seconds and ends with ``TimeoutError``.  Waiting goes without the GIL and answers signals.  Errors are those of
+    Python's socket module, and :class:`~vnet.LanClosed`, :class:`~vnet.NicClosed` and :class:`~vnet.ForkedNic`.
+    """
+
+    def __new__(cls, port: Port, addresses: list[tuple[str, int]], mtu: int, seed: int) -> Stack:
+        """Takes the NIC over.  Addresses are given with their prefixes' lengths in bits, ``mtu`` in bytes of IP.
+
+        Raises:
+            ValueError: the NIC has a stack already, or more addresses than a stack can have.
+        """
+
+    def connect(self, remote: tuple[str, int], local: tuple[str | None, int] | None = None) -> TcpSocket:
+        """Starts a connection and returns at once."""
+
+    def listen(self, local: tuple[str | None, int], backlog: int) -> TcpListener:
+        """Listens; port 0 is an ephemeral one.
+
+        Raises:
+            OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
+        """
+
+    def udp(self, local: tuple[str | None, int]) -> UdpSocket:
+        """Opens a UDP socket; port 0 is an ephemeral one.  Raises as :meth:`listen`."""
+
+    def close(self) -> None:
+        """Ends every socket and gives the NIC back.  May be called twice."""
+
+@final
+class TcpSocket:
+    """An end of a TCP connection."""
+
+    def state(self) -> str:
+        """Returns connecting, open, refused, reset, timed_out, unreachable or closed."""
+
+    def local(self) -> tuple[str, int]: ...
+    def remote(self) -> tuple[str, int]: ...
+    def wait_connected(self, timeout: float | None) -> None: ...
+    def send(self, data: Buffer, timeout: float | None) -> int:
+        """Sends some of it, at least a byte, and returns how many bytes."""
+
+    def recv(self, size: int, timeout: float | None) -> bytes:
+        """Returns up to ``size`` bytes; ``b""`` at the end of the stream."""
+
+    def recv_into(self, buffer: Buffer, timeout: float | None) -> int: ...
+    def shutdown(self, how: int) -> None: ...
+    def close(self, abort: bool = False) -> None:
+        """Lets go of the socket.  What was sent is delivered, then the connection ends; ``abort`` resets it."""
+
+    def set(self, option: str, value: int) -> None:
+        """Sets ``nodelay`` (0, 1), ``keepalive`` and ``timeout`` (seconds, 0 for none), or ``ttl``."""
+
+    def ready(self) -> tuple[bool, bool]:
+        """Returns whether receiving, and whether sending, would go without waiting."""
+
+    def fileno(self) -> int:
+        """Returns a descriptor that is readable and writable as the socket is."""
+
+@final
+class TcpListener:
+    """A listening TCP port."""
+
+    def accept(self, timeout: float | None) -> TcpSocket: ...
+    def local(self) -> tuple[str, int]: ...
+    def close(self) -> None: ...
+    def ready(self) -> tuple[bool, bool]: ...
+    def fileno(self) -> int: ...
+
+@final
+class UdpSocket:
+    """A UDP port."""
+
+    def sendto(self, data: Buffer, address: tuple[str, int], timeout: float | None) -> int: ...
+    def recvfrom(self, size: int, timeout: float | None) -> tuple[bytes, tuple[str, int]]:
+        """Returns a datagram's payload, cut to ``size`` bytes, and who sent it."""
+
+    def local(self) -> tuple[str, int]: ...
+    def close(self) -> None: ...
+    def ready(self) -> tuple[bool, bool]: ...
+    def fileno(self) -> int: ...
 
 @final
 class Arena:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vnet.lab.steps.base import Step
 
-__all__ = ["Address", "Lab", "Network", "Node", "Prefix"]
+__all__ = ["Address", "Lab", "Network", "Node", "Prefix", "Ready", "Service"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,6 +31,45 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """What must hold before a node counts as ready; all that is not None must.
+
+    Attributes:
+        command: ends with code 0, in the lab's directory, with the environment of the node's own command; asked again
+            until it does.
+        port: a TCP port of the node's first address that accepts a connection.
+        output: a Python regular expression that a line of the output of the node's command matches somewhere.
+        timeout: seconds from the start of the node until all of it must hold.
+    """
+
+    command: str | tuple[str, ...] | None = None
+    port: int | None = None
+    output: str | None = None
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a built-in host does on a port.
+
+    Attributes:
+        protocol: ``tcp`` or ``udp``.
+        port: 1 to 65,535.
+        action: ``http`` (answers each request with ``text``), ``echo`` or ``discard``.
+        text: what ``http`` answers.
+    """
+
+    protocol: str
+    port: int
+    action: str
+    text: str = ""
+
+    def arguments(self) -> dict[str, int | str | bool]:
+        """The arguments of ``Host.serve()``: ``{"tcp": 80, "http": "text"}``, ``{"udp": 7, "echo": True}``."""
+        return {self.protocol: self.port, self.action: self.text if self.action == "http" else True}
+
+
+@dataclass(frozen=True)
 class Node:
     """One guest and its NIC.
 
@@ -43,6 +82,8 @@ class Node:
         environment: added to the command's environment.
         buffer: bytes of the input buffer; None: the LAN's default.
         line: the line of the node in the lab file.
+        serve: what a host offers.
+        ready: when a process node counts as ready, beyond that its command has attached; None: no more than that.
     """
 
     name: str
@@ -53,6 +94,8 @@ class Node:
     environment: tuple[tuple[str, str], ...] = ()
     buffer: int | None = None
     line: int = 0
+    serve: tuple[Service, ...] = ()
+    ready: Ready | None = None
 
     def address(self, family: int | None = None) -> Address | None:
         """Its first address, or its first one of the family (4 or 6); None where it has none."""

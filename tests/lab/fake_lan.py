@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vnet.errors import NameTaken
+from vnet.statistics import LanStatistics
 from vnet.verdict import Verdict
 
 names: set[str] = set()
@@ -38,7 +39,7 @@ class FakeResult:
 class FakeRun:
     answer: FakeResult
 
-    def result(self) -> FakeResult:
+    def result(self, timeout: float | None = None) -> FakeResult:
         return self.answer
 
 
@@ -137,6 +138,9 @@ class FakeLan:
             return Verdict.DELIVERED
         inside = any(destination in ipaddress.ip_network(p) for prefixes in self.networks.values() for p in prefixes)
         return Verdict.NO_HOST if inside else Verdict.NO_ROUTE
+
+    def statistics(self) -> LanStatistics:
+        return LanStatistics({})
 
     def capture(self, path: object) -> FakeCapture:
         self.captures.append(FakeCapture())

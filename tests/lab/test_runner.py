@@ -304,8 +304,8 @@ def test_json_has_the_documented_form(read: ReadLab, lans: Recorder, tmp_path: P
         )
     ]
     assert list(report["steps"][0]) == [
-        *("number", "kind", "name", "title", "file", "line", "outcome", "summary", "seconds"),
-        *("metrics", "expectations", "failure", "details"),
+        *("number", "place", "kind", "name", "title", "file", "line", "outcome", "summary", "seconds"),
+        *("metrics", "expectations", "failure", "details", "hints", "steps"),
     ]
     assert report["steps"][0]["metrics"]["loss"] == 0
     assert report["steps"][1]["expectations"] == [{"metric": "code", "expected": "0", "found": "1", "passed": False}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ class StepReport:
     """One step and what came of it.
 
     Attributes:
-        number: from 1.
+        number: from 1, among its neighbours.
+        place: its number within those of the steps around it, such as ``3.1``.
         kind: ``ping``, ``exec`` ...
         name: as in the lab file; empty where it has none.
         title: what it does in a few words.
@@ -38,6 +39,8 @@ class StepReport:
         checks: its expectations, each with what was found.
         failure: why it could not be done; empty when it was.
         details: lines that help to see why.
+        hints: where to look, when it failed.
+        steps: those inside it.
     """
 
     number: int
@@ -53,11 +56,20 @@ class StepReport:
     checks: tuple[Check, ...]
     failure: str
     details: tuple[str, ...]
+    place: str = ""
+    hints: tuple[str, ...] = ()
+    steps: tuple[StepReport, ...] = ()
 
     @property
     def what(self) -> str:
         """Its name, or what it does."""
         return self.name or self.title
+
+    def walk(self) -> Iterator[StepReport]:
+        """This step, and all inside it, in the order of their places."""
+        yield self
+        for step in self.steps:
+            yield from step.walk()
 
 
 @dataclass(frozen=True)
@@ -176,6 +188,7 @@ class Report:
 def _plain_step(step: StepReport) -> dict[str, Any]:
     return {
         "number": step.number,
+        "place": step.place,
         "kind": step.kind,
         "name": step.name,
         "title": step.title,
@@ -190,6 +203,8 @@ def _plain_step(step: StepReport) -> dict[str, Any]:
         ],
         "failure": step.failure,
         "details": list(step.details),
+        "hints": list(step.hints),
+        "steps": [_plain_step(inner) for inner in step.steps],
     }
 
 

@@ -8,17 +8,17 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vnet.errors import CaptureError, MachineLacks, NameTaken, VnetError
 from vnet.lab.commands import GRACE_SECONDS, Command, command_environment, describe_end
-from vnet.lab.expect import Check
 from vnet.lab.plan import Lab, Node
 from vnet.lab.report import CaptureReport, NodeReport, Report, StepReport
 from vnet.lab.signals import Signals
-from vnet.lab.steps.base import Outcome, Stage, Step
+from vnet.lab.steps.base import Stage
+from vnet.lab.taking import skipped, take
 
 __all__ = ["Options", "run_lab"]
 
@@ -38,6 +38,7 @@ class Options:
         out: the directory that gets the capture and the commands' output; None: neither is kept.
         keep_going: take the steps after one that failed.
         progress: called with a few words before each thing that may take a while.
+        say: called with each line that a step has for whoever watches.
         make_lan: makes the LAN; ``vnet.Lan`` unless a test says otherwise.
         attach_seconds: how long a process node's command may take until it has attached.
     """
@@ -45,6 +46,7 @@ class Options:
     out: Path | None = None
     keep_going: bool = False
     progress: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
     make_lan: Callable[..., Any] | None = None
     attach_seconds: float = ATTACH_SECONDS
 
@@ -220,67 +222,21 @@ def _last_output(command: Command) -> str:
 
 
 def _take_steps(running: _Running, options: Options) -> None:
+    stage = replace(
+        running.stage,
+        say=options.say,
+        last_output=lambda name: running.commands[name].output.tail() if name in running.commands else "",
+        capture=str(options.out / "capture.pcapng") if options.out is not None else "",
+    )
     failed = False
     for number, step in enumerate(running.lab.steps, 1):
         if failed and not options.keep_going:
-            running.steps.append(_report(number, step, running.lab, "skipped", "an earlier step failed"))
+            running.steps.append(skipped(step, number, stage))
             continue
         options.progress(f"step {number} of {len(running.lab.steps)}: {step.name or step.title()}")
-        report = _take(number, step, running)
+        report = take(step, number, stage)
         running.steps.append(report)
         failed = failed or report.outcome != "passed"
-
-
-def _take(number: int, step: Step, running: _Running) -> StepReport:
-    running.stage.random = random.Random(f"{running.lab.seed}:{number}")
-    clock = time.perf_counter()
-    try:
-        outcome = step.run(running.stage)
-    except VnetError as error:
-        # A LAN that refuses what a step asks for is this step's failure, and the others may still tell something.
-        outcome = Outcome(str(error), {}, failure=f"{type(error).__name__}: {error}")
-    seconds = time.perf_counter() - clock
-    metrics = {**outcome.metrics, "time": seconds}
-    checks = tuple(expectation.check(metrics.get(expectation.metric)) for expectation in step.expectations)
-    passed = not outcome.failure and all(check.passed for check in checks)
-    return _report(
-        number,
-        step,
-        running.lab,
-        "passed" if passed else "failed",
-        outcome.summary,
-        seconds=seconds,
-        outcome=outcome,
-        checks=checks,
-    )
-
-
-def _report(
-    number: int,
-    step: Step,
-    lab: Lab,
-    verdict: str,
-    summary: str,
-    *,
-    seconds: float = 0.0,
-    outcome: Outcome | None = None,
-    checks: tuple[Check, ...] = (),
-) -> StepReport:
-    return StepReport(
-        number=number,
-        kind=step.kind,
-        name=step.name,
-        title=step.title(),
-        line=step.line,
-        file=lab.file,
-        outcome=verdict,
-        summary=summary,
-        seconds=seconds,
-        metrics=dict(outcome.metrics) if outcome else {},
-        checks=checks,
-        failure=outcome.failure if outcome else "",
-        details=outcome.details if outcome else (),
-    )
 
 
 # --- down -------------------------------------------------------------------------------------------------------------

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vnet.errors import LabError
+from vnet.lab.limits import Limit
 from vnet.lab.tree import Key, Path, Tree, did_you_mean
 
 if TYPE_CHECKING:
     from vnet.lab.expect import Expectation
     from vnet.lab.plan import Address, Lab, Network, Node
+    from vnet.lab.report import StepReport
 
-__all__ = ["Outcome", "Stage", "Step", "StepContext"]
+__all__ = ["USUAL_TIMEOUT", "Outcome", "Stage", "Step", "StepContext"]
+
+# For steps that hang: nobody wants to find a run of yesterday still at it.
+USUAL_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,17 @@ class Outcome:
         metrics: what expectations compare: seconds, loss from 0 to 1, bits a second, counts, text.
         failure: why the step could not be done, whatever was expected; empty when it was done.
         details: lines that help to see why an expectation failed.
+        steps: the reports of the steps inside it.
     """
 
     summary: str
     metrics: Mapping[str, float | str | None]
     failure: str = ""
     details: tuple[str, ...] = ()
+    steps: tuple[StepReport, ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stage:
     """The running lab, as steps see it.
 
@@ -45,6 +52,11 @@ class Stage:
         hosts: the built-in hosts by name.
         random: the stream of random choices of this step.
         environment: what commands inherit; ``VNET_LAN`` is set.
+        limit: the time that this step has; every wait goes through it.
+        place: the number of this step, such as ``3`` or ``3.1``.
+        say: tells whoever watches a line.
+        last_output: the last lines that the command of a node printed; empty where there are none.
+        capture: the file of the capture that runs; empty where none does.
     """
 
     lan: Any
@@ -52,6 +64,11 @@ class Stage:
     hosts: Mapping[str, Any]
     random: random.Random
     environment: Mapping[str, str]
+    limit: Limit = field(default_factory=Limit)
+    place: str = ""
+    say: Callable[[str], None] = lambda _: None
+    last_output: Callable[[str], str] = lambda _: ""
+    capture: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,7 @@ class Step(ABC):
         name: as in the lab file; empty where it has none.
         line: its line in the lab file.
         expectations: what its outcome is held to.
+        timeout: seconds that it may take; None: :attr:`usual_timeout`.
     """
 
     kind: ClassVar[str]
@@ -69,6 +87,7 @@ class Step(ABC):
     name: str
     line: int
     expectations: tuple[Expectation, ...]
+    timeout: float | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def title(self) -> str:
@@ -76,7 +95,21 @@ class Step(ABC):
 
     @abstractmethod
     def run(self, stage: Stage) -> Outcome:
-        """Do it."""
+        """Do it.
+
+        Raises:
+            StepEnded: it was ended by ``stage.limit``.
+        """
+
+    @property
+    def usual_timeout(self) -> float:
+        """Seconds that it may take where the lab does not say: far more than it needs, so that no run hangs."""
+        return USUAL_TIMEOUT
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that have a part in it: where to look when it fails."""
+        return ()
 
 
 @dataclass(frozen=True)

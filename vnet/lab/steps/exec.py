@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 from vnet.lab.commands import Command, describe_end, shown
 from vnet.lab.expect import Expectation, NumberExpectation, expectations
 from vnet.lab.schema import ExecStepFile
-from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
 from vnet.lab.units import Dimension, parse_comparison, show
 
 __all__ = ["ExecStep", "plan"]
@@ -22,19 +23,30 @@ class ExecStep(Step):
 
     node: str | None
     command: str | tuple[str, ...]
-    timeout: float
+    patience: float
 
     def title(self) -> str:
         where = f" on {self.node}" if self.node else ""
         return f"exec{where}: {shown(self.command)}"
+
+    @property
+    def usual_timeout(self) -> float:
+        return self.patience + USUAL_TIMEOUT
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.node,) if self.node is not None else ()
 
     def run(self, stage: Stage) -> Outcome:
         environment = dict(stage.environment)
         if self.node is not None:
             environment |= dict(stage.lab.nodes[self.node].environment) | {"VNET_NIC": self.node}
         command = Command(self.command, environment=environment, directory=stage.lab.directory, guard=stage.lan)
+        due, in_time = time.monotonic() + self.patience, False
         try:
-            in_time = command.wait(self.timeout)
+            # In slices: a step around this one may end it, and what it printed is kept.
+            while not in_time and time.monotonic() < due and stage.limit.left():
+                in_time = command.wait(min(0.1, max(0.0, due - time.monotonic())))
         finally:
             command.stop()
         output, errors = command.output.text(), command.errors.text()
@@ -42,8 +54,9 @@ class ExecStep(Step):
         metrics: dict[str, float | str | None] = {"code": code, "stdout": output, "stderr": errors}
         details = tuple(f"{name}: {text.rstrip()}" for name, text in (("stdout", output), ("stderr", errors)) if text)
         if not in_time:
-            limit = show(self.timeout, Dimension.DURATION)
-            return Outcome(f"still ran after {limit}", metrics, f"the command still ran after {limit}", details)
+            limit = show(self.patience, Dimension.DURATION)
+            why = stage.limit.why() or f"the command still ran after {limit}"
+            return Outcome(why.removeprefix("the command "), metrics, why, details)
         summary = f"code {code}" if code is not None and code >= 0 else describe_end(code or 0)
         return Outcome(summary + _first_line(output), metrics, details=details)
 
@@ -78,7 +91,7 @@ def plan(said: ExecStepFile, context: StepContext) -> ExecStep:
         expectations=_expectations(said),
         node=step.on,
         command=step.command if isinstance(step.command, str) else tuple(step.command),
-        timeout=step.timeout,
+        patience=step.timeout,
     )
 
 

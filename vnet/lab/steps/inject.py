@@ -10,7 +10,7 @@ from typing import ClassVar
 from vnet.lab.expect import expectations
 from vnet.lab.packets import ExpressionError, datagrams
 from vnet.lab.schema import InjectStepFile
-from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
 from vnet.lab.steps.sending import Tally, batches, sleep_until
 
 __all__ = ["InjectStep", "plan"]
@@ -35,13 +35,21 @@ class InjectStep(Step):
         shown = expression if len(expression) <= 60 else expression[:57] + "..."
         return f"inject as {self.sender}: {shown}" + (f", {number:,} datagrams" if number > 1 else "")
 
+    @property
+    def usual_timeout(self) -> float:
+        return len(self.datagrams) * self.repeat * self.interval + USUAL_TIMEOUT
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.sender,)
+
     def run(self, stage: Stage) -> Outcome:
         everything = itertools.chain.from_iterable(itertools.repeat(self.datagrams, self.repeat))
         tally, start = Tally(), time.perf_counter()
         for number, batch in enumerate(batches(everything, 1 if self.interval else 1024)):
             if self.interval:
-                sleep_until(start + number * self.interval)
-            tally.send(stage.lan, self.sender, batch, block=self.block)
+                sleep_until(start + number * self.interval, stage.limit)
+            tally.send(stage, self.sender, batch, block=self.block)
         return Outcome(tally.summary(), tally.metrics())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from typing import Any, ClassVar
 
 from vnet.lab.addresses import parse_address
 from vnet.lab.expect import NumberExpectation, expectations
+from vnet.lab.limits import Limit
 from vnet.lab.plan import Node
 from vnet.lab.schema import PingStepFile
-from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
 from vnet.lab.tree import did_you_mean
 from vnet.lab.units import Dimension, parse_comparison, show
 
-__all__ = ["PingStep", "common_family", "no_loss", "ping_metrics", "plan"]
+__all__ = ["PingStep", "common_family", "no_loss", "ping_metrics", "plan", "settled"]
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,26 @@ class PingStep(Step):
     destination: str
     count: int
     interval: float
-    timeout: float
+    patience: float
     size: int
 
     def title(self) -> str:
         address = f" ({self.destination})" if self.destination != self.target else ""
         return f"ping {self.sender} → {self.target}{address}"
 
+    @property
+    def usual_timeout(self) -> float:
+        return self.count * max(self.interval, self.patience) + USUAL_TIMEOUT
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.sender, self.target) if self.target != self.destination else (self.sender,)
+
     def run(self, stage: Stage) -> Outcome:
-        result = stage.hosts[self.sender].ping(
-            self.destination, count=self.count, interval=self.interval, timeout=self.timeout, size=self.size
+        run = stage.hosts[self.sender].start_ping(
+            self.destination, count=self.count, interval=self.interval, timeout=self.patience, size=self.size
         )
+        result = settled(run, stage.limit)
         metrics = ping_metrics(result.sent, result.received, result.rtts)
         summary = f"{result.received}/{result.sent} replies"
         if result.rtts:
@@ -47,6 +58,19 @@ class PingStep(Step):
         elif result.errors:
             summary += f", {reasons(result.errors)}"
         return Outcome(summary, metrics, details=(reasons(result.errors),) if result.errors else ())
+
+
+def settled(run: Any, limit: Limit) -> Any:
+    """What came of a run of echo requests, once all are settled.
+
+    Raises:
+        StepEnded: the step must end before.
+    """
+    while True:
+        limit.check()
+        # In slices: the run may be taken down meanwhile.
+        with contextlib.suppress(TimeoutError):
+            return run.result(timeout=min(0.2, limit.left()))
 
 
 def ping_metrics(sent: int, received: int, rtts: Iterable[float]) -> dict[str, float | None]:
@@ -98,7 +122,7 @@ def plan(said: PingStepFile, context: StepContext) -> PingStep:
         destination=destination,
         count=ping.count,
         interval=ping.interval,
-        timeout=ping.timeout,
+        patience=ping.timeout,
         size=ping.size,
     )
 

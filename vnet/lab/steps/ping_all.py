@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from vnet.lab.expect import expectations
 from vnet.lab.plan import Node
 from vnet.lab.schema import PingAllStepFile
-from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
-from vnet.lab.steps.ping import no_loss, ping_metrics, reasons
+from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
+from vnet.lab.steps.ping import no_loss, ping_metrics, reasons, settled
 from vnet.lab.units import Dimension, show
 
 __all__ = ["PingAllStep", "plan"]
@@ -29,12 +29,20 @@ class PingAllStep(Step):
     pairs: tuple[tuple[str, str, str], ...]
     possible: int
     count: int
-    timeout: float
+    patience: float
 
     def title(self) -> str:
         if len(self.pairs) < self.possible:
             return f"ping {len(self.pairs):,} of {self.possible:,} pairs"
         return f"ping all {self.possible:,} pairs"
+
+    @property
+    def usual_timeout(self) -> float:
+        return (len(self.pairs) // IN_FLIGHT + 1) * self.count * self.patience + USUAL_TIMEOUT
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for sender, _, target in self.pairs for name in (sender, target)))
 
     def run(self, stage: Stage) -> Outcome:
         sent = received = 0
@@ -45,14 +53,14 @@ class PingAllStep(Step):
         for sender, destination, target in (*self.pairs, *[("", "", "")] * IN_FLIGHT):
             if len(running) == IN_FLIGHT or (not sender and running):
                 pair, run = running.popleft()
-                result = run.result()
+                result = settled(run, stage.limit)
                 sent, received = sent + result.sent, received + result.received
                 times += result.rtts
                 errors += result.errors
                 if result.received < result.sent:
                     failed.append(f"{pair}: {result.received}/{result.sent} replies {reasons(result.errors)}".rstrip())
             if sender:
-                run = stage.hosts[sender].start_ping(destination, count=self.count, timeout=self.timeout)
+                run = stage.hosts[sender].start_ping(destination, count=self.count, timeout=self.patience)
                 running.append((f"{sender} → {target}", run))
         metrics = ping_metrics(sent, received, times) | {"pairs": len(self.pairs), "failed": len(failed)}
         summary = f"{received:,}/{sent:,} replies"
@@ -85,7 +93,7 @@ def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
         pairs=tuple(_pair(groups, sizes, index, ping.family) for index in chosen),
         possible=possible,
         count=ping.count,
-        timeout=ping.timeout,
+        patience=ping.timeout,
     )
 
 

@@ -19,7 +19,7 @@ from vnet.lab.plan import Address
 from vnet.lab.readdress import addresses_of, readdress
 from vnet.lab.recording import Recording, read_recording
 from vnet.lab.schema import ReplayStepFile
-from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
 from vnet.lab.steps.sending import BATCH, Tally, batches, sleep_until
 from vnet.lab.tree import did_you_mean
 
@@ -60,13 +60,22 @@ class ReplayStep(Step):
         )
         return f"replay {self.file} ({len(self.departures):,} datagrams){times} {pace}"
 
+    @property
+    def usual_timeout(self) -> float:
+        recorded = max((departure.time for departure in self.departures), default=0.0)
+        return recorded / self.speed * self.count + USUAL_TIMEOUT
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(departure.sender for departure in self.departures))
+
     def run(self, stage: Stage) -> Outcome:
         tally = Tally()
         for _ in range(self.count):
             start = time.perf_counter()
             for due, sender, datagrams in self._batches():
-                sleep_until(start + due)
-                tally.send(stage.lan, sender, datagrams, block=self.block)
+                sleep_until(start + due, stage.limit)
+                tally.send(stage, sender, datagrams, block=self.block)
         skipped = self.skipped * self.count
         summary = tally.summary() + (f", {skipped:,} skipped (not IP)" if skipped else "")
         return Outcome(summary, tally.metrics() | {"skipped": skipped}, details=self.warnings)

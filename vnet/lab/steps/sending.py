@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from vnet.lab.limits import Limit
+from vnet.lab.steps.base import Stage
 from vnet.lab.units import Dimension, show
 from vnet.verdict import Verdict
 
@@ -27,14 +30,23 @@ class Tally:
         self._delivered_bytes = 0
         self._end = self._start
 
-    def send(self, lan: Any, nic: str, datagrams: Sequence[bytes], *, block: bool) -> None:
-        """Send as ``nic`` and count what became of each datagram."""
-        verdicts = lan.inject(nic, datagrams, block=block)
+    def send(self, stage: Stage, nic: str, datagrams: Sequence[bytes], *, block: bool) -> None:
+        """Send as ``nic`` and count what became of each datagram.
+
+        Raises:
+            StepEnded: the step must end.
+        """
+        stage.limit.check()
+        left = stage.limit.left()
+        # Where the time runs out the rest is sent without waiting, and the next call ends the step.
+        verdicts = stage.lan.inject(nic, datagrams, block=block, timeout=None if math.isinf(left) else left)
         self._verdicts.update(verdicts)
         self._delivered_bytes += sum(
             len(datagram) for datagram, verdict in zip(datagrams, verdicts, strict=True) if verdict == Verdict.DELIVERED
         )
         self._end = time.perf_counter()
+        if block:
+            stage.limit.check()
 
     def metrics(self) -> dict[str, float | str | None]:
         """``sent``, one count for each verdict, and ``rate``, the delivered bits a second."""
@@ -59,7 +71,11 @@ def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
         yield batch
 
 
-def sleep_until(due: float) -> None:
-    """Sleep until ``due`` on the clock of :func:`time.perf_counter`; not at all when it has passed."""
+def sleep_until(due: float, limit: Limit) -> None:
+    """Sleep until ``due`` on the clock of :func:`time.perf_counter`; not at all when it has passed.
+
+    Raises:
+        StepEnded: the step must end before.
+    """
     if (left := due - time.perf_counter()) > 0:
-        time.sleep(left)
+        limit.sleep(left)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 from vnet.lab.schema import WaitStepFile
-from vnet.lab.steps.base import Outcome, Stage, Step, StepContext
+from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
 from vnet.lab.units import Dimension, show
 
 __all__ = ["WaitStep", "plan"]
@@ -24,8 +23,12 @@ class WaitStep(Step):
     def title(self) -> str:
         return f"wait {show(self.seconds, Dimension.DURATION)}"
 
+    @property
+    def usual_timeout(self) -> float:
+        return self.seconds + USUAL_TIMEOUT
+
     def run(self, stage: Stage) -> Outcome:
-        time.sleep(self.seconds)
+        stage.limit.sleep(self.seconds)
         return Outcome("waited", {})
 
 

@@ -43,9 +43,10 @@ from .errors import (
     VnetError,
 )
 from .hosts import Host, PingResult, PingRun
-from .lan import Lan, NicInfo
+from .lan import Lan
 from .network import Network
 from .nic import DatagramView, Nic
+from .register import NicInfo
 from .statistics import LanStatistics, NicStatistics
 from .verdict import Verdict
 

@@ -90,7 +90,9 @@ class Call:
         try:
             with self._sending:
                 sent = socket.send_fds(self._sock, [data], list(files), socket.MSG_NOSIGNAL)
-                self._sock.sendall(data[sent:])
+                if sent < len(data):
+                    # Nothing at all would be an error too where the client has read its answer and gone.
+                    self._sock.sendall(data[sent:])
         except OSError:
             self._gone.set()
             raise LanClosed("whoever called has gone") from None

@@ -194,7 +194,7 @@ class ControlServer:
         connection.files = []
         lan = self._lan()
         if connection.nic is not None and lan is not None:
-            lan._bury(*connection.nic)
+            lan._register.bury(*connection.nic)
 
     def _read(self, connection: _Connection) -> None:
         try:
@@ -262,6 +262,9 @@ class ControlServer:
             # Whatever else goes wrong is this client's misfortune, not the base's end.
             self._refuse(connection, "VnetError", f"the base failed at this request: {error!r}")
             return False
+        # Descriptors are a call's affair.
+        close_all(connection.files)
+        connection.files = []
         return self._reply(connection, {"ok": True, **reply}, files)
 
     def _hand_over(self, lan: Lan, connection: _Connection, request: dict[str, Any]) -> None:
@@ -323,16 +326,16 @@ class ControlServer:
             raise ProtocolError("'addresses' is a list of addresses, or null")
         if network is not None and not isinstance(network, str):
             raise ProtocolError("'network' is a network's name, or null")
-        with lan._lock:
-            entry = lan._join(name, "process", addresses, network, None)
+        with lan._register.lock:
+            entry = lan._register.join(name, "process", addresses, network, None)
             try:
                 entry.watch = lan._base.watch(
                     entry.slot, entry.generation, entry.token, connection.sock.fileno(), connection.pid or None
                 )
             except BaseException:
-                lan._leave(self._lan, entry)
+                lan._register.leave(entry)
                 raise
-            info = lan._info(entry)
+            info = lan._register.info(entry)
             connection.nic = (entry.name, entry.generation)
         self._strangers.pop(connection, None)
         reply = {
@@ -351,10 +354,10 @@ class ControlServer:
         if connection.nic is None:
             raise ProtocolError("no NIC is attached on this connection")
         (name, generation), connection.nic = connection.nic, None
-        with lan._lock:
-            entry = lan._nics.get(name)
+        with lan._register.lock:
+            entry = lan._register.nics.get(name)
             if entry is not None:
-                lan._leave(self._lan, entry, generation)
+                lan._register.leave(entry, generation)
         self._strangers[connection] = None
         connection.since = time.monotonic()
         return {}

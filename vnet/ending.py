@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .control import ControlServer
     from .lan import Lan
+    from .register import Register
     from .runtime import Guardian
 
 __all__ = ["Keeper", "living", "shut_down"]
@@ -23,8 +24,9 @@ __all__ = ["Keeper", "living", "shut_down"]
 class Keeper:
     """What else ends with a LAN. The finalizer reaches it here, because it must not keep the LAN alive."""
 
-    def __init__(self, guardian: Guardian | None) -> None:
+    def __init__(self, guardian: Guardian | None, register: Register) -> None:
         self.guardian = guardian
+        self.register = register
         self.capture: Capture | None = None
 
 
@@ -32,6 +34,7 @@ def shut_down(base: _native.Base, server: ControlServer | None, keeper: Keeper, 
     """Ends a LAN, in the process that made it and in no other."""
     if os.getpid() != pid:
         return
+    keeper.register.closed = True
     if keeper.capture is not None:
         # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
         with contextlib.suppress(CaptureError):

@@ -87,8 +87,9 @@ def send_request(connection: socket.socket, request: dict[str, Any], files: Sequ
     # A base that refuses this user does so before it has read anything: what it said is there to be read.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         data = request_line(request)
-        sent = socket.send_fds(connection, [data], list(files)) if files else 0
-        connection.sendall(data[sent:])
+        sent = socket.send_fds(connection, [data], list(files))
+        if sent < len(data):
+            connection.sendall(data[sent:])
 
 
 def ask(connection: socket.socket, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:

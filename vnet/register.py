@@ -1,0 +1,335 @@
+"""The base's register: which networks and NICs are on a LAN, who holds them, and whose every address is."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import _native
+from .errors import AddressError, LanFull, NameTaken, NetworkFull
+from .network import Address, Network, parse_address
+from .runtime import check_name
+
+__all__ = ["LARGEST", "Entry", "NicInfo", "Register", "derive"]
+
+# Largest IP datagram: the total length field of IPv4 (RFC 791 section 3.1).
+LARGEST = 65_535
+# Smallest MTU: 68 bytes for IPv4 (RFC 791), 1,280 for IPv6 (RFC 8200 section 5).
+_SMALLEST = {4: 68, 6: 1280}
+
+
+@dataclass(frozen=True)
+class NicInfo:
+    """What the base knows of a NIC.
+
+    Attributes:
+        name: unique on the LAN.
+        kind: ``process`` or ``host``.
+        network: the name of its network.
+        addresses: its IP addresses, IPv4 first.
+        mac: its MAC address.
+        mtu: largest datagram in bytes of IP.
+        state: ``up``, or ``down`` where nobody holds it: its guest died or has not attached yet.
+    """
+
+    name: str
+    kind: str
+    network: str
+    addresses: tuple[str, ...]
+    mac: str
+    mtu: int
+    state: str
+
+
+@dataclass
+class Entry:
+    """A NIC in the register.
+
+    ``reserved``: its place is kept when its guest leaves.  ``watch``: the number of the lease's watch, for a guest in
+    another process.
+    """
+
+    name: str
+    kind: str
+    network: Network
+    addresses: tuple[Address, ...]
+    mac: str
+    slot: int
+    generation: int
+    reserved: bool
+    buffer: int
+    token: int = 0
+    watch: int | None = None
+
+
+class Register:
+    """The networks and NICs of one LAN.
+
+    A NIC keeps its register, but no NIC keeps its LAN: one that nobody holds any more ends, and sets ``closed`` here.
+
+    Arguments:
+        base: the native base.
+        lan: the LAN's name, from which MAC addresses follow.
+        buffer: bytes of the largest input buffer.
+    """
+
+    def __init__(self, base: _native.Base, lan: str | None, buffer: int) -> None:
+        self.lock = threading.RLock()
+        # Somebody came or went.
+        self.changed = threading.Condition(self.lock)
+        self.networks: dict[str, Network] = {}
+        self.nics: dict[str, Entry] = {}
+        self.closed = False
+        self._base = base
+        self._lan = lan
+        self._buffer = buffer
+        # NICs whose guests died: their addresses answer nic_down until somebody needs them, the oldest first.
+        self._dead: OrderedDict[str, None] = OrderedDict()
+        # NICs of this process that were dropped without close(), with their generations.
+        self._dropped: deque[tuple[str, int]] = deque()
+
+    # Networks
+
+    def add_network(self, name: str, prefixes: tuple[Any, ...], mtu: int) -> Network:
+        """Adds a network; errors as of :meth:`vnet.Lan.add_network`."""
+        least = max(_SMALLEST[prefix.version] for prefix in prefixes)
+        if not least <= mtu <= LARGEST:
+            raise ValueError(f"the MTU of network {name!r} is {least} to {LARGEST} bytes, not {mtu}")
+        with self.lock:
+            if name in self.networks:
+                raise NameTaken(f"a network named {name!r} is there already")
+            for network in self.networks.values():
+                for own in network.prefixes:
+                    if any(own.version == prefix.version and own.overlaps(prefix) for prefix in prefixes):
+                        raise AddressError(f"network {name!r} overlaps {own} of network {network.name!r}")
+            by_version = {prefix.version: (str(prefix.network_address), prefix.prefixlen) for prefix in prefixes}
+            number = self._base.add_network(by_version.get(4), by_version.get(6), mtu)
+            network = self.networks[name] = Network(name, prefixes, mtu, number)
+            return network
+
+    def network(self, name: str | None) -> Network:
+        """Returns the network of that name; ``None`` names the only one.
+
+        Raises:
+            ValueError: there is none, or there are several.
+        """
+        if name is None:
+            if len(self.networks) == 1:
+                return next(iter(self.networks.values()))
+            known = ", ".join(self.networks) or "none"
+            raise ValueError(f"name the network: this LAN has {len(self.networks)} ({known})")
+        try:
+            return self.networks[name]
+        except KeyError:
+            raise ValueError(f"no network named {name!r}; there are {', '.join(self.networks) or 'none'}") from None
+
+    def remove_network(self, name: str) -> None:
+        """Removes a network without NICs; its number is not given out again.
+
+        Raises:
+            ValueError: there is no such network, or NICs are on it.
+        """
+        with self.lock:
+            network = self.network(name)
+            while self._reap(network):
+                pass
+            held = next((entry.name for entry in self.nics.values() if entry.network is network), None)
+            if held is not None:
+                raise ValueError(f"network {name!r} cannot be removed: NIC {held!r} is on it")
+            del self.networks[name]
+
+    # NICs
+
+    def info(self, entry: Entry) -> NicInfo:
+        """What others are told of a NIC."""
+        return NicInfo(
+            name=entry.name,
+            kind=entry.kind,
+            network=entry.network.name,
+            addresses=tuple(map(str, entry.addresses)),
+            mac=entry.mac,
+            mtu=entry.network.mtu,
+            state="up" if self.is_up(entry) else "down",
+        )
+
+    def is_up(self, entry: Entry) -> bool:
+        """Whether somebody holds the NIC."""
+        return self._base.is_up(entry.slot, entry.generation)
+
+    def join(
+        self,
+        name: str,
+        kind: str,
+        address: str | Sequence[str] | None,
+        network: str | None,
+        buffer: int | None,
+        *,
+        reserve: bool = False,
+    ) -> Entry:
+        """Puts a NIC on the LAN, or takes the place that was kept for it; errors as of :meth:`vnet.Lan.attach`."""
+        check_name("NIC", name)
+        with self.changed:
+            self.bury_dropped()
+            held = self.nics.get(name)
+            if held is not None:
+                if self.is_up(held):
+                    raise NameTaken(f"a NIC named {name!r} is on the LAN already")
+                if held.reserved and not reserve and kind == "process":
+                    return self._claim(held, address)
+                if held.reserved:
+                    raise NameTaken(f"the name {name!r} is kept for a guest that attaches later")
+                self._forget(held)
+            where = self.network(network)
+            if buffer is not None and not 1 <= buffer <= self._buffer:
+                raise ValueError(f"buffer is 1 to {self._buffer} bytes, the LAN's largest, not {buffer}")
+            addresses = self._addresses(where, address)
+            entry = self._add(name, kind, where, addresses, buffer or self._buffer, reserve)
+            self.changed.notify_all()
+            return entry
+
+    def _claim(self, entry: Entry, address: str | Sequence[str] | None) -> Entry:
+        asked = [] if address is None else [address] if isinstance(address, str) else list(address)
+        if any(parse_address(each) not in entry.addresses for each in asked):
+            own = ", ".join(map(str, entry.addresses))
+            raise AddressError(f"NIC {entry.name!r} has the addresses {own}, not {', '.join(asked)}")
+        entry.generation = self._base.hold(entry.slot)
+        entry.token = self._base.new_token()
+        self.changed.notify_all()
+        return entry
+
+    def _addresses(self, network: Network, address: str | Sequence[str] | None) -> tuple[Address, ...]:
+        if address is None:
+            while True:
+                try:
+                    return tuple(network.free_addresses())
+                except NetworkFull:
+                    if not self._reap(network):
+                        raise
+        asked = [address] if isinstance(address, str) else list(address)
+        if not asked:
+            raise AddressError("a NIC has at least one address")
+        for text in asked:
+            # A dead guest's addresses are free for the asking.
+            owner = self.nics.get(network.owner(parse_address(text)) or "")
+            if owner is not None and self._is_dead(owner):
+                self._forget(owner)
+        found = tuple(sorted((network.check(text) for text in asked), key=lambda each: each.version))
+        if len(set(found)) < len(found):
+            raise AddressError(f"an address is given twice: {', '.join(asked)}")
+        return found
+
+    def _add(
+        self, name: str, kind: str, network: Network, addresses: tuple[Address, ...], buffer: int, reserve: bool
+    ) -> Entry:
+        texts = list(map(str, addresses))
+        mac = 0x02 << 40 | derive(f"{self._lan}/{name}", 5)
+        served = kind == "host"
+        while True:
+            try:
+                slot, generation = self._base.add_nic(
+                    name, network._number, texts, mac, network.mtu, buffer, served, not reserve
+                )
+                break
+            except LanFull:
+                if not self._reap(None):
+                    raise
+        entry = Entry(
+            name=name,
+            kind=kind,
+            network=network,
+            addresses=addresses,
+            mac=":".join(f"{octet:02x}" for octet in mac.to_bytes(6, "big")),
+            slot=slot,
+            generation=generation,
+            reserved=reserve,
+            buffer=buffer,
+            token=self._base.new_token(),
+        )
+        network.take(addresses, name)
+        self.nics[name] = entry
+        return entry
+
+    def bury(self, name: str, generation: int) -> None:
+        """Notes that the holder of a NIC has gone without leaving; its addresses stay its own for now."""
+        with self.changed:
+            entry = self.nics.get(name)
+            if entry is None or entry.generation != generation:
+                return
+            self._base.take_down(entry.slot, entry.generation)
+            entry.watch = None
+            if not entry.reserved:
+                self._dead[name] = None
+                while len(self._dead) > 64:
+                    self._reap(None)
+            self.changed.notify_all()
+
+    def drop(self, entry: Entry, generation: int) -> None:
+        """A NIC of this process was dropped without close().  Runs wherever the collector runs, so it takes no lock."""
+        if not self.closed:
+            self._base.take_down(entry.slot, generation)
+            self._dropped.append((entry.name, generation))
+
+    def bury_dropped(self) -> None:
+        while self._dropped:
+            self.bury(*self._dropped.popleft())
+
+    def _is_dead(self, entry: Entry) -> bool:
+        return not entry.reserved and not self.is_up(entry)
+
+    def _reap(self, network: Network | None) -> bool:
+        """Forgets the oldest dead NIC, of ``network`` if given.  Returns whether there was one."""
+        # The undertaker may know of a death that the control socket has not told of yet.
+        for name, entry in self.nics.items():
+            if name not in self._dead and self._is_dead(entry):
+                self._dead[name] = None
+        for name in self._dead:
+            entry = self.nics[name]
+            if network is None or entry.network is network:
+                self._forget(entry)
+                return True
+        return False
+
+    def _forget(self, entry: Entry) -> None:
+        """Takes a NIC off the LAN, addresses and all."""
+        self._base.remove(entry.slot, entry.generation)
+        entry.network.give_back(entry.addresses)
+        self.nics.pop(entry.name, None)
+        self._dead.pop(entry.name, None)
+
+    def leave(self, entry: Entry, generation: int | None = None) -> None:
+        """The holder of a NIC lets go of it in good order."""
+        if self.closed:
+            return
+        with self.changed:
+            if self.nics.get(entry.name) is not entry or entry.generation != (generation or entry.generation):
+                return
+            if entry.watch is not None:
+                self._base.forget(entry.watch)
+                entry.watch = None
+            if entry.reserved:
+                self._base.take_down(entry.slot, entry.generation)
+            else:
+                self._forget(entry)
+            self.changed.notify_all()
+
+    def withdraw(self, name: str) -> bool:
+        """Takes a NIC off the LAN, whoever holds it, with its place if one was kept.  Returns whether it was there."""
+        with self.changed:
+            entry = self.nics.get(name)
+            if entry is None:
+                return False
+            if entry.watch is not None:
+                self._base.forget(entry.watch)
+                entry.watch = None
+            self._forget(entry)
+            self.changed.notify_all()
+            return True
+
+
+def derive(text: str, size: int) -> int:
+    """A number of ``size`` bytes that follows from ``text``: stable from run to run."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=size).digest(), "big")

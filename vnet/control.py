@@ -42,6 +42,7 @@ from .wire import MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all, request_line
 
 if TYPE_CHECKING:
     from .lan import Lan
+    from .register import Entry
 
 __all__ = ["ControlServer", "attach", "describe"]
 
@@ -73,7 +74,7 @@ class _Connection:
         self.files: list[int] = []
         # Answers that the client has not taken yet, each with the descriptors that go with it.
         self.outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        self.nic: tuple[str, int] | None = None
+        self.nic: tuple[Entry, int] | None = None
 
 
 class ControlServer:
@@ -336,7 +337,7 @@ class ControlServer:
                 lan._register.leave(entry)
                 raise
             info = lan._register.info(entry)
-            connection.nic = (entry.name, entry.generation)
+            connection.nic = (entry, entry.generation)
         self._strangers.pop(connection, None)
         reply = {
             "lan": lan.name,
@@ -353,11 +354,8 @@ class ControlServer:
     def _detach(self, lan: Lan, connection: _Connection) -> dict[str, Any]:
         if connection.nic is None:
             raise ProtocolError("no NIC is attached on this connection")
-        (name, generation), connection.nic = connection.nic, None
-        with lan._register.lock:
-            entry = lan._register.nics.get(name)
-            if entry is not None:
-                lan._register.leave(entry, generation)
+        (entry, generation), connection.nic = connection.nic, None
+        lan._register.leave(entry, generation)
         self._strangers[connection] = None
         connection.since = time.monotonic()
         return {}

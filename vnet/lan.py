@@ -274,6 +274,12 @@ class Lan:
             entry = self._register.nics.get(name)
             return entry is not None and self._register.is_up(entry)
 
+    def attachments(self, name: str) -> int:
+        """How often somebody has attached as ``name``, those included who have let go since; 0 without such a NIC."""
+        with self._register.lock:
+            entry = self._register.nics.get(name)
+            return 0 if entry is None else entry.holders
+
     def wait_attached(self, name: str, timeout: float | None = None) -> bool:
         """Waits up to ``timeout`` seconds until somebody holds the NIC ``name``.  Returns whether somebody does."""
         deadline = None if timeout is None else time.monotonic() + timeout

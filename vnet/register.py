@@ -50,7 +50,7 @@ class Entry:
     """A NIC in the register.
 
     ``reserved``: its place is kept when its guest leaves.  ``watch``: the number of the lease's watch, for a guest in
-    another process.
+    another process.  ``holders``: how many have held it so far.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Entry:
     buffer: int
     token: int = 0
     watch: int | None = None
+    holders: int = 0
 
 
 class Register:
@@ -90,7 +91,7 @@ class Register:
         # NICs whose guests died: their addresses answer nic_down until somebody needs them, the oldest first.
         self._dead: OrderedDict[str, None] = OrderedDict()
         # NICs of this process that were dropped without close(), with their generations.
-        self._dropped: deque[tuple[str, int]] = deque()
+        self._dropped: deque[tuple[Entry, int]] = deque()
 
     # Networks
 
@@ -198,6 +199,7 @@ class Register:
             raise AddressError(f"NIC {entry.name!r} has the addresses {own}, not {', '.join(asked)}")
         entry.generation = self._base.hold(entry.slot)
         entry.token = self._base.new_token()
+        entry.holders += 1
         self.changed.notify_all()
         return entry
 
@@ -248,21 +250,22 @@ class Register:
             reserved=reserve,
             buffer=buffer,
             token=self._base.new_token(),
+            holders=0 if reserve else 1,
         )
         network.take(addresses, name)
         self.nics[name] = entry
         return entry
 
-    def bury(self, name: str, generation: int) -> None:
+    def bury(self, entry: Entry, generation: int) -> None:
         """Notes that the holder of a NIC has gone without leaving; its addresses stay its own for now."""
         with self.changed:
-            entry = self.nics.get(name)
-            if entry is None or entry.generation != generation:
+            # By identity: a later NIC of the same name may have come to the same generation in another slot.
+            if self.nics.get(entry.name) is not entry or entry.generation != generation:
                 return
             self._base.take_down(entry.slot, entry.generation)
             entry.watch = None
             if not entry.reserved:
-                self._dead[name] = None
+                self._dead[entry.name] = None
                 while len(self._dead) > 64:
                     self._reap(None)
             self.changed.notify_all()
@@ -271,7 +274,7 @@ class Register:
         """A NIC of this process was dropped without close().  Runs wherever the collector runs, so it takes no lock."""
         if not self.closed:
             self._base.take_down(entry.slot, generation)
-            self._dropped.append((entry.name, generation))
+            self._dropped.append((entry, generation))
 
     def bury_dropped(self) -> None:
         while self._dropped:

@@ -98,6 +98,25 @@ pub struct Record {
     next: u64,
 }
 
+/// What a sender of a datagram would meet at an input buffer; see [`InputBuffer::outlook`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Bytes of the ring.
+    pub size: u64,
+    /// Bytes of it that the receiver has not given back.
+    pub used: u64,
+    /// Bytes that the datagram would take, its header and what is left over before the ring's end included.
+    pub needed: u64,
+    /// Whether it fits.
+    pub fits: bool,
+    /// Which NIC's buffer this is.
+    pub generation: u32,
+    /// Who holds the lock.
+    pub owner: Option<Token>,
+    /// What the doorbell says: [`BUSY`], [`ASLEEP`](crate::doorbell::ASLEEP) or [`SERVED`](crate::doorbell::SERVED).
+    pub idle: u32,
+}
+
 /// The receiver read something that no sender writes: some process scribbled over the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
@@ -125,6 +144,11 @@ const LINE: usize = 64;
 
 const fn round8(bytes: u64) -> u64 {
     (bytes + 7) & !7
+}
+
+/// Bytes of a record.
+const fn record_bytes(length: u64, meta_bytes: u64) -> u64 {
+    HEADER_BYTES + meta_bytes + round8(length)
 }
 
 impl InputBuffer {
@@ -305,6 +329,35 @@ impl InputBuffer {
         senders.lock.release_for(owner)
     }
 
+    /// Where a record of `size` bytes would lie if it came next at `at`: the bytes of the pad before it, and the position
+    /// behind it and the 0.
+    #[inline(always)]
+    fn place(&self, at: u64, size: u64) -> (u64, u64) {
+        let room = self.area.before_end(at);
+        let pad = if size > room { room } else { 0 };
+        (pad, at.wrapping_add(pad + size + HEADER_BYTES))
+    }
+
+    /// Whether a datagram of `length` bytes would find room as the buffer stands, and what else a sender would meet.
+    /// Looks without the lock, at what may change meanwhile.
+    #[must_use]
+    pub fn outlook(&self, length: usize) -> Outlook {
+        let senders = &self.control.senders;
+        let tail = senders.tail.load(Ordering::Relaxed) & POSITIONS;
+        let head = self.control.receiver.head.load(Ordering::Acquire);
+        let needed = record_bytes(length as u64, 0);
+        let (pad, end) = self.place(tail, needed);
+        Outlook {
+            size: self.area.size(),
+            used: self.used(),
+            needed: needed + pad,
+            fits: length as u64 <= LARGEST_RECORD && end.wrapping_sub(head) <= self.area.size(),
+            generation: senders.generation.load(Ordering::Relaxed),
+            owner: senders.lock.owner(),
+            idle: self.control.bell.idle.load(Ordering::Relaxed),
+        }
+    }
+
     /// Bytes in the ring that the receiver has not given back.
     #[must_use]
     pub fn used(&self) -> u64 {
@@ -351,7 +404,7 @@ impl Batch {
     pub fn push(&mut self, prefix: &[u8], datagram: &[u8], source: u16, meta: Option<u64>) -> bool {
         let length = (prefix.len() + datagram.len()) as u64;
         let meta_bytes = if meta.is_some() { 8 } else { 0 };
-        let size = HEADER_BYTES + meta_bytes + round8(length);
+        let size = record_bytes(length, meta_bytes);
         if length > LARGEST_RECORD || !self.open || !self.reserve(size) {
             return false;
         }
@@ -402,9 +455,7 @@ impl Batch {
     #[inline]
     fn reserve(&mut self, size: u64) -> bool {
         let area = &self.buffer.area;
-        let room = area.before_end(self.at);
-        let pad = if size > room { room } else { 0 };
-        let end = self.at.wrapping_add(pad + size + HEADER_BYTES);
+        let (pad, end) = self.buffer.place(self.at, size);
         if end.wrapping_sub(self.head) > area.size() {
             // Acquire: partners with the swap in `publish_head()`; the receiver has read what we are to write over.
             self.head = self.buffer.control.receiver.head.load(Ordering::Acquire);

@@ -8,9 +8,9 @@ use crate::verdict::Verdict;
 pub const LARGEST: usize = 65_535;
 
 /// Bytes of a fixed IPv4 header, RFC 791 section 3.1.
-const HEADER4: usize = 20;
+pub(crate) const HEADER4: usize = 20;
 /// Bytes of an IPv6 header, RFC 8200 section 3.
-const HEADER6: usize = 40;
+pub(crate) const HEADER6: usize = 40;
 
 /// The destination of a datagram.
 ///

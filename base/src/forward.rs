@@ -86,7 +86,7 @@ struct Receiving {
 }
 
 /// Where a datagram goes. The fields are words: narrower ones are packed, and unpacking stalls the processor.
-enum Target {
+pub(crate) enum Target {
     Nic { slot: u32, generation: u32 },
     Everyone,
     Nowhere(Verdict),
@@ -96,11 +96,13 @@ enum Target {
 ///
 /// A sender belongs to one thread at a time; several may send in the name of the same NIC if each counts on its own
 /// [`Side`].
+///
+/// What `pub(crate)` marks below is shared with [`crate::explain`], which takes the same steps without their effects.
 pub struct Sender {
-    tables: Tables,
-    slot: SlotId,
-    network: NetworkId,
-    mtu: usize,
+    pub(crate) tables: Tables,
+    pub(crate) slot: SlotId,
+    pub(crate) network: NetworkId,
+    pub(crate) mtu: usize,
     token: Token,
     counters: &'static TxCounters,
     clock: fn() -> u64,
@@ -112,7 +114,7 @@ pub struct Sender {
     full: Option<(SlotId, usize)>,
     notes: Vec<(Note, Vec<u8>)>,
     // Last, so that whatever points into it goes first.
-    segment: Arc<Segment>,
+    pub(crate) segment: Arc<Segment>,
 }
 
 impl Sender {
@@ -158,9 +160,9 @@ impl Sender {
                 Target::Nowhere(verdict) => break 'carried verdict,
                 target => target,
             };
-            // 3 apply: the rules of the path. TTL, filters and impairments of longer paths join here.
-            if datagram.len() > self.mtu {
-                break 'carried Verdict::TooBig;
+            // 3 apply: the rules of the path.
+            if let Err(verdict) = self.apply(datagram) {
+                break 'carried verdict;
             }
             // 4 write: reserve in the receiver's input buffer, copy, publish.
             match target {
@@ -175,6 +177,12 @@ impl Sender {
             self.ring();
         }
         verdict
+    }
+
+    /// The rules of the path. TTL, filters and impairments of longer paths join here, and in what explains them.
+    #[inline(always)]
+    pub(crate) fn apply(&self, datagram: &[u8]) -> Result<(), Verdict> {
+        if datagram.len() > self.mtu { Err(Verdict::TooBig) } else { Ok(()) }
     }
 
     #[inline(always)]
@@ -198,7 +206,7 @@ impl Sender {
     }
 
     #[inline(always)]
-    fn target(&self, found: &Found<'_>, destination: Address) -> Target {
+    pub(crate) fn target(&self, found: &Found<'_>, destination: Address) -> Target {
         let row = self.tables.nic(found.slot);
         let generation = row.generation();
         if !found.holds() {
@@ -217,7 +225,7 @@ impl Sender {
     }
 
     #[cold]
-    fn no_host(&self, destination: Address) -> Target {
+    pub(crate) fn no_host(&self, destination: Address) -> Target {
         match self.tables.network(self.network).map(|network| network.classify(destination)) {
             Some(Destination::OnLink) => Target::Nowhere(Verdict::NoHost),
             Some(Destination::Everyone) => Target::Everyone,
@@ -274,7 +282,7 @@ impl Sender {
         Ok(())
     }
 
-    fn listener(&self, slot: SlotId, row: &NicRow) -> Listener<'static> {
+    pub(crate) fn listener(&self, slot: SlotId, row: &NicRow) -> Listener<'static> {
         row.worker().map_or(Listener::Guest, |worker| Listener::Worker(self.segment.worker(worker), slot.0))
     }
 
@@ -286,12 +294,7 @@ impl Sender {
         let mut taken = false;
         let mut refused = false;
         let patient = std::mem::replace(&mut self.patient, false);
-        for slot in self.tables.slots() {
-            let row = self.tables.nic(slot);
-            let generation = row.generation();
-            if slot == self.slot || row.state() != NicState::Up || row.network() != self.network {
-                continue;
-            }
+        for (slot, generation) in self.everyone() {
             let verdict = self.write(u32::from(slot.0), generation, datagram);
             match verdict {
                 Verdict::Delivered => taken = true,
@@ -306,6 +309,22 @@ impl Sender {
         // The datagram itself was sent to everybody, not to the last one.
         self.ring();
         self.receiving = None;
+        Self::of_copies(taken, refused)
+    }
+
+    /// Every other NIC of the network that takes datagrams.
+    pub(crate) fn everyone(&self) -> impl Iterator<Item = (SlotId, u32)> + use<> {
+        let (tables, own, network) = (self.tables, self.slot, self.network);
+        tables.slots().filter_map(move |slot| {
+            let row = tables.nic(slot);
+            let generation = row.generation();
+            let other = slot != own && row.state() == NicState::Up && row.network() == network;
+            other.then_some((slot, generation))
+        })
+    }
+
+    /// What became of a datagram for everyone of which copies were taken or refused.
+    pub(crate) fn of_copies(taken: bool, refused: bool) -> Verdict {
         if taken || !refused { Verdict::Delivered } else { Verdict::BufferFull }
     }
 

@@ -14,6 +14,7 @@
 //!   control   control blocks, counters and worker blocks in the buffers segment, drawn
 //!   segment   the two memory files, mapped
 //!   map       memory files and mappings (unsafe)
+//!   explain   the same five steps without their effects, said in facts
 //!   lan       the base's own side: slots given and taken back, the dead buried
 //!   sync      atomics (from the tables crate) and the futex (unsafe); loom's under `--cfg loom`
 //! ```
@@ -27,6 +28,8 @@ pub mod control;
 #[cfg(not(loom))]
 pub mod datagram;
 pub mod doorbell;
+#[cfg(not(loom))]
+pub mod explain;
 #[cfg(not(loom))]
 pub mod forward;
 #[cfg(not(loom))]

@@ -63,6 +63,12 @@ pub struct Found<'t> {
 }
 
 impl Found<'_> {
+    /// The bucket in which the entry lies, from 0.
+    #[must_use]
+    pub fn bucket(&self) -> usize {
+        self.bucket
+    }
+
     /// Whether the entry is still the one that the search saw.
     #[must_use]
     #[inline]
@@ -112,6 +118,15 @@ impl<'t> HostTable<'t> {
         match address {
             Address::V4(address) => self.find4(network, address),
             Address::V6(high, low) => self.find6(network, high, low),
+        }
+    }
+
+    /// Where a search for `address` begins, and how many buckets its table has.
+    #[must_use]
+    pub fn home(&self, network: NetworkId, address: Address) -> (usize, usize) {
+        match address {
+            Address::V4(address) => (spread(key4(network, address), self.v4.len()), self.v4.len()),
+            Address::V6(high, low) => (start6(network, high, low, self.v6.len()), self.v6.len()),
         }
     }
 

@@ -1,0 +1,1 @@
+"""Help for those who test programs that use a LAN."""

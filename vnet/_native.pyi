@@ -57,6 +57,9 @@ class Segment:
     def counters(self, slot: int) -> tuple[list[int], int, int, int, int, int, int]:
         """Returns sent by verdict, bytes delivered; received, bytes, refused; doorbells rung, saved."""
 
+    def explain(self, slot: int, datagram: Any) -> dict[str, Any]:
+        """Returns what would become of a datagram of the NIC in ``slot``; :mod:`vnet.explain` says it in words."""
+
 @final
 class Base:
     """The base of a LAN in this process."""

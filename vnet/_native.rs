@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use vnet_base::forward::Side;
 use vnet_base::lan::BASE;
@@ -26,6 +26,8 @@ use vnet_drivers::{Driver, Port as DriverPort, clock};
 
 #[path = "_native_arena.rs"]
 mod arena;
+#[path = "_native_explain.rs"]
+mod explain;
 #[path = "_native_port.rs"]
 mod port;
 
@@ -156,6 +158,12 @@ impl Segment {
         let verdicts = counters.verdicts[..Verdict::ALL.len()].to_vec();
         let received = (counters.rx_datagrams, counters.rx_bytes, counters.rx_dropped);
         (verdicts, counters.tx_bytes, received.0, received.1, received.2, counters.rung, counters.saved)
+    }
+
+    fn explain<'py>(&self, slot: u16, datagram: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let bytes = datagram_bytes(datagram)?;
+        let sender = Sender::new(Arc::clone(&self.0), SlotId(slot), BASE, Side::Base, clock::wall);
+        explain::as_dict(datagram.py(), &sender.explain(bytes.as_bytes()))
     }
 }
 

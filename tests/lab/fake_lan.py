@@ -83,6 +83,9 @@ class FakeLan:
     injected: list[tuple[str, bytes]] = field(default_factory=list)
     captures: list[FakeCapture] = field(default_factory=list)
     guarded: set[int] = field(default_factory=set)
+    asked: dict[str, int] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    nics: dict[str, Any] = field(default_factory=dict)
     buffer: int = 4 << 20
     closed: bool = False
 
@@ -119,6 +122,13 @@ class FakeLan:
 
     def attached(self, name: str) -> bool:
         return self.attaches
+
+    def attachments(self, name: str) -> int:
+        self.asked[name] = self.asked.get(name, -1) + 1
+        return self.asked[name] if self.attaches else 0
+
+    def describe_as(self, **what: Any) -> None:
+        self.about.update(what)
 
     def owner(self, address: str) -> str | None:
         everyone = {**self.hosts, **self.reserved}

@@ -3,27 +3,35 @@
 Three things end a command's group: :meth:`Command.stop` at tear-down, the time limit of an ``exec`` step, and, when
 this process is killed without a chance to do either, the LAN's guardian.  (``PR_SET_PDEATHSIG`` would reach a command's
 first process only, not what a shell started.)
+
+No instant is left between a command's start and the guardian's knowing of it: each command begins as a shell that waits
+for a line, which it gets when the guardian has been told; where this process dies before, the shell reads the end of
+the file and goes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from vnet.errors import MachineLacks
+from vnet.lab.output import Output
 
-__all__ = ["Command", "Guard", "Output", "command_environment", "describe_end", "shown"]
+__all__ = ["Command", "Guard", "Output", "command_environment", "describe_end", "shown", "stop_all"]
 
 # How long a command may take between SIGTERM and SIGKILL.
 GRACE_SECONDS = 2.0
+
+# Becomes the command when it reads a line, and ends when there is none to come.
+_GATE = 'read -r _ && exec "$@" </dev/null'
 
 
 class Guard(Protocol):
@@ -36,61 +44,16 @@ class Guard(Protocol):
         """``group`` has ended; its number may soon be another's."""
 
 
-class Output:
-    """What a command prints: the last ``limit`` bytes kept, all of it written to ``log`` where one is given."""
-
-    def __init__(self, stream: IO[bytes], *, limit: int = 1 << 20, log: Path | None = None) -> None:
-        self._stream = stream
-        self._limit = limit
-        self._kept = bytearray()
-        self._dropped = 0
-        self._lock = threading.Lock()
-        self._log = log.open("wb", buffering=0) if log is not None else None
-        self._thread = threading.Thread(target=self._read, name="vnet command output", daemon=True)
-        self._thread.start()
-
-    def text(self) -> str:
-        """What is kept, as text; its first line tells of bytes that are not."""
-        with self._lock:
-            kept, dropped = bytes(self._kept), self._dropped
-        head = f"[{dropped:,} bytes earlier]\n" if dropped else ""
-        return head + kept.decode("utf-8", "replace")
-
-    def tail(self, lines: int = 3) -> str:
-        """The last lines that are not blank, on one line."""
-        last = [line.strip() for line in self.text().splitlines() if line.strip()][-lines:]
-        return " | ".join(last)
-
-    def finish(self, timeout: float = 1.0) -> None:
-        """Wait until the command's end of the pipe is closed, but not for what a runaway child may still hold open."""
-        self._thread.join(timeout)
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while chunk := os.read(self._stream.fileno(), 65536):
-                if self._log is not None:
-                    self._log.write(chunk)
-                with self._lock:
-                    self._kept += chunk
-                    surplus = len(self._kept) - self._limit
-                    if surplus > 0:
-                        del self._kept[:surplus]
-                        self._dropped += surplus
-        self._stream.close()
-        if self._log is not None:
-            self._log.close()
-
-
 class Command:
-    """A running command and its process group.
+    """A running command and its process group; ``start`` is the position in its output where its own begins.
 
     Args:
         command: a line for the shell, or a list of words.
         environment: all of its environment.
         directory: where it begins.
         guard: is told of its group.
-        log: where its output goes too; with it, or with ``merged``, both streams are one.
-        merged: keep standard error in ``output`` too.
+        output: keeps what it prints, standard error too; None: a new one.
+        merged: keep standard error in ``output`` too, where it is new.
 
     Raises:
         MachineLacks: there is no such program here.
@@ -103,34 +66,58 @@ class Command:
         environment: Mapping[str, str],
         directory: Path,
         guard: Guard,
-        log: Path | None = None,
+        output: Output | None = None,
         merged: bool = False,
     ) -> None:
         self.command = command
         self._guard = guard
+        words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        merged = merged or output is not None
         try:
+            _check_program(words[0], environment.get("PATH", os.defpath), directory)
             self.process = subprocess.Popen(
-                command if isinstance(command, str) else list(command),
-                shell=isinstance(command, str),
+                ["/bin/sh", "-c", _GATE, "vnet", *words],
                 cwd=directory,
                 env=dict(environment),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if merged else subprocess.PIPE,
                 start_new_session=True,
+                bufsize=0,
             )
         except OSError as error:
             raise MachineLacks(f"cannot run {shown(command)}: {error.strerror or error}") from None
         self.group = self.process.pid
         guard.guard(self.group)
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.output = Output(self.process.stdout, log=log)
-        self.errors = Output(self.process.stderr) if self.process.stderr is not None else self.output
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(b"\n")
+        self.process.stdin.close()
+        self.output = output if output is not None else Output()
+        self.start = self.output.end
+        self.output.follow(self.process.stdout)
+        self.errors = self.output
+        if self.process.stderr is not None:
+            self.errors = Output()
+            self.errors.follow(self.process.stderr)
 
     @property
     def code(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         return self.process.poll()
+
+    @property
+    def found(self) -> bool:
+        """Whether there was such a program to run; where not, the shell has said so and ended with code 127."""
+        return self.code != 127
+
+    def last_words(self) -> str:
+        """The last lines of its own output, as the end of a sentence."""
+        if self.code is not None:
+            self.output.finish()
+        tail = self.output.tail(start=self.start)
+        return f"; its last output was: {tail}" if tail else "; it printed nothing"
 
     def wait(self, timeout: float) -> bool:
         """Wait for its first process to end; False when it still runs after ``timeout`` seconds."""
@@ -159,6 +146,35 @@ class Command:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.group, number)
+
+
+def stop_all(commands: Iterable[Command], hurry: Callable[[], bool] = lambda: False) -> None:
+    """End commands: all are asked at once, so that the grace is one grace; ``hurry`` may come true and cut it short."""
+    commands = list(commands)
+    running = [command for command in commands if command.code is None]
+    for command in running:
+        command.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    pause = 0.001
+    while running and time.monotonic() < deadline and not hurry():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
+        running = [command for command in running if command.code is None]
+    for command in commands:
+        command.stop(0.0)
+
+
+def _check_program(program: str, path: str, directory: Path) -> None:
+    """Raise the OSError that running ``program`` in ``directory`` would: its shell could only print it."""
+    if not directory.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no directory {directory}")
+    folders = [""] if "/" in program else [folder or "." for folder in path.split(os.pathsep)]
+    candidates = [directory / folder / program for folder in folders]
+    there = [candidate for candidate in candidates if candidate.is_file()]
+    if not there:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not any(os.access(candidate, os.X_OK) for candidate in there):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def shown(command: str | Sequence[str]) -> str:

@@ -1,0 +1,290 @@
+"""Whether a node is ready: its command has attached, and what its ``ready`` asks for holds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from vnet.errors import AddressTaken, MachineLacks, NameTaken, VnetError
+from vnet.lab.addresses import usable
+from vnet.lab.commands import Command, Guard, describe_end, shown, stop_all
+from vnet.lab.output import Output
+from vnet.lab.plan import Address, Node, Ready
+
+__all__ = ["Probes", "Readiness"]
+
+# Seconds between two tries of a command, or of a port that refuses.
+_AGAIN = 0.05
+# Seconds after which a port that says nothing is tried anew.
+_SILENCE = 1.0
+# Addresses that are tried, from the highest down, for the NIC that probes a port.
+_MOST_TRIES = 4096
+
+
+class Probes:
+    """Connections to nodes' TCP ports, from a NIC that is on each network only while it is needed.
+
+    Args:
+        lan: the LAN.
+    """
+
+    def __init__(self, lan: Any) -> None:
+        self._lan = lan
+        self._stacks: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def connect(self, node: Node, address: Address, port: int) -> Any:
+        """Start a connection; the answer has ``state()`` and ``close()``.
+
+        Raises:
+            VnetError: there is no address left to connect from.
+        """
+        place = (node.network, address.version)
+        if place not in self._stacks:
+            self._stacks[place] = self._plug_in(node.network, address)
+        return self._stacks[place][1].connect((str(address), port))
+
+    def close(self) -> None:
+        """Take the NICs off the LAN.  May be called twice."""
+        stacks, self._stacks = self._stacks, {}
+        for nic, stack in stacks.values():
+            stack.close()
+            nic.close()
+
+    def _plug_in(self, network: str, towards: Address) -> tuple[Any, Any]:
+        from vnet import _native
+
+        prefix = next(p for p in self._lan.networks[network].prefixes if p.version == towards.version)
+        first, last = usable(prefix)
+        for number in range(last, max(first - 1, last - _MOST_TRIES), -1):
+            address = type(towards)(number)
+            with contextlib.suppress(AddressTaken):
+                nic = self._attach(network, address)
+                stack = _native.Stack(nic, [(str(address), prefix.prefixlen)], nic.mtu, number & 0xFFFF_FFFF)
+                return nic, stack
+        raise VnetError(f"no address of {prefix} is left to probe a port from")
+
+    def _attach(self, network: str, address: Address) -> Any:
+        for attempt in range(100):
+            with contextlib.suppress(NameTaken):
+                return self._lan.attach(f"probe-{os.getpid()}-{attempt}", str(address), network=network)
+        raise VnetError("no name is left for a NIC to probe a port with")
+
+
+class _Check(Protocol):
+    """One thing that a ``ready`` asks for."""
+
+    def holds(self) -> bool:
+        """Whether it holds; does not wait."""
+        ...
+
+    def missing(self) -> str:
+        """What does not hold, as a part of a sentence."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it took to look."""
+        ...
+
+
+class _OutputCheck:
+    def __init__(self, pattern: str, command: Command) -> None:
+        self._pattern = re.compile(pattern)
+        self._command = command
+        self._seen = command.start
+        self._rest = ""
+
+    def holds(self) -> bool:
+        self._seen, more = self._command.output.read(self._seen)
+        self._seen += len(more)
+        if not more:
+            return False
+        lines = (self._rest + more.decode("utf-8", "replace")).split("\n")
+        # The last one may go on; a prompt does not, and counts too.
+        self._rest = lines[-1]
+        return any(self._pattern.search(line.rstrip("\r")) for line in lines)
+
+    def missing(self) -> str:
+        return f"no line of its output matched {self._pattern.pattern!r}"
+
+    def close(self) -> None:
+        pass
+
+
+class _PortCheck:
+    def __init__(self, probes: Probes, node: Node, port: int) -> None:
+        self._probes = probes
+        self._node = node
+        self._port = port
+        self._address = node.addresses[0]
+        self._socket: Any = None
+        self._due = 0.0
+        self._last = "did not answer"
+
+    def holds(self) -> bool:
+        now = time.monotonic()
+        if self._socket is None:
+            if now < self._due:
+                return False
+            self._socket = self._probes.connect(self._node, self._address, self._port)
+            self._due = now + _SILENCE
+        state = self._socket.state()
+        if state == "open":
+            self.close()
+            return True
+        if state != "connecting" or now >= self._due:
+            self._last = {"refused": "refused", "connecting": "did not answer"}.get(state, f"was {state}")
+            self.close(abort=state == "connecting")
+            self._due = now + _AGAIN
+        return False
+
+    def missing(self) -> str:
+        what = f"TCP port {self._port} of {self._address}"
+        return f"{what} {self._last}" if self._last != "refused" else f"{what} refused connections"
+
+    def close(self, *, abort: bool = False) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close(abort)
+
+
+class _CommandCheck:
+    def __init__(
+        self,
+        command: str | tuple[str, ...],
+        *,
+        place: str,
+        environment: Mapping[str, str],
+        directory: Path,
+        guard: Guard,
+    ) -> None:
+        self._command = command
+        self._place = place
+        self._settings: dict[str, Any] = {"environment": environment, "directory": directory, "guard": guard}
+        self._running: Command | None = None
+        self._due = 0.0
+        self._last = "has not ended"
+
+    def holds(self) -> bool:
+        now = time.monotonic()
+        if self._running is None:
+            if now < self._due:
+                return False
+            try:
+                self._running = Command(self._command, output=Output(limit=1 << 16), **self._settings)
+            except MachineLacks as error:
+                raise MachineLacks(f"{self._place}: ready: {error}; install the program or correct 'ready'") from None
+        code = self._running.code
+        if code is None:
+            return False
+        ended, self._running = self._running, None
+        ended.stop(0.0)
+        if code == 127:
+            raise MachineLacks(
+                f"{self._place}: ready: no such command is here; install the program or correct "
+                f"'ready'{ended.last_words()}"
+            )
+        self._last = describe_end(code) + ended.last_words().replace("; its last", ", and its last")
+        self._due = now + _AGAIN
+        return code == 0
+
+    def missing(self) -> str:
+        return f"{shown(self._command)!r} {self._last}"
+
+    def close(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            stop_all([running], hurry=lambda: True)
+
+
+class Readiness:
+    """Watches one node from the start of its command until it is ready.
+
+    Args:
+        node: the node.
+        place: where it stands in the lab file, for messages.
+        command: its command; None where it has none.
+        has_attached: whether somebody has attached as the node since; None where nobody needs to.
+        attach_seconds: how long that may take.
+        probes: connects to its port.
+        environment, directory, guard: for the command that says whether it is ready.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        place: str,
+        command: Command | None,
+        has_attached: Callable[[], bool] | None,
+        attach_seconds: float,
+        probes: Probes,
+        environment: Mapping[str, str],
+        directory: Path,
+        guard: Guard,
+    ) -> None:
+        self.node = node
+        self._place = place
+        self._command = command
+        self._has_attached = has_attached
+        self._started = time.monotonic()
+        ready = node.ready or Ready(timeout=0.0)
+        # Who gives a slow program more time to be ready gives it as much to attach.
+        self._attach_seconds = max(attach_seconds, ready.timeout)
+        self._ready_seconds = ready.timeout
+        self._checks: list[_Check] = []
+        if ready.output is not None and command is not None:
+            self._checks.append(_OutputCheck(ready.output, command))
+        if ready.port is not None:
+            self._checks.append(_PortCheck(probes, node, ready.port))
+        if ready.command is not None:
+            settings: dict[str, Any] = {"environment": environment, "directory": directory, "guard": guard}
+            self._checks.append(_CommandCheck(ready.command, place=place, **settings))
+
+    def holds(self) -> bool:
+        """Whether the node is ready; does not wait.
+
+        Raises:
+            MachineLacks: a program is not here.
+            VnetError: the command ended in a bad way, or the time is over.
+        """
+        code = self._command.code if self._command is not None else None
+        attached = self._has_attached is None or self._has_attached()
+        if code:
+            raise self._ended(code, attached)
+        # A command that ends well without having attached had no need to.
+        if not attached and code is None:
+            self._check_time(self._attach_seconds, "did not attach", "expected it to call vnet.attach()")
+            return False
+        while self._checks and self._checks[0].holds():
+            self._checks.pop(0).close()
+        if self._checks:
+            self._check_time(self._ready_seconds, "was not ready", self._checks[0].missing())
+        return not self._checks
+
+    def close(self) -> None:
+        """Let go of what it took to look.  May be called twice."""
+        for check in self._checks:
+            check.close()
+
+    def _ended(self, code: int, attached: bool) -> VnetError:
+        assert self._command is not None
+        if not attached and not self._command.found:
+            return MachineLacks(
+                f"{self._place}: the shell found no such command; install the program or correct "
+                f"'exec'{self._command.last_words()}"
+            )
+        before = "before it was ready" if attached else "before it attached"
+        return VnetError(f"{self._place}: the command {describe_end(code)} {before}{self._command.last_words()}")
+
+    def _check_time(self, seconds: float, what: str, why: str) -> None:
+        if time.monotonic() < self._started + seconds:
+            return
+        who, words = ("the node", "")
+        if self._command is not None:
+            who, words = "the command", self._command.last_words()
+        raise VnetError(f"{self._place}: {who} {what} within {seconds:g} s; {why}{words}")

@@ -9,11 +9,11 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _native
 from .calls import Handler
-from .capture import Capture
+from .capture import Capture, CaptureOptions, options_of
 from .control import ControlServer
 from .ending import Keeper, living, shut_down
 from .errors import CaptureError, ForkedNic, LanClosed, MachineLacks
@@ -25,6 +25,9 @@ from .runtime import Guardian, check_name, claim_socket, release_socket
 from .serving import serve_all
 from .statistics import LanStatistics, read_statistics
 from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .explain import Explanation
 
 __all__ = ["Lan"]
 
@@ -70,7 +73,8 @@ class Lan:
         self.name = name
         self.seed = seed
         self._pid = os.getpid()
-        self._capture: Capture | None = None
+        # Reached by the finalizer, too: they end with the LAN.
+        self._captures: set[Capture] = set()
         self._handlers: dict[str, Handler] = {}
         self._about: dict[str, Any] = {"kind": "program", "since": time.time()}
         # Before anything that would have to be undone.
@@ -320,22 +324,51 @@ class Lan:
         self._check()
         return self._base.ping(calls, *arguments)
 
-    def capture(self, path: str | os.PathLike[str]) -> Capture:
-        """Starts to write all that is forwarded to ``path`` as pcapng, each NIC an interface.
+    def capture(
+        self,
+        path: str | os.PathLike[str] | int,
+        *,
+        nics: Iterable[str] | None = None,
+        direction: str = "both",
+        filter: str | None = None,
+        drops: bool = False,
+        limit: int | None = None,
+        snaplen: int | None = None,
+        file_size: int | None = None,
+        files: int = 0,
+    ) -> Capture:
+        """Starts to write what is forwarded as pcapng, each NIC an interface.  There may be several at one time.
+
+        A capture never makes a sender wait: what comes faster than it can be taken is missed and counted.
+
+        Arguments:
+            path: the file; or an open descriptor, of a pipe perhaps, which stays the caller's.
+            nics: names of NICs, also of such as come later; ``None`` for all.
+            direction: ``in`` for what they get, ``out`` for what they send, ``both``.
+            filter: in tcpdump's language, ``udp port 53``.
+            drops: only datagrams, and copies of broadcasts, that did not arrive.
+            limit: how many packets are written at most.
+            snaplen: bytes kept of each packet, 1 to 65,535.
+            file_size: bytes after which another file begins, named as dumpcap names them.
+            files: how many of those are kept, the newest; 0 for all.
 
         Returns:
             A context manager; leaving it ends the capture.
 
         Raises:
-            CaptureError: the file cannot be made, or another capture runs.
+            CaptureError: the file cannot be made.
+            ValueError: an argument is out of its range, or the filter does not compile.
+            MachineLacks: a filter needs libpcap, which is not there.
             LanClosed: the LAN is closed.
         """
         self._check()
-        with self._register.lock:
-            if self._capture is not None and not self._capture.closed:
-                raise CaptureError(f"a capture into {self._capture.path} runs already")
-            self._capture = self._keeper.capture = Capture(self._base, path)
-            return self._capture
+        options = options_of(nics, direction, filter, drops, limit, snaplen, file_size, files)
+        return self._start_capture(path, options)
+
+    def _start_capture(self, where: str | os.PathLike[str] | int, options: CaptureOptions) -> Capture:
+        capture = Capture(self._base, where, options, self._captures.discard)
+        self._captures.add(capture)
+        return capture
 
     def statistics(self) -> LanStatistics:
         """Returns what each NIC has sent and received."""
@@ -343,6 +376,24 @@ class Lan:
         with self._register.lock:
             counts = {name: read_statistics(self._segment, entry.slot) for name, entry in self._register.nics.items()}
         return LanStatistics(MappingProxyType(counts))
+
+    def explain(self, nic: str, datagram: Any) -> Explanation:
+        """Says what would become of a datagram of the NIC ``nic`` as the LAN stands, step by step, without sending it.
+
+        Nothing is counted and nobody is woken; the functions that decide are those that decide when it is sent.
+
+        Arguments:
+            nic: the NIC's name, whoever holds it.
+            datagram: a bytes-like object or a scapy packet.
+
+        Raises:
+            KeyError: there is no such NIC.
+            LanClosed: the LAN is closed.
+        """
+        from .explain import explain
+
+        self._check()
+        return explain(self, nic, datagram)
 
     def serve(self, do: str, handler: Handler) -> None:
         """Serves calls of other processes (:mod:`vnet.calls`), from now on; a name that is served already is replaced.
@@ -378,8 +429,8 @@ class Lan:
             self._server.abandon()
         if self._guardian is not None:
             self._guardian.abandon()
-        if self._capture is not None:
-            self._capture._abandon()
+        for capture in tuple(self._captures):
+            capture._abandon()
         self._base.abandon()
 
     def close(self) -> None:

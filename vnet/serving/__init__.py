@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["serve_all"]
 
-_SERVED: Mapping[str, str] = {}
+_SERVED: Mapping[str, str] = {
+    "explain": "explain:explain",
+    "statistics": "statistics:statistics",
+}
 """What clients ask for, and the function that serves it: ``module:function``, the module one of this package."""
 
 

@@ -5,8 +5,9 @@
 //!   driver    the trait that base workers run
 //!   ring      kind `process`: a NIC in its own process; waiting, polling by file descriptor, forks
 //!   loopback  sends back what it gets; serves the tests
-//!   host      kind `host`: the built-in stack (smoltcp)
-//!   ping      echo requests and what comes of them, for `host`
+//!   stack     the TCP/IP stack (smoltcp), of built-in hosts and of processes
+//!   host      kind `host`: a stack and its programs on a base worker
+//!   ping      echo requests and what comes of them, a program on a stack
 //!   worker    the base worker: serves many NICs, visits those with work
 //!   lease     who died: takes its NICs down and puts right what it left
 //!   capture   writes what is forwarded as pcapng
@@ -24,6 +25,7 @@ pub mod loopback;
 pub mod ping;
 pub mod port;
 pub mod ring;
+pub mod stack;
 pub mod worker;
 
 pub use driver::{Driver, Next};

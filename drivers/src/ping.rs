@@ -1,4 +1,4 @@
-//! Echo requests of a built-in host, and what comes of them.
+//! Echo requests, a program on a stack, and what comes of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,8 @@ use smoltcp::wire::{
     Ipv6Packet, Ipv6Repr,
 };
 use vnet_base::Verdict;
+
+use crate::stack::{App, Outlet, Stack};
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -91,12 +93,8 @@ impl Pinger {
         Arc::new(PingRun { answers: Mutex::new((answers, true)), settled: Condvar::new() })
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.pending == 0 && self.sent.len() == self.request.count as usize
-    }
-
     /// Sends what is due and settles what is overdue. Returns when to be called next.
-    pub(crate) fn poll(&mut self, now: u64, mut send: impl FnMut(&[u8]) -> Verdict) -> Option<u64> {
+    fn poll(&mut self, now: u64, mut send: impl FnMut(&[u8]) -> Verdict) -> Option<u64> {
         self.expire(now);
         while self.sent.len() < self.request.count as usize && self.due(now) {
             let index = self.sent.len();
@@ -187,7 +185,7 @@ impl Pinger {
     }
 
     /// Takes an answer to this run, if the datagram is one.
-    pub(crate) fn take(&mut self, heard: &Heard, now: u64) -> bool {
+    fn take(&mut self, heard: &Heard, now: u64) -> bool {
         if heard.ident != self.ident || heard.peer.is_some_and(|peer| peer != self.request.destination) {
             return false;
         }
@@ -204,6 +202,20 @@ impl Pinger {
     }
 }
 
+impl App for Pinger {
+    fn visit(&mut self, _: &mut Stack, outlet: &mut dyn Outlet, now: u64) -> Option<u64> {
+        self.poll(now, |request| outlet.forward(request))
+    }
+
+    fn hear(&mut self, datagram: &[u8], now: u64) -> bool {
+        hear(datagram).is_some_and(|heard| self.take(&heard, now))
+    }
+
+    fn is_done(&self) -> bool {
+        self.pending == 0 && self.sent.len() == self.request.count as usize
+    }
+}
+
 impl Drop for Pinger {
     fn drop(&mut self) {
         self.expire(u64::MAX / 2);
@@ -217,7 +229,7 @@ impl Drop for Pinger {
 }
 
 /// An echo reply, or an ICMP error about an echo request.
-pub(crate) struct Heard {
+struct Heard {
     ident: u16,
     seq_no: u16,
     peer: Option<IpAddr>,
@@ -226,7 +238,7 @@ pub(crate) struct Heard {
 }
 
 /// Reads an answer out of a datagram; `None` for all that is not one, or is damaged.
-pub(crate) fn hear(datagram: &[u8]) -> Option<Heard> {
+fn hear(datagram: &[u8]) -> Option<Heard> {
     match datagram.first()? >> 4 {
         4 => hear4(datagram),
         6 => hear6(datagram),

@@ -1,0 +1,59 @@
+//! ICMP errors as a Linux host sends them: smoltcp writes the quoted header anew and loses fields.
+
+/// Bytes of an ICMP error and its IP header that quote nothing.
+const ERROR_HEADERS4: usize = 20 + 8;
+const ERROR_HEADERS6: usize = 40 + 8;
+/// Largest ICMP error: RFC 1812 section 4.3.2.3 for IPv4, RFC 4443 section 3.1 for IPv6. In bytes of IP.
+const LARGEST_ERROR4: usize = 576;
+const LARGEST_ERROR6: usize = 1280;
+
+/// Whether a datagram is an ICMPv6 echo reply.
+pub(super) fn is_echo_reply6(reply: &[u8]) -> bool {
+    reply.len() > 40 && reply[0] >> 4 == 6 && reply[6] == 58 && reply[40] == 129
+}
+
+/// Whether a datagram is an ICMP error, and then the bytes of its headers and the most that it may have.
+fn error(reply: &[u8]) -> Option<(usize, usize)> {
+    match reply.first()? >> 4 {
+        4 => (reply.len() >= ERROR_HEADERS4 && reply[0] == 0x45 && reply[9] == 1 && [3, 11, 12].contains(&reply[20]))
+            .then_some((ERROR_HEADERS4, LARGEST_ERROR4)),
+        6 => (reply.len() >= ERROR_HEADERS6 && reply[6] == 58 && reply[40] < 128)
+            .then_some((ERROR_HEADERS6, LARGEST_ERROR6)),
+        _ => None,
+    }
+}
+
+/// An ICMP error that quotes the datagram that it is about byte for byte (RFC 1122 section 3.2.2). `None` where `reply`
+/// is no error and stays as it is.
+pub(super) fn quote(reply: &[u8], about: &[u8]) -> Option<Vec<u8>> {
+    let (headers, largest) = error(reply)?;
+    let mut mended = reply[..headers].to_vec();
+    mended.extend_from_slice(&about[..about.len().min(largest - headers)]);
+    let end = mended.len();
+    if headers == ERROR_HEADERS4 {
+        mended[2..4].copy_from_slice(&(end as u16).to_be_bytes());
+        set_checksum(&mut mended, 0, 20, 10, 0);
+        set_checksum(&mut mended, 20, end, 22, 0);
+    } else {
+        let length = (end - 40) as u16;
+        mended[4..6].copy_from_slice(&length.to_be_bytes());
+        // The pseudo header, RFC 8200 section 8.1: both addresses, the length, the next header.
+        let pseudo = sum(&mended[8..40]) + u32::from(length) + 58;
+        set_checksum(&mut mended, 40, end, 42, pseudo);
+    }
+    Some(mended)
+}
+
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
+}
+
+/// The Internet checksum (RFC 1071) over `start..end`, stored at `at`.
+fn set_checksum(datagram: &mut [u8], start: usize, end: usize, at: usize, pseudo: u32) {
+    datagram[at..at + 2].fill(0);
+    let mut total = sum(&datagram[start..end]) + pseudo;
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    datagram[at..at + 2].copy_from_slice(&(!(total as u16)).to_be_bytes());
+}

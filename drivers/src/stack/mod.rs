@@ -1,0 +1,326 @@
+//! The TCP/IP stack: smoltcp, put right where a Linux host behaves otherwise, with listening, closing and waiting around.
+//!
+//! ```text
+//!   mod       Stack: one datagram in, whatever is due out; never reads a clock
+//!   wire      what leaves: to whom it may wait for room, what became of a SYN
+//!   mend      ICMP errors made byte-exact
+//!   head      the few header fields that the stack looks at itself
+//!   tcp       connections: opening, sending, receiving, how they ended
+//!   close     what lives on after its owner let go of it
+//!   listen    listening ports with a backlog
+//!   udp       UDP sockets
+//!   app       App: a program on a stack
+//! ```
+//!
+//! # Theory of operation
+//!
+//! A stack has no thread and no clock. Whoever drives it (a built-in host on its base worker, or the threads of a
+//! process) hands it what came with [`Stack::receive`], lets programs use their sockets, then calls [`Stack::poll`],
+//! which sends what is due and says when to be called next.
+//!
+//! **Nothing is lost on the way out for want of room.** A TCP segment whose receiver's input buffer is full waits in the
+//! stack, behind others for the same receiver, and is tried again at the next poll; only beyond a bound is it dropped,
+//! and counted as `buffer_full`. smoltcp would find out by its retransmission timer, a second later. UDP does not wait:
+//! a datagram that finds no room is lost and counted, as everywhere.
+//!
+//! **Listening.** A smoltcp socket that listens becomes the first connection. So none does: for each SYN to a listening
+//! port that has room in its backlog a socket is made, before smoltcp sees the SYN. A full backlog drops it unanswered,
+//! as Linux does; a port where nobody listens answers with a reset, which smoltcp does by itself.
+//!
+//! **Hostile input.** Lengths, offsets and states are smoltcp's to check, numbers of sockets and bytes ours to bound. A
+//! built-in host that panics is taken off the LAN; a process's stack catches the panic (`process`).
+
+pub mod app;
+mod close;
+mod head;
+mod listen;
+mod mend;
+mod tcp;
+mod udp;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+pub use app::App;
+pub use close::LINGER;
+pub(crate) use head::is_icmp;
+pub use listen::Listening;
+pub use smoltcp::socket::{tcp::Socket as TcpSocket, udp::Socket as UdpSocket};
+pub use tcp::{Cause, Tcp, TcpOptions, TcpState};
+pub use udp::{Udp, UdpOptions};
+pub use wire::Outlet;
+
+use close::Orphan;
+use head::Head;
+use listen::Listener;
+use tcp::Connection;
+use wire::Wire;
+
+/// Most sockets of one stack: connections, those that wait to be accepted or to end, and UDP ports.
+pub const SOCKETS: usize = 4096;
+
+/// Datagrams that each socket may send in one poll; what is left is due at once.
+const ROUNDS: usize = 64;
+
+/// How soon a segment that found no room is tried again, and a stack that smoltcp calls due without having anything to
+/// send is looked at again. In nanoseconds.
+const SOON: u64 = 50_000;
+
+/// The ports that sockets get that ask for none: RFC 6335 section 6.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+/// Where a socket is to be: an address of the stack, or any of them, and a port or 0 for an ephemeral one.
+///
+/// The unspecified IPv4 address means any IPv4 address; the unspecified IPv6 address, as `None`, any of both families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The address.
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+impl Local {
+    /// Any address with this port.
+    #[must_use]
+    pub fn port(port: u16) -> Self {
+        Self { address: None, port }
+    }
+
+    fn takes(&self, address: IpAddr, port: u16) -> bool {
+        self.port == port
+            && match self.address {
+                None => true,
+                Some(IpAddr::V4(own)) if own.is_unspecified() => address.is_ipv4(),
+                Some(IpAddr::V6(own)) if own.is_unspecified() => true,
+                Some(own) => own == address,
+            }
+    }
+
+    fn is_any(&self) -> bool {
+        self.address.is_none_or(|address| address.is_unspecified())
+    }
+
+    fn collides(&self, other: &Self) -> bool {
+        self.port == other.port && (self.is_any() || other.is_any() || self.address == other.address)
+    }
+}
+
+/// Why a socket could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another socket has the port.
+    #[error("port {0} is taken")]
+    Taken(u16),
+    /// Every ephemeral port is taken.
+    #[error("no ephemeral port is free")]
+    NoPort,
+    /// The local address is not the stack's.
+    #[error("{0} is no address of this host")]
+    NotOurs(IpAddr),
+    /// The stack has no address of the remote's family.
+    #[error("no address of this host can reach {0}")]
+    NoFamily(IpAddr),
+    /// The remote address or port cannot be sent to.
+    #[error("{0} is nobody's address")]
+    Nobody(std::net::SocketAddr),
+    /// There are as many sockets as there can be.
+    #[error("a stack has at most {SOCKETS} sockets")]
+    TooMany,
+}
+
+/// A TCP/IP stack.
+pub struct Stack {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    wire: Wire,
+    addresses: Vec<IpAddr>,
+    broadcasts: Vec<Ipv4Addr>,
+    connections: BTreeMap<SocketHandle, Connection>,
+    udp: BTreeMap<SocketHandle, Local>,
+    listeners: BTreeMap<u64, Listener>,
+    orphans: Vec<Orphan>,
+    ids: u64,
+    next_port: u16,
+    now: u64,
+}
+
+impl Stack {
+    /// A stack with these addresses, each with its prefix length in bits. `mtu` in bytes of IP; `seed` makes its choices.
+    #[must_use]
+    pub fn new(addresses: &[(IpAddr, u8)], mtu: usize, seed: u64) -> Self {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut wire = Wire::new(mtu);
+        let mut interface = Interface::new(config, &mut wire.pass(&mut wire::Nowhere, None, false), Instant::ZERO);
+        interface.update_ip_addrs(|list| {
+            for (address, bits) in addresses {
+                // More addresses than smoltcp was built for are not its own; the binding refuses them before.
+                let _ = list.push(IpCidr::new(IpAddress::from(*address), *bits));
+            }
+        });
+        let broadcasts = addresses.iter().filter_map(|(address, bits)| match address {
+            IpAddr::V4(address) if *bits <= 30 => {
+                Some(Ipv4Addr::from_bits(address.to_bits() | u32::MAX.checked_shr(u32::from(*bits)).unwrap_or(0)))
+            }
+            _ => None,
+        });
+        Self {
+            interface,
+            sockets: SocketSet::new(Vec::new()),
+            wire,
+            addresses: addresses.iter().map(|(address, _)| *address).collect(),
+            broadcasts: broadcasts.collect(),
+            connections: BTreeMap::new(),
+            udp: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            orphans: Vec::new(),
+            ids: 0,
+            next_port: EPHEMERAL.start() + (seed % EPHEMERAL.len() as u64) as u16,
+            now: 0,
+        }
+    }
+
+    /// Most addresses of one stack.
+    pub const ADDRESSES: usize = 8;
+
+    /// Its addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The largest datagram that it sends, in bytes of IP.
+    #[must_use]
+    pub fn mtu(&self) -> usize {
+        self.wire.mtu
+    }
+
+    /// Takes in a datagram. What it calls for at once (an echo reply, a reset, an ICMP error) leaves at once; the rest at
+    /// the next [`Stack::poll`]. `now` in nanoseconds.
+    pub fn receive(&mut self, datagram: &[u8], outlet: &mut dyn Outlet, now: u64) {
+        self.now = now;
+        let head = Head::of(datagram);
+        let opening = match &head {
+            Some(Head::Tcp(segment)) if segment.is_first() => match self.admit(segment) {
+                Some(opening) => opening,
+                None => return,
+            },
+            Some(Head::Unreachable(about, cause)) => {
+                self.hear_unreachable(about, *cause);
+                None
+            }
+            _ => None,
+        };
+        let to_many = self.is_to_many(datagram);
+        let mut pass = self.wire.pass(outlet, Some(datagram), to_many);
+        self.interface.poll_ingress_single(instant(now), &mut pass, &mut self.sockets);
+        if let Some(Head::Tcp(segment)) = &head
+            && segment.is_reset()
+        {
+            self.note_ends(Cause::Reset);
+        }
+        if let Some((listener, handle)) = opening {
+            self.check_opening(listener, handle);
+        }
+    }
+
+    /// Sends what is due, tends timers, and returns when to be called next, in nanoseconds of the caller's clock; `None`:
+    /// when a datagram came or a program used a socket. The caller makes what was forwarded appear (`Sender::ring`).
+    pub fn poll(&mut self, outlet: &mut dyn Outlet, now: u64) -> Option<u64> {
+        self.now = now;
+        let idle = self.connections.is_empty() && self.udp.is_empty() && self.wire.is_clear();
+        if idle {
+            return None;
+        }
+        // What ended before anything is sent ended by what came in; what ends while sending ends by a timer.
+        self.note_ends(Cause::Finished);
+        self.tend_listeners();
+        self.set_timeouts();
+        self.wire.retry(outlet);
+        let mut due = true;
+        for _ in 0..ROUNDS {
+            let mut pass = self.wire.pass(outlet, None, false);
+            due = self.interface.poll_egress(instant(now), &mut pass, &mut self.sockets)
+                == PollResult::SocketStateChanged;
+            if !due {
+                break;
+            }
+        }
+        self.note_refusals();
+        self.note_ends(Cause::TimedOut);
+        let orphans = self.tend_orphans();
+        let timers = self.interface.poll_at(instant(now), &self.sockets).map(|at| {
+            let at = u64::try_from(at.total_micros()).unwrap_or(0) * 1000;
+            if due { at.max(now) } else { at.max(now + SOON) }
+        });
+        let retry = (!self.wire.is_clear()).then_some(now + SOON);
+        [orphans, timers, retry].into_iter().flatten().min()
+    }
+
+    /// Whether every segment has left that a socket gave to the wire.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.wire.is_clear()
+    }
+
+    /// Whether the datagram is for a group or for everybody.
+    fn is_to_many(&self, datagram: &[u8]) -> bool {
+        match datagram.first().map(|byte| byte >> 4) {
+            Some(4) => datagram.get(16..20).is_some_and(|octets| {
+                octets[0] >= 224 || self.broadcasts.iter().any(|broadcast| broadcast.octets() == octets)
+            }),
+            Some(6) => datagram.get(24) == Some(&0xff),
+            _ => false,
+        }
+    }
+
+    fn room_for_socket(&self) -> Result<(), OpenError> {
+        let sockets = self.connections.len() + self.udp.len();
+        if sockets < SOCKETS { Ok(()) } else { Err(OpenError::TooMany) }
+    }
+
+    /// Refuses a local address that is not the stack's.
+    fn check_ours(&self, local: &Local) -> Result<(), OpenError> {
+        match local.address {
+            Some(address) if !address.is_unspecified() && !self.addresses.contains(&address) => {
+                Err(OpenError::NotOurs(address))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The stack's address to send to `remote` from.
+    fn source(&self, remote: IpAddr) -> Result<IpAddr, OpenError> {
+        if !self.addresses.iter().any(|own| own.is_ipv4() == remote.is_ipv4()) {
+            return Err(OpenError::NoFamily(remote));
+        }
+        self.interface.get_source_address(&remote.into()).map(IpAddr::from).ok_or(OpenError::NoFamily(remote))
+    }
+
+    /// An ephemeral port that is not `taken`.
+    fn ephemeral(&mut self, taken: impl Fn(&Self, u16) -> bool) -> Result<u16, OpenError> {
+        for _ in EPHEMERAL {
+            let port = self.next_port;
+            self.next_port = if port == *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
+            if !taken(self, port) {
+                return Ok(port);
+            }
+        }
+        Err(OpenError::NoPort)
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+}
+
+fn instant(now: u64) -> Instant {
+    Instant::from_micros(i64::try_from(now / 1000).unwrap_or(i64::MAX))
+}

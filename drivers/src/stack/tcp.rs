@@ -1,0 +1,316 @@
+//! TCP connections: opening, sending, receiving, and how they ended.
+
+use std::net::SocketAddr;
+
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, State};
+use smoltcp::time::Duration;
+use vnet_base::Verdict;
+
+use super::head::Segment;
+use super::{Local, OpenError, Stack};
+
+/// A connection on a stack. Its owner gives it back by [`Stack::close`] or [`Stack::abort`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a connection stays until it is closed"]
+pub struct Tcp {
+    pub(super) handle: SocketHandle,
+}
+
+/// What a connection is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpOptions {
+    /// Bytes that may wait to be received: the window.
+    pub receive_buffer: usize,
+    /// Bytes that may be sent and not acknowledged yet.
+    pub send_buffer: usize,
+    /// Sends small segments at once instead of gathering them (RFC 896).
+    pub nodelay: bool,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self { receive_buffer: BUFFER, send_buffer: BUFFER, nodelay: false }
+    }
+}
+
+/// Bytes of each buffer of a connection: see `docs/design.md`, "Sockets".
+const BUFFER: usize = 512 * 1024;
+
+/// How long a segment may go unacknowledged in the hope of data to go with the acknowledgement. RFC 9293 section 3.8.6.3
+/// allows 500 ms; on a LAN whose round trip takes microseconds, whoever waits for it should not wait long.
+const ACK_DELAY: Duration = Duration::from_millis(2);
+
+/// How long a connection may take to be opened: what Linux's six SYNs take.
+const CONNECT: Duration = Duration::from_secs(127);
+
+/// How long data may go unacknowledged before a connection is given up: about what Linux takes (`tcp_retries2`).
+const UNACKNOWLEDGED: Duration = Duration::from_secs(900);
+
+/// Unanswered keep-alive probes after which a connection is given up, the idle time before the first included.
+const PROBES: u64 = 10;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The peer answered that nobody listens.
+    Refused,
+    /// The peer reset it.
+    Reset,
+    /// The peer did not answer in time.
+    TimedOut,
+    /// Nobody has the peer's address.
+    Unreachable,
+    /// No network has the peer's address.
+    NoRoute,
+    /// Both sides are done, or this one gave it up.
+    Finished,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpState {
+    /// Not open yet.
+    Connecting,
+    /// Open, in one direction at least.
+    Open,
+    /// Over.
+    Ended(Cause),
+}
+
+/// What the stack knows of a connection beside its socket.
+pub(super) struct Connection {
+    cause: Option<Cause>,
+    was: State,
+    /// When the first segment left here: of two ends of the same stack, each has its own.
+    keepalive: Option<(u64, u64)>,
+    timeout: Duration,
+}
+
+impl Connection {
+    pub fn new() -> Self {
+        Self { cause: None, was: State::SynSent, keepalive: None, timeout: UNACKNOWLEDGED }
+    }
+}
+
+impl Stack {
+    /// Starts to open a connection; [`Stack::state`] says what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn connect(&mut self, remote: SocketAddr, local: Local, options: &TcpOptions) -> Result<Tcp, OpenError> {
+        self.room_for_socket()?;
+        if remote.ip().is_unspecified() || remote.ip().is_multicast() || remote.port() == 0 {
+            return Err(OpenError::Nobody(remote));
+        }
+        self.check_ours(&local)?;
+        let address = match local.address {
+            Some(address) if !address.is_unspecified() => address,
+            _ => self.source(remote.ip())?,
+        };
+        if address.is_ipv4() != remote.is_ipv4() {
+            return Err(OpenError::NoFamily(remote.ip()));
+        }
+        let port = match local.port {
+            0 => self.ephemeral(|stack, port| stack.is_tcp_port_used(port))?,
+            port => port,
+        };
+        let local = SocketAddr::new(address, port);
+        if self.between(local, remote).is_some() {
+            return Err(OpenError::Taken(port));
+        }
+        let mut socket = new_socket(options);
+        socket.set_timeout(Some(CONNECT));
+        socket.connect(self.interface.context(), remote, local).map_err(|_| OpenError::Nobody(remote))?;
+        let handle = self.sockets.add(socket);
+        self.connections.insert(handle, Connection::new());
+        Ok(Tcp { handle })
+    }
+
+    /// The connection's socket, for all that smoltcp does and the stack adds nothing to.
+    #[must_use]
+    pub fn tcp(&mut self, tcp: &Tcp) -> &mut Socket<'static> {
+        self.sockets.get_mut(tcp.handle)
+    }
+
+    /// Where the connection stands.
+    #[must_use]
+    pub fn state(&self, tcp: &Tcp) -> TcpState {
+        match self.sockets.get::<Socket>(tcp.handle).state() {
+            State::Listen | State::SynSent | State::SynReceived => TcpState::Connecting,
+            State::Closed => {
+                let cause = self.connections.get(&tcp.handle).and_then(|connection| connection.cause);
+                TcpState::Ended(cause.unwrap_or(Cause::Finished))
+            }
+            _ => TcpState::Open,
+        }
+    }
+
+    /// Takes over as many bytes as there is room for, and returns how many; 0 also while the connection is being opened.
+    ///
+    /// # Errors
+    ///
+    /// How the connection, or this direction of it, ended.
+    pub fn send(&mut self, tcp: &Tcp, data: &[u8]) -> Result<usize, Cause> {
+        match self.state(tcp) {
+            TcpState::Connecting => Ok(0),
+            TcpState::Ended(cause) => Err(cause),
+            TcpState::Open => self.tcp(tcp).send_slice(data).map_err(|_| Cause::Finished),
+        }
+    }
+
+    /// Hands the next bytes that came to `take`, which returns how many of them it took. `Ok(None)`: none yet;
+    /// `Ok(Some(0))`: the peer sends no more.
+    ///
+    /// # Errors
+    ///
+    /// How the connection ended.
+    pub fn take(&mut self, tcp: &Tcp, take: impl FnOnce(&[u8]) -> usize) -> Result<Option<usize>, Cause> {
+        let state = self.state(tcp);
+        let taken = self.tcp(tcp).recv(|bytes| {
+            let taken = if bytes.is_empty() { 0 } else { take(bytes) };
+            (taken, taken)
+        });
+        match (taken, state) {
+            (Ok(0), _) | (Err(RecvError::InvalidState), TcpState::Connecting | TcpState::Open) => Ok(None),
+            (Ok(taken), _) => Ok(Some(taken)),
+            (Err(RecvError::Finished), _) => Ok(Some(0)),
+            (Err(RecvError::InvalidState), TcpState::Ended(cause)) => Err(cause),
+        }
+    }
+
+    /// Receives into `buffer`; results and errors as of [`Stack::take`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`Stack::take`].
+    pub fn receive_into(&mut self, tcp: &Tcp, buffer: &mut [u8]) -> Result<Option<usize>, Cause> {
+        let mut total = 0;
+        // Twice: what came may lie at the end and at the beginning of the socket's ring.
+        for _ in 0..2 {
+            let rest = &mut buffer[total..];
+            let taken = self.take(tcp, |bytes| {
+                let length = bytes.len().min(rest.len());
+                rest[..length].copy_from_slice(&bytes[..length]);
+                length
+            });
+            match taken {
+                Ok(Some(taken)) if taken > 0 => total += taken,
+                Ok(_) | Err(_) if total > 0 => break,
+                other => return other,
+            }
+            if total == buffer.len() {
+                break;
+            }
+        }
+        Ok(Some(total))
+    }
+
+    /// Sends no more: what was sent leaves, then the end of the stream.
+    pub fn finish(&mut self, tcp: &Tcp) {
+        self.tcp(tcp).close();
+    }
+
+    /// Sends probes while the connection is idle, every `interval` nanoseconds, and gives it up when none is answered.
+    pub fn set_keepalive(&mut self, tcp: &Tcp, interval: Option<u64>) {
+        let now = self.now;
+        if let Some(connection) = self.connections.get_mut(&tcp.handle) {
+            connection.keepalive = interval.map(|interval| (interval, now));
+        }
+        self.tcp(tcp).set_keep_alive(interval.map(|interval| Duration::from_micros(interval / 1000)));
+    }
+
+    /// Gives the connection up when data goes unacknowledged for so many nanoseconds; `None`: the usual time.
+    pub fn set_unacknowledged(&mut self, tcp: &Tcp, timeout: Option<u64>) {
+        if let Some(connection) = self.connections.get_mut(&tcp.handle) {
+            connection.timeout = timeout.map_or(UNACKNOWLEDGED, |timeout| Duration::from_micros(timeout / 1000));
+        }
+    }
+
+    /// The connection between two ends, if there is one.
+    pub(super) fn between(&self, local: SocketAddr, remote: SocketAddr) -> Option<SocketHandle> {
+        self.connections.keys().copied().find(|handle| {
+            let socket = self.sockets.get::<Socket>(*handle);
+            socket.local_endpoint() == Some(local.into()) && socket.remote_endpoint() == Some(remote.into())
+        })
+    }
+
+    pub(super) fn is_tcp_port_used(&self, port: u16) -> bool {
+        self.listeners.values().any(|listener| listener.local.port == port)
+            || self.connections.keys().any(|handle| {
+                let local = self.sockets.get::<Socket>(*handle).local_endpoint();
+                local.is_some_and(|local| local.port == port)
+            })
+    }
+
+    /// Writes down how those ended that are closed since the last look.
+    pub(super) fn note_ends(&mut self, cause: Cause) {
+        for (handle, connection) in &mut self.connections {
+            let state = self.sockets.get::<Socket>(*handle).state();
+            if state == State::Closed && connection.cause.is_none() {
+                connection.cause = Some(match (cause, connection.was) {
+                    (Cause::Reset, State::SynSent) => Cause::Refused,
+                    (Cause::TimedOut, State::TimeWait) => Cause::Finished,
+                    _ => cause,
+                });
+            }
+            connection.was = state;
+        }
+    }
+
+    /// Gives up what could not be opened because nobody got its SYN.
+    pub(super) fn note_refusals(&mut self) {
+        for (segment, verdict) in std::mem::take(&mut self.wire.refusals) {
+            let cause = if verdict == Verdict::NoRoute { Cause::NoRoute } else { Cause::Unreachable };
+            self.give_up(&segment, cause);
+        }
+    }
+
+    /// An ICMP error about a segment that left here: the end of a connection that is being opened, no news to one that is
+    /// open (RFC 1122 section 4.2.3.9).
+    pub(super) fn hear_unreachable(&mut self, about: &Segment, cause: Cause) {
+        self.give_up(about, cause);
+    }
+
+    fn give_up(&mut self, segment: &Segment, cause: Cause) {
+        let Some(handle) = self.between(segment.source, segment.destination) else { return };
+        let socket = self.sockets.get_mut::<Socket>(handle);
+        if socket.state() == State::SynSent {
+            // Its peer never heard of it: no reset is sent there, as its dispatch finds no ends.
+            *socket = Socket::new(SocketBuffer::new(Vec::new()), SocketBuffer::new(Vec::new()));
+            if let Some(connection) = self.connections.get_mut(&handle) {
+                connection.cause = Some(cause);
+            }
+        }
+    }
+
+    /// Sets each socket's timeout. smoltcp's also ends a connection that is idle: it stands only where an answer is due.
+    pub(super) fn set_timeouts(&mut self) {
+        let now = self.now;
+        for (handle, connection) in &self.connections {
+            let socket = self.sockets.get_mut::<Socket>(*handle);
+            let timeout = match (socket.state(), connection.keepalive) {
+                (State::Listen | State::SynSent | State::SynReceived | State::Closed, _) => continue,
+                _ if socket.send_queue() > 0 => Some(connection.timeout),
+                // Before the first probes could be answered, silence says nothing.
+                (_, Some((interval, since))) if now >= since + interval.saturating_mul(PROBES) => {
+                    Some(Duration::from_micros(interval / 1000 * PROBES))
+                }
+                _ => None,
+            };
+            socket.set_timeout(timeout);
+        }
+    }
+}
+
+/// A socket that is not open yet.
+pub(super) fn new_socket(options: &TcpOptions) -> Socket<'static> {
+    // Zeroed memory is the kernel's until it is written: a connection costs what it carries.
+    let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes.clamp(1, 1 << 30)]);
+    let mut socket = Socket::new(buffer(options.receive_buffer), buffer(options.send_buffer));
+    socket.set_ack_delay(Some(ACK_DELAY));
+    socket.set_nagle_enabled(!options.nodelay);
+    socket.set_congestion_control(CongestionControl::Cubic);
+    socket
+}

@@ -11,7 +11,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from vnet.lab.schema import TextExpect
-from vnet.lab.units import Comparison, Dimension, show
+from vnet.lab.units import Comparison, Dimension, show, show_beside
 
 __all__ = ["Check", "Expectation", "NumberExpectation", "TextExpectation", "expectations"]
 
@@ -58,8 +58,13 @@ class NumberExpectation:
 
     def check(self, found: Found) -> Check:
         value = float(found) if isinstance(found, (int, float)) else math.nan
-        shown = show(value, METRICS.get(self.metric, Dimension.COUNT))
-        return Check(self.metric, self.comparison.text, shown, self.comparison.holds(value))
+        dimension, passed = METRICS.get(self.metric, Dimension.COUNT), self.comparison.holds(value)
+        if passed or self.comparison.sign == "!=":
+            shown = show(value, dimension)
+        else:
+            end = self.comparison.high if value > self.comparison.high else self.comparison.value
+            shown = show_beside(value, end, dimension)
+        return Check(self.metric, self.comparison.text, shown, passed)
 
 
 @dataclass(frozen=True)

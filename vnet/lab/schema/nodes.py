@@ -1,0 +1,241 @@
+"""Networks and nodes, as a lab file says them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+
+from vnet.lab.mistakes import mistake
+from vnet.lab.schema.words import (
+    TEXT_OR_LIST,
+    CommandLine,
+    Pattern,
+    Port,
+    PositiveDuration,
+    Said,
+    Texts,
+    key,
+    not_yet,
+    one_or_many,
+    quantity,
+    quantity_schema,
+)
+from vnet.lab.tree import did_you_mean
+from vnet.lab.units import Dimension, shown
+
+__all__ = ["KINDS", "DefaultsFile", "NetworkFile", "NodeDefaults", "NodeFile", "ReadyFile", "ServiceFile"]
+
+KINDS = ("host", "process")
+KINDS_TO_COME = ("netns", "qemu", "router", "tap")
+
+Prefixes = Annotated[
+    list[str], BeforeValidator(partial(one_or_many, "a prefix such as 10.0.0.0/24")), WithJsonSchema(TEXT_OR_LIST)
+]
+
+
+class NetworkFile(Said):
+    """A network: one broadcast domain.  A prefix, or a list of them, may stand for the mapping."""
+
+    short_forms = (
+        {"type": "string", "examples": ["10.0.0.0/24"]},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "examples": [["10.0.0.0/24", "fd00::/64"]]},
+    )
+
+    prefix: Prefixes = key(
+        "an IPv4 prefix, an IPv6 prefix, or a list of one of each",
+        "10.0.0.0/24",
+        ["10.0.0.0/24", "fd00::/64"],
+        min_length=1,
+    )
+    mtu: int = key("the largest datagram, in bytes of IP", 1500, left_out=65535, default=65535, ge=68, le=65535)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, said: Any) -> Any:
+        if isinstance(said, (str, list)):
+            return {"prefix": said}
+        if not isinstance(said, dict):
+            raise mistake(f"expected a prefix such as 10.0.0.0/24, or a mapping with 'prefix'; found {shown(said)}")
+        return said
+
+
+def _kind(said: Any) -> str:
+    if said in KINDS:
+        return str(said)
+    if said in KINDS_TO_COME:
+        raise ValueError(
+            f"this version of vnet does not support nodes of the kind {said!r} yet; it runs host and process"
+        )
+    close = did_you_mean(said, (*KINDS, *KINDS_TO_COME)) if isinstance(said, str) else ""
+    raise ValueError(f"unknown kind {shown(said)}{close}; expected host or process")
+
+
+Kind = Annotated[str, PlainValidator(_kind), WithJsonSchema({"enum": [*KINDS]})]
+
+
+def _joined(said: Any) -> Any:
+    """``[a]`` and ``a`` as ``{a: []}``; addresses always as lists."""
+    if isinstance(said, dict):
+        return {
+            name: [] if value is None else value if isinstance(value, list) else [value] for name, value in said.items()
+        }
+    names = one_or_many("the name of a network", said)
+    return {name: [] for name in names}
+
+
+_JOINED = {
+    "anyOf": [
+        *TEXT_OR_LIST["anyOf"],
+        {"type": "object", "additionalProperties": {"anyOf": [*TEXT_OR_LIST["anyOf"], {"type": "null"}]}},
+    ]
+}
+
+
+class ServiceFile(Said):
+    """What a host does on a port: the port, and one of ``http``, ``echo`` and ``discard``."""
+
+    tcp: Port | None = key("the TCP port", 80, default=None)
+    udp: Port | None = key("the UDP port", 7, default=None)
+    http: str | None = key("with `tcp`: the text that answers every HTTP request", "hello", default=None)
+    echo: bool = key("`true`: sends back what it gets", True, default=False)
+    discard: bool = key("`true`: takes what it gets and says nothing", True, default=False)
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> ServiceFile:
+        said = self.model_fields_set
+        if (self.tcp is None) is (self.udp is None):
+            raise mistake("a service has one port; expected either 'tcp' or 'udp', such as {tcp: 80, http: hello}")
+        actions = [name for name in ("http", "echo", "discard") if getattr(self, name) not in (None, False)]
+        if len(actions) != 1:
+            found = f", found {' and '.join(actions)}" if actions else ""
+            raise mistake(f"a service does one thing; expected one of http, echo and discard{found}")
+        if self.udp is not None and "http" in said:
+            raise mistake("http is spoken over TCP; expected 'tcp' in place of 'udp'", "udp", at_key=True)
+        return self
+
+
+def _services(said: Any) -> Any:
+    return said if isinstance(said, list) or said is None else [said]
+
+
+def _ready_port(said: Any) -> Any:
+    if isinstance(said, dict):
+        if list(said) != ["tcp"]:
+            raise mistake("expected a TCP port, such as 80 or {tcp: 80}")
+        return said["tcp"]
+    return said
+
+
+class ReadyFile(Said):
+    """When a process node is ready, beyond that its command has attached; all that is named must hold."""
+
+    command: CommandLine | None = key(
+        "a command that ends with code 0; it runs in the lab's directory with the node's environment, again and again",
+        "test -e started",
+        default=None,
+    )
+    port: Annotated[Port, BeforeValidator(_ready_port)] | None = key(
+        "a TCP port of the node that accepts a connection: `80` or `{tcp: 80}`",
+        80,
+        default=None,
+    )
+    output: Pattern | None = key(
+        "a Python regular expression that is found in a line that the node's `exec` prints",
+        "listening on port \\d+",
+        default=None,
+    )
+    timeout: PositiveDuration = key(
+        "time after which a node that is not ready ends the run", "10s", left_out="10s", default=10.0
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ReadyFile:
+        if self.command is None and self.port is None and self.output is None:
+            raise mistake("nothing to wait for; expected at least one of command, port and output")
+        return self
+
+
+_PORT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 65535}
+_READY_PORT = {
+    "anyOf": [
+        _PORT_SCHEMA,
+        {"type": "object", "properties": {"tcp": _PORT_SCHEMA}, "required": ["tcp"], "additionalProperties": False},
+    ]
+}
+_SERVICES = Annotated[list[ServiceFile], BeforeValidator(_services)]
+
+
+class NodeDefaults(Said):
+    """Keys that all nodes share."""
+
+    kind: Annotated[str, PlainValidator(_kind), WithJsonSchema({"enum": [*KINDS]})] = key(
+        "`host` (a built-in TCP/IP stack) or `process` (a program of yours)", "process", left_out="host", default="host"
+    )
+    networks: Annotated[dict[str, Texts], BeforeValidator(_joined), WithJsonSchema(_JOINED)] | None = key(
+        'the network to join: `[desk]`, or `{desk: 10.1.0.20}`, or `{desk: [10.1.0.20, "fd00:1::20"]}`',
+        ["desk"],
+        {"desk": "10.1.0.20"},
+        left_out="=the only network",
+        default=None,
+    )
+    exec: CommandLine | None = key(
+        "what a process node runs: a line for the shell, or a list of words",
+        "python3 server.py",
+        ["python3", "server.py"],
+        left_out="=nothing",
+        default=None,
+    )
+    env: dict[str, str] = key("environment variables of its command", {"PORT": "80"}, default_factory=dict)
+    ready: ReadyFile | None = key(
+        "what must hold before the first step",
+        {"port": 80},
+        left_out="=its command has attached",
+        default=None,
+    )
+    serve: _SERVICES = key(
+        "what a host offers: a service, or a list of them",
+        {"tcp": 80, "http": "hello"},
+        [{"udp": 7, "echo": True}, {"tcp": 9, "discard": True}],
+        left_out="=nothing",
+        default_factory=list,
+    )
+    buffer: (
+        Annotated[
+            float,
+            quantity(Dimension.SIZE),
+            Field(ge=4096, le=2**30),
+            WithJsonSchema(quantity_schema(Dimension.SIZE)),
+        ]
+        | None
+    ) = key(
+        "size of the input buffer, 4 KiB to 1 GiB",
+        "256KiB",
+        left_out="=4 MiB, which becomes memory as it fills",
+        default=None,
+    )
+
+
+class NodeFile(NodeDefaults):
+    """A node: one guest and its NIC; empty for a host with the next free addresses."""
+
+    short_forms = ({"type": "null"},)
+
+    count: Annotated[int, Field(ge=1, le=65000)] | None = key(
+        "makes `NAME-1` to `NAME-count` out of one entry", 10, left_out="=one node, `NAME`", default=None
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_empty(cls, said: Any) -> Any:
+        return {} if said is None else said
+
+
+class DefaultsFile(Said):
+    """Keys that are the same for many."""
+
+    nodes: NodeDefaults = key("keys that all nodes share", {"kind": "process"}, default=NodeDefaults())
+    links: Annotated[Any, BeforeValidator(partial(not_yet, "links")), WithJsonSchema(False)] = key(
+        "not in this version", default=None
+    )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .control import ControlServer
     from .lan import Lan
+    from .metrics import MetricsServer
     from .register import Register
     from .runtime import Guardian
 
@@ -27,6 +28,7 @@ class Keeper:
     def __init__(self, guardian: Guardian | None, register: Register) -> None:
         self.guardian = guardian
         self.register = register
+        self.metrics: list[MetricsServer] = []
         self.capture: Capture | None = None
 
 
@@ -35,6 +37,8 @@ def shut_down(base: _native.Base, server: ControlServer | None, keeper: Keeper, 
     if os.getpid() != pid:
         return
     keeper.register.closed = True
+    for metrics in keeper.metrics:
+        metrics.close()
     if keeper.capture is not None:
         # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
         with contextlib.suppress(CaptureError):

@@ -28,6 +28,7 @@ from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .explain import Explanation
+    from .metrics import MetricsServer
 
 __all__ = ["Lan"]
 
@@ -395,6 +396,24 @@ class Lan:
         self._check()
         return explain(self, nic, datagram)
 
+    def serve_metrics(self, address: str) -> MetricsServer:
+        """Serves the LAN's counters over HTTP for Prometheus, until the LAN or what is returned is closed.
+
+        Arguments:
+            address: ``HOST:PORT``, such as ``"127.0.0.1:9100"``; port 0 takes one that is free.
+
+        Raises:
+            MachineLacks: prometheus-client is not installed.
+            ValueError: the address has another form.
+            VnetError: nobody can listen there; the port is taken, for one.
+        """
+        from .metrics import MetricsServer
+
+        self._check()
+        server = MetricsServer(self, address)
+        self._keeper.metrics.append(server)
+        return server
+
     def serve(self, do: str, handler: Handler) -> None:
         """Serves calls of other processes (:mod:`vnet.calls`), from now on; a name that is served already is replaced.
 
@@ -429,6 +448,8 @@ class Lan:
             self._server.abandon()
         if self._guardian is not None:
             self._guardian.abandon()
+        for metrics in self._keeper.metrics:
+            metrics._abandon()
         for capture in tuple(self._captures):
             capture._abandon()
         self._base.abandon()

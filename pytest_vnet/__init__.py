@@ -47,8 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "lab(file, seed=, capture=): the lab that the `lab` fixture builds: a file beside the test, or a lab that comes "
-        "with vnet",
+        "lab(file, seed=, capture=): what the `lab` fixture builds: a file beside the test, or a lab that comes with "
+        "vnet",
     )
     kept = config.getini("vnet_captures_kept")
     if not kept.strip().isdecimal():

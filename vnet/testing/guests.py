@@ -167,7 +167,9 @@ class StartGuest:
                 return
             if code is None and time.monotonic() < deadline:
                 continue
-            what = f"did not attach within {timeout:g} s" if code is None else f"{describe_end(code)} before it attached"
+            what = (
+                f"did not attach within {timeout:g} s" if code is None else f"{describe_end(code)} before it attached"
+            )
             process.stop()
             missing = MachineLacks if code == 127 and isinstance(process.command, str) else VnetError
             raise missing(f"guest {guest.name!r} ({shown(process.command)}) {what}{_tail(process)}")

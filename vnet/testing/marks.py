@@ -50,7 +50,8 @@ def marked(node: pytest.Item, name: str) -> Iterator[tuple[tuple[Any, ...], Mapp
     except (VnetError, ValueError, TypeError) as error:
         where = f"{node.location[0]}:{(node.location[1] or 0) + 1}"
         what = "" if str(error).startswith("@pytest.mark.") else f"@pytest.mark.{name}: "
-        pytest.fail(f"{where}: {what}{error}" if mark is not None else str(error), pytrace=False)
+        said = f"{where}: {what}{error}" if mark is not None else str(error)
+        raise pytest.fail.Exception(said, pytrace=False) from None
 
 
 def lan_settings(what: str, positional: Sequence[Any], keywords: Mapping[str, Any]) -> LanSettings:
@@ -73,13 +74,13 @@ def lan_settings(what: str, positional: Sequence[Any], keywords: Mapping[str, An
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{what}: {name} is a whole number, not {value!r}")
             options[name] = value
-    name = keywords.get("name")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"{what}: name is text, not {name!r}")
+    own = keywords.get("name")
+    if own is not None and not isinstance(own, str):
+        raise TypeError(f"{what}: name is text, not {own!r}")
     named = _flag(what, keywords, "named") or False
-    if named and name is not None:
-        raise TypeError(f"{what}: named=True makes a name that no other test has; leave it out, or name={name!r}")
-    return LanSettings(prefixes or PREFIXES, name, named, _flag(what, keywords, "capture"), options)
+    if named and own is not None:
+        raise TypeError(f"{what}: named=True makes a name that no other test has; leave it out, or name={own!r}")
+    return LanSettings(prefixes or PREFIXES, own, named, _flag(what, keywords, "capture"), options)
 
 
 def lab_settings(what: str, positional: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[str, int | None, bool]:

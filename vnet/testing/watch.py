@@ -180,8 +180,9 @@ class Watch:
         # For the summary, and for JUnit files, which take it from the report of the teardown that follows.
         item.user_properties.append(("vnet_capture", path))
         report.user_properties.append(("vnet_capture", path))
+        held = f"{capture.datagrams} datagram{'' if capture.datagrams == 1 else 's'}"
         missed = f", {capture.missed} more missed" if capture.missed else ""
-        return f"capture: {path} ({capture.datagrams} datagrams{missed}; read it with: tshark -r FILE, or Wireshark)"
+        return f"capture ({held}{missed}): {path}"
 
 
 def _file_name(test: str) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .nic import Nic
 
 _AWAITED = "scapy.sendrecv"
+# Imports the former at its head, and is needed whole: where it came first, it is this one that is waited for.
+_IMPORTER = "scapy.ansmachine"
 
 
 def announce(nic: Nic) -> None:
@@ -39,6 +41,8 @@ class _Hook(importlib.abc.MetaPathFinder):
         # In the order in which they came, since of two of one name the later wins.
         self._waiting: weakref.WeakValueDictionary[int, Nic] = weakref.WeakValueDictionary()
         self._watching = False
+        # The awaited module is there, and the one that imports it is about to be.
+        self._owed = False
 
     def announce(self, nic: Nic) -> None:
         with self._lock:
@@ -47,7 +51,7 @@ class _Hook(importlib.abc.MetaPathFinder):
             if module is None and not self._watching:
                 sys.meta_path.insert(0, self)
                 self._watching = True
-            loading = module is None or getattr(module.__spec__, "_initializing", False)
+            loading = module is None or _is_loading(_AWAITED) or _is_loading(_IMPORTER)
             if self._watching and loading:
                 # Whoever imports scapy will see to it; to wait for it here could be to wait for each other.
                 return
@@ -69,7 +73,7 @@ class _Hook(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != _AWAITED:
+        if fullname not in (_AWAITED, _IMPORTER):
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
@@ -85,6 +89,12 @@ class _Hook(importlib.abc.MetaPathFinder):
         def execute_and_introduce(module: ModuleType) -> None:
             del loader.exec_module
             execute(module)
+            if module.__name__ == _AWAITED:
+                self._owed = _is_loading(_IMPORTER)
+            if self._owed == (module.__name__ == _AWAITED):
+                # Too early, or the awaited module was there before.
+                return
+            self._owed = False
             self._introduce()
             with self._lock:
                 if self in sys.meta_path:
@@ -94,6 +104,11 @@ class _Hook(importlib.abc.MetaPathFinder):
             self._introduce()
 
         loader.exec_module = execute_and_introduce  # type: ignore[method-assign]
+
+
+def _is_loading(name: str) -> bool:
+    """Whether somebody is importing the module at this moment."""
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
 
 
 @functools.cache

@@ -41,7 +41,13 @@ def test_without_scapy_there_is_none(guest: Guest) -> None:
 
 @pytest.mark.parametrize(
     "order",
-    ["import_first", "attach_first", "attach_first_then_import_the_module", "import_in_a_function"],
+    [
+        "import_first",
+        "attach_first",
+        "attach_first_then_import_the_module",
+        "attach_first_then_import_a_layer",
+        "import_in_a_function",
+    ],
 )
 def test_scapy_may_come_before_the_nic_and_after(guest: Guest, named: vnet.Lan, order: str) -> None:
     named.host("web", "10.0.0.2")
@@ -51,6 +57,9 @@ def test_scapy_may_come_before_the_nic_and_after(guest: Guest, named: vnet.Lan, 
         "attach_first": attach + "from scapy.all import *\n",
         "attach_first_then_import_the_module": attach
         + "from scapy.sendrecv import sr1\nfrom scapy.layers.inet import IP, ICMP\nfrom scapy.config import conf\n"
+        + "from scapy.arch import get_if_addr, get_if_list\n",
+        "attach_first_then_import_a_layer": attach
+        + "from scapy.layers.inet import IP, ICMP\nfrom scapy.sendrecv import sr1\nfrom scapy.config import conf\n"
         + "from scapy.arch import get_if_addr, get_if_list\n",
         "import_in_a_function": attach
         + "def load():\n    import scapy.all\n    globals().update(vars(scapy.all))\nload()\n",

@@ -96,7 +96,7 @@ def test_a_failed_step_ends_the_run_and_the_rest_is_skipped(read: ReadLab, lans:
     assert outcomes(report) == ["failed", "skipped"]
     assert not report.passed
     (check,) = report.steps[0].checks
-    assert (check.metric, check.expected, check.found) == ("loss", "0%", "100 %")
+    assert (check.metric, check.expected, check.found) == ("loss", "0%", "100%")
     assert report.steps[0].line == 4
     assert outcomes(run(lab, lans, keep_going=True)) == ["failed", "passed"]
 

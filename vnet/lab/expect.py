@@ -22,8 +22,11 @@ METRICS: Mapping[str, Dimension] = {
     "min": Dimension.DURATION,
     "avg": Dimension.DURATION,
     "max": Dimension.DURATION,
+    **dict.fromkeys(("connect", "jitter", "p50", "p90", "p99"), Dimension.DURATION),
+    **dict.fromkeys(("bytes_sent", "bytes_received"), Dimension.SIZE),
     "loss": Dimension.FRACTION,
     "rate": Dimension.RATE,
+    "throughput": Dimension.RATE,
 }
 """What each metric measures; a metric that is not here is a count."""
 

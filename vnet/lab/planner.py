@@ -9,10 +9,10 @@ from typing import Any
 
 from vnet.errors import AddressError, AddressOutside
 from vnet.lab.addresses import AddressBook, parse_prefix
-from vnet.lab.plan import Address, Lab, Network, Node, Prefix
-from vnet.lab.schema import LabFile, NodeFile, read_lab
+from vnet.lab.plan import Address, Lab, Network, Node, Prefix, Ready, Service
+from vnet.lab.schema import LabFile, NodeFile, ReadyFile, ServiceFile, read_lab
 from vnet.lab.steps import exec as exec_step
-from vnet.lab.steps import inject, ping, ping_all, replay, wait
+from vnet.lab.steps import inject, log, parallel, ping, ping_all, repeat, replay, wait, wait_until
 from vnet.lab.steps.base import Step, StepContext
 from vnet.lab.tree import Key, Tree, did_you_mean
 
@@ -31,6 +31,10 @@ _PLANNERS: dict[str, Callable[[Any, StepContext], Step]] = {
     "replay": replay.plan,
     "exec": exec_step.plan,
     "wait": wait.plan,
+    "wait_until": wait_until.plan,
+    "parallel": parallel.plan,
+    "repeat": repeat.plan,
+    "log": log.plan,
 }
 
 
@@ -52,12 +56,8 @@ def plan_lab(tree: Tree, *, directory: Path, default_name: str, seed: int | None
     networks = _networks(tree, said)
     nodes, owners = _nodes(tree, said, networks)
     chosen = said.seed if seed is None else seed
-    steps: list[Step] = []
-    for index, step in enumerate(said.steps):
-        kind = next(kind for kind in _PLANNERS if kind in type(step).model_fields)
-        path: tuple[Key, ...] = ("steps", index, kind)
-        context = StepContext(tree, path, networks, nodes, directory, chosen, owners)
-        steps.append(_PLANNERS[kind](step, context))
+    context = StepContext(tree, ("steps",), networks, nodes, directory, chosen, owners, _PLANNERS)
+    steps = [context.plan(step, index) for index, step in enumerate(said.steps)]
     return Lab(
         name=said.name or default_name,
         seed=chosen,
@@ -232,6 +232,20 @@ def _node(
         raise tree.error(message, ("nodes", key, "exec"), at_key=True)
     if command is None and kind == "process":
         command = defaults.exec
+    serve = tuple(map(_service, node.serve if "serve" in node.model_fields_set else defaults.serve))
+    if kind != "host" and "serve" in node.model_fields_set and serve:
+        message = f"a {kind} node serves with its own command; expected 'kind: host' beside 'serve'"
+        raise tree.error(message, ("nodes", key, "serve"), at_key=True)
+    _check_ports(tree, key, serve)
+    ready = node.ready if "ready" in node.model_fields_set else defaults.ready
+    if "ready" in node.model_fields_set and kind == "host":
+        message = "a host node is ready as soon as it is there; expected 'kind: process' beside 'ready'"
+        raise tree.error(message, ("nodes", key, "ready"), at_key=True)
+    if kind == "host":
+        ready = None
+    if ready is not None and ready.output is not None and command is None:
+        place = ("nodes", key, "ready", "output")
+        raise tree.error("a node without a command prints nothing; expected 'exec' beside it", place, at_key=True)
     environment = {**defaults.env, **node.env}
     buffer = node.buffer if node.buffer is not None else defaults.buffer
     return Node(
@@ -243,7 +257,30 @@ def _node(
         environment=tuple(environment.items()),
         buffer=None if buffer is None else int(buffer),
         line=tree.keys[("nodes", key)][0],
+        serve=serve if kind == "host" else (),
+        ready=None if ready is None else _ready(ready),
     )
+
+
+def _service(said: ServiceFile) -> Service:
+    action = "http" if said.http is not None else "echo" if said.echo else "discard"
+    protocol, port = ("tcp", said.tcp) if said.tcp is not None else ("udp", said.udp)
+    assert port is not None  # the model has seen to it
+    return Service(protocol, port, action, said.http or "")
+
+
+def _check_ports(tree: Tree, key: str, serve: tuple[Service, ...]) -> None:
+    seen: set[tuple[str, int]] = set()
+    for index, service in enumerate(serve):
+        if (service.protocol, service.port) in seen:
+            message = f"{service.protocol} port {service.port} has a service already; expected another port"
+            raise tree.error(message, ("nodes", key, "serve", index))
+        seen.add((service.protocol, service.port))
+
+
+def _ready(said: ReadyFile) -> Ready:
+    command = said.command if said.command is None or isinstance(said.command, str) else tuple(said.command)
+    return Ready(command, said.port, said.output, said.timeout)
 
 
 def default_lab_name(stem: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vnet.errors import LabError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["USUAL_TIMEOUT", "Outcome", "Stage", "Step", "StepContext"]
 
+# Keys and indices on the way to a step inside steps: about ten levels.
+DEEPEST = 32
 # For steps that hang: nobody wants to find a run of yesterday still at it.
 USUAL_TIMEOUT = 600.0
 
@@ -124,6 +126,7 @@ class StepContext:
         directory: where relative file names begin.
         seed: of the lab.
         owners: which node has an address.
+        planners: what plans a step, by its kind.
     """
 
     tree: Tree
@@ -134,10 +137,43 @@ class StepContext:
     seed: int
     owners: Mapping[Address, Node] = field(default_factory=dict)
 
+    planners: Mapping[str, Callable[[Any, StepContext], Step]] = field(default_factory=dict)
+
     @property
     def line(self) -> int:
         """The line at which the step begins."""
-        return self.tree.values[self.path[:2]][0]
+        return self.tree.values[self.tree.resolve(self.path[:-1])][0]
+
+    @property
+    def own_line(self) -> int:
+        """The line of the path itself."""
+        return self.tree.keys[self.tree.resolve(self.path)][0]
+
+    @property
+    def holds_mapping(self) -> bool:
+        """Whether a mapping stands at the path, not a list."""
+        return not isinstance(self._said(), list)
+
+    def at(self, *keys: Key) -> StepContext:
+        """The same for what is ``keys`` below."""
+        return replace(self, path=(*self.path, *keys))
+
+    def plan(self, said: Any, *keys: Key) -> Step:
+        """Plan the step that stands ``keys`` below.
+
+        Raises:
+            LabError: the first mistake in it.
+        """
+        if len(self.path) > DEEPEST:
+            raise self.error("steps are nested too deeply; expected few levels, which people can read")
+        kind = next(kind for kind in self.planners if kind in type(said).model_fields)
+        return self.planners[kind](said, replace(self, path=(*self.path, *keys, kind)))
+
+    def _said(self) -> Any:
+        value = self.tree.data
+        for part in self.path:
+            value = value[part]
+        return value
 
     def error(self, message: str, *keys: Key, at_key: bool = False) -> LabError:
         """A mistake at ``keys`` below the step's own mapping."""

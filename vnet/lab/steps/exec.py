@@ -89,6 +89,7 @@ def plan(said: ExecStepFile, context: StepContext) -> ExecStep:
         name=said.name or "",
         line=context.line,
         expectations=_expectations(said),
+        timeout=said.timeout,
         node=step.on,
         command=step.command if isinstance(step.command, str) else tuple(step.command),
         patience=step.timeout,

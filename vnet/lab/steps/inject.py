@@ -75,6 +75,7 @@ def plan(said: InjectStepFile, context: StepContext) -> InjectStep:
         name=said.name or "",
         line=context.line,
         expectations=expectations(said.expect),
+        timeout=said.timeout,
         sender=sender.name,
         expression=inject.packet,
         datagrams=built,

@@ -117,6 +117,7 @@ def plan(said: PingStepFile, context: StepContext) -> PingStep:
         name=said.name or "",
         line=context.line,
         expectations=expectations(said.expect) if said.expect is not None else no_loss(),
+        timeout=said.timeout,
         sender=sender.name,
         target=ping.to,
         destination=destination,

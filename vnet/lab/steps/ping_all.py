@@ -90,6 +90,7 @@ def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
         name=said.name or "",
         line=context.line,
         expectations=expectations(said.expect) if said.expect is not None else no_loss(),
+        timeout=said.timeout,
         pairs=tuple(_pair(groups, sizes, index, ping.family) for index in chosen),
         possible=possible,
         count=ping.count,

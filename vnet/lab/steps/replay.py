@@ -103,6 +103,7 @@ def plan(said: ReplayStepFile, context: StepContext) -> ReplayStep:
         name=said.name or "",
         line=context.line,
         expectations=expectations(said.expect),
+        timeout=said.timeout,
         file=said.replay.file,
         departures=_with_senders(departures, said.replay.from_, context),
         skipped=recording.skipped,

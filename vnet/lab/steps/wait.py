@@ -34,4 +34,4 @@ class WaitStep(Step):
 
 def plan(said: WaitStepFile, context: StepContext) -> WaitStep:
     """A wait step as it stands."""
-    return WaitStep(said.name or "", context.line, (), said.wait)
+    return WaitStep(said.name or "", context.line, (), said.wait, timeout=said.timeout)

@@ -16,6 +16,9 @@ from .statistics import NicStatistics, read_statistics
 
 if TYPE_CHECKING:
     import asyncio
+    import weakref
+
+    from .stack import Stack
 
 __all__ = ["DatagramView", "Nic"]
 
@@ -107,6 +110,7 @@ class Nic(Port):
     _waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]]
     _connection: socket.socket | None
     _memory: mmap.mmap | None
+    _stack: weakref.ref[Stack] | None
 
     @classmethod
     def _make(
@@ -134,6 +138,7 @@ class Nic(Port):
         nic._waiting = {}
         nic._connection = connection
         nic._memory = None
+        nic._stack = None
         nic._pid = os.getpid()
         return nic
 
@@ -195,6 +200,31 @@ class Nic(Port):
                 loop.remove_reader(descriptor)
                 self._waiting.pop(loop, None)
 
+    def stack(self, *, seed: int | None = None) -> Stack:
+        """Gives the NIC a TCP/IP stack of its own, and so sockets on the LAN: connect, listen, HTTP, asyncio.
+
+        While the stack is open the NIC's datagrams are its own, and :meth:`recv` gets none.  A NIC has one stack at a
+        time; closing the NIC closes it.
+
+        Arguments:
+            seed: what its choices follow from, such as first sequence numbers; ``None`` for random ones.
+
+        Returns:
+            A context manager, whose end closes the stack and leaves the NIC open.
+
+        Raises:
+            ValueError: the NIC has a stack already, or the seed is not 0 to 2**64 - 1.
+            LanClosed, NicClosed, ForkedNic: the NIC cannot be used.
+        """
+        import weakref
+
+        from .stack import Stack
+
+        stack = Stack(self, seed)
+        # The stack holds the NIC; the NIC, which only has to close it, does not hold the stack.
+        self._stack = weakref.ref(stack)
+        return stack
+
     def statistics(self) -> NicStatistics:
         """Returns what the NIC has sent and received, as it stands."""
         return read_statistics(self.segment, self.slot)
@@ -204,6 +234,9 @@ class Nic(Port):
         if os.getpid() != self._pid:
             # The connection and the NIC are the parent's.
             return
+        stack = self._stack and self._stack()
+        if stack is not None:
+            stack.close()
         # First no thread sends any more: whoever leaves in good order is not watched over any longer, and must not be
         # holding a lock then.
         self.shut()

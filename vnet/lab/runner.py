@@ -20,7 +20,7 @@ from vnet.lab.signals import Signals
 from vnet.lab.steps.base import Stage
 from vnet.lab.taking import skipped, take
 
-__all__ = ["Options", "run_lab"]
+__all__ = ["Options", "node_reports", "run_lab"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def run_lab(lab: Lab, options: Options | None = None) -> Report:
             session.start()
             up_after = time.perf_counter() - clock
             _take_steps(running, options)
-            nodes = _node_reports(running)
+            nodes = node_reports(session)
             options.progress("taking the LAN down")
         finally:
             signals.ignore()
@@ -148,13 +148,13 @@ def _take_steps(running: _Running, options: Options) -> None:
 # --- the nodes --------------------------------------------------------------------------------------------------------
 
 
-def _node_reports(running: _Running) -> tuple[NodeReport, ...]:
+def node_reports(session: Session) -> tuple[NodeReport, ...]:
     """Each guest as it stands after the last step, before anything is taken down."""
     reports = []
-    for state in running.session.states():
+    for state in session.states():
         failure = ""
         if state.code:
-            command = running.session.commands[state.node.name]
+            command = session.commands[state.node.name]
             failure = f"the command {describe_end(state.code)} while the lab ran{command.last_words()}"
         reports.append(
             NodeReport(

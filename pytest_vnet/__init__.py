@@ -16,9 +16,10 @@ import pytest
 if TYPE_CHECKING:
     import vnet
     from vnet.testing.guests import StartGuest
+    from vnet.testing.labs import LiveLab
     from vnet.testing.watch import Watch
 
-__all__ = ["guest", "lan", "make_lan"]
+__all__ = ["guest", "lab", "lan", "make_lan"]
 
 _WATCH: pytest.StashKey[Watch] = pytest.StashKey()
 
@@ -110,6 +111,24 @@ def guest(lan: vnet.Lan, _vnet_watch: Watch, request: pytest.FixtureRequest) -> 
     from vnet.testing.guests import StartGuest
 
     return StartGuest(lan, directory=request.path.parent, watch=_vnet_watch)
+
+
+@pytest.fixture
+def lab(_vnet_watch: Watch, request: pytest.FixtureRequest) -> LiveLab:
+    """The lab of `@pytest.mark.lab("office.yaml")`, up: a file beside the test, or a lab that comes with vnet."""
+    from vnet.testing.labs import LiveLab, find_lab
+    from vnet.testing.marks import lab_settings, marked
+
+    with marked(request.node, "lab") as (positional, keywords):
+        file, seed, capture = lab_settings("@pytest.mark.lab", positional, keywords)
+        lab = LiveLab(find_lab(file, request.path.parent, seed), _vnet_watch.unique_name)
+        _vnet_watch.undo(lab.close)
+        lab.build()
+        _vnet_watch.add(lab.lan, capture and None)
+        if any(node.command is not None for node in lab.nodes.values()):
+            _vnet_watch.tells(lab.commands_told)
+        lab.start()
+        return lab
 
 
 @pytest.hookimpl(hookwrapper=True)

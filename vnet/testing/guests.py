@@ -63,7 +63,7 @@ class Guest:
             TimeoutError: it still runs then.
         """
         if not self._command.wait(timeout):
-            raise TimeoutError(f"guest {self.name!r} still runs after {timeout:g} s{_tail(self._command)}")
+            raise TimeoutError(f"guest {self.name!r} still runs after {timeout:g} s{self._command.last_words()}")
         code = self.code
         assert code is not None
         return code
@@ -87,9 +87,13 @@ class Guest:
             if text in output:
                 return output
             if ended is not None:
-                raise VnetError(f"guest {self.name!r} {describe_end(ended)} without {text!r}{_tail(self._command)}")
+                raise VnetError(
+                    f"guest {self.name!r} {describe_end(ended)} without {text!r}{self._command.last_words()}"
+                )
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"guest {self.name!r} has no {text!r} after {timeout:g} s{_tail(self._command)}")
+                raise TimeoutError(
+                    f"guest {self.name!r} has no {text!r} after {timeout:g} s{self._command.last_words()}"
+                )
             time.sleep(0.005)
 
     def stop(self) -> int:
@@ -160,24 +164,21 @@ class StartGuest:
 
     def _wait_attached(self, guest: Guest, process: Command, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while not self._lan.wait_attached(guest.name, 0.02):
+        # It may have come and gone between two looks.
+        while not self._lan.attachments(guest.name):
             code = guest.code
-            # It may have come and gone between two looks.
-            if code == 0:
-                return
             if code is None and time.monotonic() < deadline:
+                self._lan.wait_attached(guest.name, 0.02)
                 continue
+            if self._lan.attachments(guest.name):
+                return
             what = (
                 f"did not attach within {timeout:g} s" if code is None else f"{describe_end(code)} before it attached"
             )
             process.stop()
-            missing = MachineLacks if code == 127 and isinstance(process.command, str) else VnetError
-            raise missing(f"guest {guest.name!r} ({shown(process.command)}) {what}{_tail(process)}")
-
-
-def _tail(command: Command) -> str:
-    tail = command.output.tail()
-    return f"; its last output was: {tail}" if tail else "; it printed nothing"
+            raise (VnetError if process.found else MachineLacks)(
+                f"guest {guest.name!r} ({shown(process.command)}) {what}{process.last_words()}"
+            )
 
 
 def _last_words(command: Command) -> str:

@@ -50,8 +50,9 @@ def marked(node: pytest.Item, name: str) -> Iterator[tuple[tuple[Any, ...], Mapp
     except (VnetError, ValueError, TypeError) as error:
         where = f"{node.location[0]}:{(node.location[1] or 0) + 1}"
         what = "" if str(error).startswith("@pytest.mark.") else f"@pytest.mark.{name}: "
-        said = f"{where}: {what}{error}" if mark is not None else str(error)
-        raise pytest.fail.Exception(said, pytrace=False) from None
+        if mark is None:
+            what = f"the fixture {name!r}: "
+        raise pytest.fail.Exception(f"{where}: {what}{error}", pytrace=False) from None
 
 
 def lan_settings(what: str, positional: Sequence[Any], keywords: Mapping[str, Any]) -> LanSettings:
@@ -91,8 +92,8 @@ def lab_settings(what: str, positional: Sequence[Any], keywords: Mapping[str, An
     """
     _check_keywords(what, keywords, _LAB_KEYWORDS)
     if len(positional) != 1 or not isinstance(positional[0], str):
-        found = ", ".join(map(repr, positional)) or "nothing"
-        raise TypeError(f"{what} takes the file of a lab, such as 'office.yaml', or the name of one; it got {found}")
+        found = f"it got {', '.join(map(repr, positional))}" if positional else f"write {what}('office.yaml')"
+        raise TypeError(f"{what} takes the file of a lab, or the name of one that comes with vnet; {found}")
     seed = keywords.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
         raise TypeError(f"{what}: seed is a whole number from 0 on, not {seed!r}")

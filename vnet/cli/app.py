@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vnet.cli import bench, labs, run, validate
+from vnet.cli import bench, down, graph, labs, link, logs, ls, ping, restart, run, show, up, validate
+from vnet.cli import exec as exec_verb
 
 __all__ = ["app"]
 
@@ -41,6 +42,9 @@ def _vnet(
 
 
 run.add_to(app)
+for verb in (up, down, ls, show, exec_verb, ping, logs, restart, link):
+    verb.add_to(app)
 validate.add_to(app)
 labs.add_to(app)
+graph.add_to(app)
 bench.add_to(app)

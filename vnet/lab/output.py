@@ -46,11 +46,12 @@ class Output:
         last = [line.strip() for line in self.text(start).splitlines() if line.strip()][-lines:]
         return " | ".join(last)
 
-    def read(self, start: int = 0) -> tuple[int, bytes]:
-        """The position of the first byte that is kept at or behind ``start``, and what is there from it on."""
+    def read(self, start: int = 0, most: int | None = None) -> tuple[int, bytes]:
+        """The position of the first byte that is kept at or behind ``start``, and up to ``most`` bytes from it on."""
         with self._grown:
             start = max(start, self._dropped)
-            return start, bytes(memoryview(self._kept)[start - self._dropped :])
+            first = start - self._dropped
+            return start, bytes(self._kept[first : None if most is None else first + most])
 
     def wait(self, position: int, timeout: float) -> bool:
         """Wait until there is more than up to ``position``; False when there is not within ``timeout`` seconds."""

@@ -14,7 +14,7 @@ from vnet.lab.plan import Lab
 from vnet.lab.planner import default_lab_name, plan_lab
 from vnet.lab.tree import did_you_mean, read_yaml
 
-__all__ = ["Source", "load", "open_source", "shipped_labs"]
+__all__ = ["Source", "load", "open_source", "plan", "shipped_labs"]
 
 SUFFIXES = (".yaml", ".yml")
 # A lab of 4,000 nodes, one line each, has a tenth of this.
@@ -62,7 +62,15 @@ def load(given: str, *, seed: int | None = None) -> Lab:
     Raises:
         LabError: there is no such lab, or it is wrong.
     """
-    source = open_source(given)
+    return plan(open_source(given), seed=seed)
+
+
+def plan(source: Source, *, seed: int | None = None) -> Lab:
+    """Work out what the text of a lab means; ``seed`` stands in for its own.
+
+    Raises:
+        LabError: it is wrong.
+    """
     tree = read_yaml(source.text, source.file)
     return plan_lab(tree, directory=source.directory, default_name=source.name, seed=seed)
 

@@ -1,0 +1,88 @@
+"""``vnet exec``: run a command as a node of a lab that is up."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import Annotated, Any
+
+import typer
+
+from vnet.cli.labverbs import LabArgument, NodeArgument, errors_as_json
+from vnet.cli.output import complain
+
+__all__ = ["add_to"]
+
+# What shells say where there is no such command, and where it cannot be run.
+NOT_THERE, NOT_RUNNABLE = 127, 126
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    # What stands behind the node is the command's, options too.
+    settings = {"allow_interspersed_args": False, "ignore_unknown_options": True}
+    app.command("exec", short_help="Run a command as a node of a lab.", context_settings=settings)(execute)
+
+
+def execute(
+    lab: LabArgument,
+    node: NodeArgument,
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its arguments.")],
+) -> None:
+    """Run a command as a node of a lab that is up, in this terminal.
+
+    It begins in the lab file's directory, with the environment of the node; vnet.attach() without arguments finds the
+    node's NIC. The exit code is the command's own, or 128 and the number of the signal that ended it.
+
+    Example: vnet exec office carol -- python3 programs/udp.py
+    """
+    # Not interspersed, the parser leaves the mark between our arguments and the command's where it is.
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise typer.BadParameter("name the command to run: vnet exec LAB NODE -- COMMAND")
+    with errors_as_json(False):
+        where = _where(lab, node)
+    raise typer.Exit(_run(words, where))
+
+
+def _where(given: str, node: str) -> dict[str, Any]:
+    from vnet.calls import call
+    from vnet.lab.finding import find_lab
+
+    lan = find_lab(given, kinds=("lab", "run"), what="it has no nodes to run commands as")
+    return call(lan.name, "lab.exec", node=node)
+
+
+def _run(words: list[str], where: dict[str, Any]) -> int:
+    """Run the command as a child, in our own process group, so that the terminal is the child's as it is ours."""
+    from vnet.lab.commands import command_environment
+
+    environment = {**command_environment(), **where["environment"], "PWD": where["directory"]}
+    # What is the terminal's business goes to both; it ends or stops the child, and we tell of it.
+    before = {number: _hear(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        child = subprocess.Popen(words, env=environment, cwd=where["directory"])
+    except OSError as error:
+        return _cannot_run(words[0], where["directory"], error)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before[number] = _hear(number, lambda sent, _: child.send_signal(sent))
+    code = child.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
+def _hear(number: int, handler: Any) -> Any:
+    """Handle a signal from now on, unless it is ignored: the child shall ignore it too."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        return signal.SIG_IGN
+    return signal.signal(number, handler)
+
+
+def _cannot_run(program: str, directory: str, error: OSError) -> int:
+    if error.filename == directory:
+        complain(f"vnet: the lab's directory {directory} is gone")
+        return NOT_RUNNABLE
+    missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    complain(f"vnet: cannot run {program}: {(error.strerror or str(error)).lower()}")
+    return NOT_THERE if missing else NOT_RUNNABLE

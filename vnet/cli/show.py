@@ -1,0 +1,100 @@
+"""``vnet show``: a lab that is up, node by node."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vnet.cli.labverbs import AsJson, LabArgument, errors_as_json, print_json
+from vnet.cli.output import complain
+from vnet.cli.table import print_table, since
+
+if TYPE_CHECKING:
+    from vnet.lab.finding import LiveLan
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("show", short_help="Show the nodes of a lab that is up.")(show)
+
+
+def show(lab: LabArgument, as_json: AsJson = False) -> None:
+    """Show a lab that is up: its nodes, their addresses, whether they are up, and what their commands do.
+
+    Example: vnet show office
+    """
+    with errors_as_json(as_json):
+        found, shown = _ask(lab)
+    if as_json:
+        print_json(_plain(found, shown))
+        return
+    kinds = {"lab": "a lab", "run": "a run", "program": "the LAN of a program"}
+    origin = f" from {found.origin}" if found.origin else ""
+    print(f"{found.name}: {kinds[found.kind or 'program']}{origin}, up for {since(found.since)}, process {found.pid}")
+    for network in shown["networks"]:
+        print(f"network {network['name']}: {' '.join(network['prefixes'])}, mtu {network['mtu']}")
+    rows = [
+        [
+            node["name"],
+            node["kind"],
+            node["network"],
+            " ".join(node["addresses"]),
+            _state(node),
+            since(node["since"] or 0.0),
+            node["command"] or "",
+        ]
+        for node in shown["nodes"]
+    ]
+    styles = {"up": "green", "free": "dim"}
+    print_table(["node", "kind", "network", "addresses", "state", "up for", "command"], rows, styles)
+    for node in shown["nodes"]:
+        if node["failure"]:
+            complain(f"{node['name']} did not come up: {node['failure']}")
+
+
+def _ask(given: str) -> tuple[LiveLan, dict[str, Any]]:
+    from vnet.calls import call
+    from vnet.control import describe
+    from vnet.lab.finding import find_lab
+
+    found = find_lab(given, kinds=("lab", "run", "program"), what="it cannot be shown")
+    if found.kind == "program":
+        about = describe(found.name)
+        missing = {"since": None, "command": None, "pid": None, "code": None, "failure": ""}
+        return found, {"networks": about["networks"], "nodes": [{**missing, **nic} for nic in about["nics"]]}
+    return found, call(found.name, "lab.show")
+
+
+def _state(node: dict[str, Any]) -> str:
+    """A node's state in a few words."""
+    from vnet.lab.commands import describe_end
+
+    if node["code"] is not None:
+        return describe_end(node["code"])
+    if node["state"] == "up":
+        return "up"
+    return "free" if node["command"] is None else "not attached"
+
+
+def _plain(found: LiveLan, shown: dict[str, Any]) -> dict[str, Any]:
+    now = time.time()
+    keys = ("name", "kind", "network", "addresses", "state", "command", "pid", "code", "failure")
+    return {
+        "name": found.name,
+        "kind": found.kind,
+        "file": found.origin or None,
+        "pid": found.pid,
+        "uptime": round(now - found.since, 3),
+        "networks": shown["networks"],
+        "nodes": [
+            {
+                **{key: node[key] for key in keys},
+                "uptime": round(now - node["since"], 3) if node["since"] else None,
+            }
+            for node in shown["nodes"]
+        ],
+    }

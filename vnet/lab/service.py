@@ -1,0 +1,223 @@
+"""What the base of a lab does at the request of ``vnet show``, ``exec``, ``logs`` and the other verbs.
+
+===========  ==========================================  ==============================================================
+``do``       arguments                                   answers
+===========  ==========================================  ==============================================================
+lab.show                                                 what the lab is, its networks, and each node as it stands
+lab.exec     ``node``                                    where and with which environment a command of the node runs
+lab.logs     ``node``, ``lines``, ``follow``             ``data``, pieces of what its command printed, in base 64
+lab.ping     ``from``, ``to``, ``count``, ``interval``,  whom it asks; then what came of each request
+             ``timeout``, ``size``, ``family``
+lab.restart  ``node``                                    the node is ready again
+lab.apply    ``file``, ``directory``, ``name``,          what was changed; a descriptor with the lab's text comes with
+             ``seed``, ``origin``                        the request
+lab.down                                                 none: the base ends
+===========  ==========================================  ==============================================================
+
+A run serves the first four; only a lab that ``vnet up`` started can be changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vnet.calls import Call
+from vnet.lab.addresses import parse_address
+from vnet.lab.commands import shown
+from vnet.lab.plan import Node
+from vnet.lab.session import NodeState, Session
+from vnet.lab.tree import did_you_mean
+
+if TYPE_CHECKING:
+    from vnet.lab.daemon import Wanted
+
+__all__ = ["serve_lab", "serve_session"]
+
+Answer = Mapping[str, Any] | None
+
+# Bytes of a log that one answer brings.
+_PIECE = 1 << 18
+# Seconds between two looks whether who follows a log, or waits for the end, is still there.
+_LOOK = 0.1
+
+
+def serve_session(session: Session) -> None:
+    """Serve what can be asked of every session."""
+    for do, handler in {"show": _show, "exec": _exec, "logs": _logs, "ping": _ping}.items():
+        session.lan.serve(f"lab.{do}", _bound(handler, session))
+
+
+def serve_lab(session: Session, wanted: Wanted) -> None:
+    """Serve what can be asked of a lab that ``vnet up`` started; ``wanted`` ends it."""
+    serve_session(session)
+    for do, handler in {"restart": _restart, "apply": _apply}.items():
+        session.lan.serve(f"lab.{do}", _bound(handler, session))
+    session.lan.serve("lab.down", lambda _, call: _down(wanted, call))
+
+
+def _bound(handler: Callable[[Session, Call], Answer], session: Session) -> Callable[[Any, Call], Answer]:
+    return lambda _, call: handler(session, call)
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def _show(session: Session, _: Call) -> Answer:
+    lab = session.lab
+    return {
+        "lab": lab.name,
+        "file": session.settings.origin or lab.file,
+        "seed": lab.seed,
+        "networks": [
+            {"name": each.name, "prefixes": list(map(str, each.prefixes)), "mtu": each.mtu}
+            for each in lab.networks.values()
+        ],
+        "nodes": [_plain(state) for state in session.states()],
+    }
+
+
+def _plain(state: NodeState) -> dict[str, Any]:
+    node = state.node
+    return {
+        "name": node.name,
+        "kind": node.kind,
+        "network": node.network,
+        "addresses": list(map(str, node.addresses)),
+        "state": "up" if state.up else "down",
+        "since": state.since,
+        "command": shown(node.command) if node.command is not None else None,
+        "pid": state.pid,
+        "code": state.code,
+        "failure": state.failure,
+    }
+
+
+def _exec(session: Session, call: Call) -> Answer:
+    """Where a node's commands run.  A kind that has a place of its own, such as a namespace, will name it here."""
+    node = session.node(call.argument("node", str))
+    if node.kind == "host":
+        processes = [each.name for each in session.lab.nodes.values() if each.kind == "process"]
+        others = f"; process nodes do: {', '.join(processes[:8])}" if processes else ""
+        raise ValueError(f"{node.name!r} is a built-in host, which runs no commands{others}")
+    return {
+        "kind": node.kind,
+        "environment": {**dict(node.environment), "VNET_LAN": str(session.lan.name), "VNET_NIC": node.name},
+        "directory": str(session.lab.directory),
+    }
+
+
+def _logs(session: Session, call: Call) -> Answer:
+    output = session.output(call.argument("node", str))
+    lines, follow = call.argument("lines", int, None), call.argument("follow", bool, False)
+    position, kept = output.read()
+    end = position + len(kept)
+    if lines is not None:
+        position = output.lines_from(lines)
+    elif position:
+        call.send({"missing": position})
+    while True:
+        position, piece = output.read(position, _PIECE)
+        if piece:
+            call.send({"data": base64.b64encode(piece).decode()})
+            position += len(piece)
+        if not follow and (not piece or position >= end):
+            return None
+        if call.gone():
+            return None
+        output.wait(position, _LOOK)
+
+
+# --- ping -------------------------------------------------------------------------------------------------------------
+
+
+def _ping(session: Session, call: Call) -> Answer:
+    sender = session.node(call.argument("from", str))
+    if sender.kind != "host":
+        raise ValueError(f"{sender.name!r} is a {sender.kind} node, whose program owns its NIC; pings start at a host")
+    target = call.argument("to", str)
+    destination = _destination(session, sender, target, call.argument("family", int, None))
+    count, size = call.argument("count", int, 0), call.argument("size", int, 56)
+    interval, timeout = (float(call.argument(name, (int, float), 1.0)) for name in ("interval", "timeout"))
+    if count < 0 or interval < 0 or timeout <= 0:
+        raise ValueError("count and interval are not negative, and the timeout is above 0")
+    host = session.hosts[sender.name]
+    sequence, due = 0, time.monotonic()
+    while not count or sequence < count:
+        # The first is sent before anything is said, so that what is wrong with it is all that is said.
+        run = host.start_ping(destination, count=1, timeout=timeout, size=size)
+        if not sequence:
+            call.send({"target": target, "address": destination, "size": size})
+        sequence += 1
+        result = run.result()
+        call.send(
+            {
+                "sequence": sequence,
+                "seconds": result.rtts[0] if result.rtts else None,
+                "error": result.errors[0] if result.errors else None,
+            }
+        )
+        due = max(due + interval, time.monotonic())
+        if (not count or sequence < count) and call.gone(max(0.0, due - time.monotonic())):
+            break
+    return None
+
+
+def _destination(session: Session, sender: Node, target: str, family: int | None) -> str:
+    if target not in session.lab.nodes:
+        try:
+            address = parse_address(target)
+        except ValueError:
+            close = did_you_mean(target, session.lab.nodes)
+            raise ValueError(f"{target!r} is neither a node of the lab nor an IP address{close}") from None
+        if sender.address(address.version) is None or family not in (None, address.version):
+            wrong = f"{sender.name!r} has no IPv{address.version} address to ping {target} from"
+            raise ValueError(wrong if family in (None, address.version) else f"{target} is no IPv{family} address")
+        return str(address)
+    node = session.lab.nodes[target]
+    for version in (4, 6) if family is None else (family,):
+        found = node.address(version)
+        if found is not None and sender.address(version) is not None:
+            return str(found)
+    lacking = f"IPv{family} addresses" if family else "addresses of one family"
+    raise ValueError(f"{sender.name!r} and {target!r} do not both have {lacking}")
+
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+
+def _restart(session: Session, call: Call) -> Answer:
+    session.restart(call.argument("node", str))
+    return None
+
+
+def _apply(session: Session, call: Call) -> Answer:
+    from vnet.lab.source import Source, plan
+
+    if len(call.files) != 1:
+        raise ValueError("the lab's text comes as one descriptor with the request")
+    with open(os.dup(call.files[0]), encoding="utf-8") as file:
+        text = file.read()
+    directory = Path(call.argument("directory", str))
+    source = Source(call.argument("file", str), text, directory, call.argument("name", str))
+    lab = plan(source, seed=call.argument("seed", int, None))
+    if lab.name != session.lab.name:
+        raise ValueError(f"this is lab {session.lab.name!r}, not {lab.name!r}")
+    if call.argument("origin", str) != session.settings.origin:
+        raise ValueError(f"this lab is up from {session.settings.origin}")
+    return {"difference": session.apply(lab).as_json()}
+
+
+def _down(wanted: Wanted, call: Call) -> Answer:
+    # Who asked may be killed; then nothing that is slow to end is waited for.
+    hurry = threading.Event()
+    wanted.end(hurry.is_set)
+    while not call.gone(_LOOK):
+        pass
+    hurry.set()
+    return None

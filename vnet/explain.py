@@ -198,7 +198,7 @@ class _Teller:
         flaw, header = self.told["flaw"], self.header
         if flaw:
             return _step(1, "read", self.flaw(flaw), length=self.length, flaw=flaw["kind"])
-        protocol = _PROTOCOLS.get(header["protocol"], f"protocol {header['protocol']}")
+        protocol = _protocol(header["version"], header["protocol"])
         hops = "TTL" if header["version"] == 4 else "hop limit"
         text = (
             f"IPv{header['version']} with a header of {header['header_bytes']} bytes, {protocol}, "
@@ -233,7 +233,7 @@ class _Teller:
             "buckets": found["buckets"],
             "everyone": found["everyone"],
         }
-        where = f"{self.network.name} ({self.prefixes()}), IPv{version} table, bucket {found['bucket']:,}"
+        where = f"network {self.network.name} ({self.prefixes()}), IPv{version} table, bucket {found['bucket']:,}"
         where += f" of {found['buckets']:,}"
         if row is None:
             return _step(
@@ -336,6 +336,11 @@ class _Teller:
 
 def _step(number: int, name: str, text: str, **facts: Any) -> Step:
     return Step(number, name, text, MappingProxyType(facts))
+
+
+def _protocol(version: int, number: int) -> str:
+    extension = number in (0, 43, 44, 59, 60)
+    return _PROTOCOLS[number] if number in _PROTOCOLS and not (version == 4 and extension) else f"protocol {number}"
 
 
 def _bytes(count: int) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vnet.cli import bench, down, graph, labs, link, logs, ls, ping, restart, run, show, up, validate
+from vnet.cli import bench, down, graph, labs, link, logs, ls, ping, restart, run, show, stats, trace, up, validate
 from vnet.cli import exec as exec_verb
 
 __all__ = ["app"]
@@ -47,4 +47,6 @@ for verb in (up, down, ls, show, exec_verb, ping, logs, restart, link):
 validate.add_to(app)
 labs.add_to(app)
 graph.add_to(app)
+for verb in (stats, trace):
+    verb.add_to(app)
 bench.add_to(app)

@@ -19,11 +19,11 @@ _MOST = 1 << 20
 
 
 def explain(lan: Lan, call: Call) -> dict[str, Any]:
-    """Explains the datagram that lies in the file which came along, as one of the NIC ``from``.
+    """Explains the datagram that lies in the file which came along, as one of the NIC ``sender``.
 
     A request is a line of a few kilobytes; a datagram may be larger, and so travels beside it.
     """
-    nic = call.argument("from", str)
+    nic = call.argument("sender", str)
     if len(call.files) != 1 or not stat.S_ISREG(os.fstat(call.files[0]).st_mode):
         raise ProtocolError("a datagram to explain lies in a file that comes with the request")
     datagram = os.pread(call.files[0], _MOST, 0)

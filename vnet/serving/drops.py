@@ -1,0 +1,40 @@
+"""``drops``: what is dropped from now on, as a capture into a pipe of the client."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from vnet.errors import CaptureError, ProtocolError, VnetError
+from vnet.serving.explain import no_such_nic
+
+if TYPE_CHECKING:
+    from vnet.calls import Call
+    from vnet.lan import Lan
+
+__all__ = ["drops"]
+
+
+def drops(lan: Lan, call: Call) -> dict[str, Any]:
+    """Captures the drops of ``nics``, all where none are named, into the descriptor that came along.
+
+    Answers once when it has begun, and for the last time when the client or the LAN goes.
+    """
+    nics = call.argument("nics", list, [])
+    first_bytes = call.argument("first_bytes", int, 96)
+    if len(call.files) != 1:
+        raise ProtocolError("drops are written into a pipe, whose descriptor comes with the request")
+    known = lan.nics
+    for nic in nics:
+        if nic not in known:
+            raise VnetError(no_such_nic(str(nic), lan))
+    capture = lan.capture(call.files[0], nics=nics or None, drops=True, snaplen=first_bytes)
+    try:
+        call.send({"following": True})
+        while not call.gone(0.5) and capture.ended is None:
+            pass
+    finally:
+        # The reader of the pipe may have gone; nobody is left to tell.
+        with contextlib.suppress(CaptureError):
+            capture.close()
+    return {"missed": capture.missed}

@@ -138,7 +138,9 @@ def test_out_leaves_report_junit_capture_and_logs(tmp_path: Path) -> None:
     done = vnet_command("run", "quickstart", "--out", str(tmp_path / "deep" / "out"), "--json")
     assert done.returncode == 0
     out = tmp_path / "deep" / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["capture.pcapng", "logs", "report.json", "report.xml"]
+    left = ["capture.pcapng", "graph.svg", "logs", "report.json", "report.xml"]
+    assert sorted(path.name for path in out.iterdir()) == left
+    assert "carol" in (out / "graph.svg").read_text()
     assert json.loads(done.stdout) == json.loads((out / "report.json").read_text())
     suite = ElementTree.parse(out / "report.xml").getroot().find("testsuite")
     assert suite is not None

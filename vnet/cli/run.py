@@ -32,7 +32,8 @@ def run(
     lab: Annotated[str, typer.Argument(metavar="FILE|NAME|-", help=LAB_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     out: Annotated[
-        str, typer.Option(metavar="DIR", help="Leave report.json, report.xml, capture.pcapng and logs/ there.")
+        str,
+        typer.Option(metavar="DIR", help="Leave report.json, report.xml, capture.pcapng, graph.svg and logs/ there."),
     ] = "",
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, max=2**64 - 1, help="Use this seed instead of the lab's.")
@@ -72,6 +73,7 @@ def _print(report: Report, as_json: bool) -> None:
 
 
 def _run(given: str, out: Path | None, seed: int | None, keep_going: bool) -> Report:
+    from vnet.graph import from_lab, render
     from vnet.lab.report import write_report
     from vnet.lab.runner import Options, run_lab
     from vnet.lab.source import load
@@ -86,6 +88,7 @@ def _run(given: str, out: Path | None, seed: int | None, keep_going: bool) -> Re
     if out is not None:
         try:
             write_report(report, out)
+            (out / "graph.svg").write_bytes(render(from_lab(lab), "svg"))
         except OSError as error:
             raise VnetError(f"{out}: cannot write the report: {(error.strerror or str(error)).lower()}") from None
     return report

@@ -24,11 +24,14 @@ def components(vertices: Sequence[Vertex], edges: Iterable[tuple[Vertex, Vertex]
         vertices: in the order of the lab, which decides where nothing else does.
         edges: pairs of them.
     """
-    import networkx
+    pairs = [(a, b) for a, b in edges if a != b]
+    if not pairs:
+        return [[[vertex]] for vertex in vertices]
+    import networkx  # takes longer than to draw a lab without routers
 
     graph = networkx.Graph()
     graph.add_nodes_from(vertices)
-    graph.add_edges_from((a, b) for a, b in edges if a != b)
+    graph.add_edges_from(pairs)
     rank = {vertex: number for number, vertex in enumerate(vertices)}
     parts = sorted(networkx.connected_components(graph), key=lambda part: min(rank[vertex] for vertex in part))
     return [_layers(networkx, graph.subgraph(part), rank) for part in parts]

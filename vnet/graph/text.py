@@ -24,7 +24,7 @@ def to_tree(graph: Graph) -> str:
     if loose:
         blocks.append(("on no network", loose))
     if graph.wires:
-        wires = [(f"{w.ends[0]} — {w.ends[1]}", w.label, "cut" if w.cut else "") for w in graph.wires]
+        wires = [(f"{w.ends[0]} — {w.ends[1]}", "", "cut" if w.cut else "", w.label) for w in graph.wires]
         blocks.append(("links", [*wires]))
     # Name, kind and state stand in columns, as far as there are any.
     widths = [max((len(row[i]) for _, rows in blocks for row in rows), default=0) for i in range(3)]

@@ -179,8 +179,8 @@ class Stack:
     """The TCP/IP stack on a process's NIC: from now on the NIC's datagrams are the stack's.
 
     In what follows a ``timeout`` of ``None`` waits for ever, 0 looks only and raises ``BlockingIOError``, and any other
-    is in seconds and ends with ``TimeoutError``.  Waiting goes without the GIL and answers signals.  Errors are those of
-    Python's socket module, and :class:`~vnet.LanClosed`, :class:`~vnet.NicClosed` and :class:`~vnet.ForkedNic`.
+    is in seconds and ends with ``TimeoutError``.  Waiting goes without the GIL and answers signals.  Errors are those
+    of Python's socket module, and :class:`~vnet.LanClosed`, :class:`~vnet.NicClosed` and :class:`~vnet.ForkedNic`.
     """
 
     def __new__(cls, port: Port, addresses: list[tuple[str, int]], mtu: int, seed: int) -> Stack:
@@ -261,6 +261,9 @@ class UdpSocket:
 
 @final
 class Arena:
+    def send_all(self, data: Buffer, timeout: float | None) -> None:
+        """Sends all of it, without a copy where it is ``bytes``; how much was sent is not known after an error."""
+
     """What the two processes of a measurement share, and the halves of the measurements.
 
     Every method is one half; the peer makes the other at the same time.  Raises ``RuntimeError`` when the peer does not

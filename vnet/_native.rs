@@ -31,6 +31,8 @@ mod explain;
 #[path = "_native_port.rs"]
 mod port;
 
+#[path = "_native_stack.rs"]
+mod stack;
 /// An exception of `vnet.errors` by its name.
 fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {
     let make = || py.import("vnet.errors")?.getattr(name)?.call1((message,));
@@ -63,6 +65,9 @@ fn gone(py: Python<'_>, why: Gone) -> PyErr {
             error(py, "ForkedNic", "this NIC belongs to the parent process; attach one of its own after fork()")
         }
         Gone::Damaged => error(py, "VnetError", "the NIC's input buffer is damaged: some process wrote over it"),
+        Gone::Stacked => PyValueError::new_err(
+            "what comes to this NIC goes to its stack: receive with the stack's sockets, or close the stack",
+        ),
     }
 }
 
@@ -496,7 +501,9 @@ mod _native {
     #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]
-    use super::{Base, Capture, HostCalls, PingRun, Segment};
+    use super::stack::{Stack, TcpListener, TcpSocket, UdpSocket};
+    #[pymodule_export]
+    use super::{Base, HostCalls, PingRun, Segment};
 
     /// The version of the segments' layout; base and guest must agree on it.
     #[pymodule_export]

@@ -20,7 +20,7 @@ use super::{
 /// A NIC in this process: what `vnet.Nic` is made of.
 #[pyclass(frozen, subclass, module = "vnet._native")]
 pub(crate) struct Port {
-    pub(crate) ring: Ring,
+    pub(crate) ring: Arc<Ring>,
 }
 
 #[pymethods]
@@ -31,7 +31,7 @@ impl Port {
         let connection = connection.map(duplicate).transpose()?;
         let token = vnet_base::lock::Token(token);
         let ring = Ring::new(Arc::clone(&segment.0), SlotId(slot), generation, token, connection)?;
-        Ok(Self { ring })
+        Ok(Self { ring: Arc::new(ring) })
     }
 
     #[pyo3(signature = (datagram, *, block=false, timeout=None))]

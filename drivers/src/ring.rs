@@ -45,6 +45,8 @@ pub enum Gone {
     Forked,
     /// The NIC's input buffer is damaged.
     Damaged,
+    /// The NIC's datagrams are its stack's.
+    Stacked,
 }
 
 impl From<Damaged> for Gone {
@@ -101,6 +103,8 @@ struct Inner {
     receiver: Mutex<Receiver>,
     dispatch: OnceLock<Dispatch>,
     polling: AtomicBool,
+    /// Whether a stack receives in the program's place.
+    stacked: AtomicBool,
 }
 
 /// A process's NIC.
@@ -138,6 +142,7 @@ impl Ring {
             receiver: Mutex::new(port.receiver),
             dispatch: OnceLock::new(),
             polling: AtomicBool::new(false),
+            stacked: AtomicBool::new(false),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -233,7 +238,13 @@ impl Ring {
     ///
     /// [`Gone`].
     #[inline]
-    pub fn receive(&self, most: usize, mut take: impl FnMut(&[u8]) -> bool) -> Result<usize, Gone> {
+    pub fn receive(&self, most: usize, take: impl FnMut(&[u8]) -> bool) -> Result<usize, Gone> {
+        self.check_unstacked()?;
+        self.receive_all(most, take)
+    }
+
+    #[inline]
+    fn receive_all(&self, most: usize, mut take: impl FnMut(&[u8]) -> bool) -> Result<usize, Gone> {
         let Some(mut receiver) = self.receiver_at_hand() else { return Ok(0) };
         // A view that was left open ends here: two readers of one position would read one datagram twice.
         receiver.release(None);
@@ -252,6 +263,34 @@ impl Ring {
         Ok(taken)
     }
 
+    /// Whether the program itself may receive.
+    #[inline]
+    fn check_unstacked(&self) -> Result<(), Gone> {
+        if self.inner.stacked.load(Ordering::Relaxed) { Err(Gone::Stacked) } else { Ok(()) }
+    }
+
+    /// Gives what comes to a stack from now on: the program cannot receive it any more. False when a stack has it.
+    pub(crate) fn take_over(&self) -> bool {
+        let taken = !self.inner.stacked.swap(true, Ordering::AcqRel);
+        // Threads that wait for a datagram hear that none will come to them.
+        wake_all(&self.inner.segment, self.inner.slot);
+        taken
+    }
+
+    /// Gives what comes back to the program.
+    pub(crate) fn give_back(&self) {
+        self.inner.stacked.store(false, Ordering::Release);
+    }
+
+    /// As [`Ring::receive`], for the stack.
+    #[inline]
+    pub(crate) fn receive_for_stack(&self, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Gone> {
+        self.receive_all(most, |datagram| {
+            take(datagram);
+            true
+        })
+    }
+
     /// The receiver, unless another thread waits with it in its hand for the next datagram. Where there is a dispatcher
     /// no thread does, and the dispatcher gives it back at once: a look must not miss a datagram because of that.
     fn receiver_at_hand(&self) -> Option<MutexGuard<'_, Receiver>> {
@@ -267,6 +306,7 @@ impl Ring {
     ///
     /// [`Gone`].
     pub fn hold_record(&self) -> Result<Option<(Record, u64)>, Gone> {
+        self.check_unstacked()?;
         let Some(mut receiver) = self.receiver_at_hand() else { return Ok(None) };
         let record = receiver.hold()?;
         if record.is_none() {
@@ -293,6 +333,18 @@ impl Ring {
     ///
     /// [`Gone`].
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Slice, Gone> {
+        self.check_unstacked()?;
+        let waited = self.wait_for(timeout)?;
+        self.check_unstacked()?;
+        Ok(waited)
+    }
+
+    /// As [`Ring::wait`], for the stack.
+    pub(crate) fn wait_for_stack(&self, timeout: Duration) -> Result<Slice, Gone> {
+        self.wait_for(Some(timeout))
+    }
+
+    fn wait_for(&self, timeout: Option<Duration>) -> Result<Slice, Gone> {
         self.check()?;
         let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
         let waited = if self.inner.polling.load(Ordering::Acquire) {

@@ -3,6 +3,7 @@
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 
+use super::tcp::discard;
 use super::{Stack, Tcp};
 
 /// How long a closed connection may make no progress before it is reset, in nanoseconds: Linux's `tcp_fin_timeout`.
@@ -34,19 +35,6 @@ impl Stack {
     pub fn abort(&mut self, tcp: Tcp) {
         self.tcp(&tcp).abort();
         self.let_go(tcp);
-    }
-
-    /// Whether connections that were closed still have something to deliver.
-    #[must_use]
-    pub fn is_delivering(&self) -> bool {
-        self.orphans.iter().any(|orphan| {
-            let socket = self.sockets.get::<Socket>(orphan.handle);
-            match socket.state() {
-                State::Closed => socket.remote_endpoint().is_some(),
-                State::FinWait1 | State::Closing | State::LastAck | State::SynReceived => true,
-                _ => false,
-            }
-        })
     }
 
     fn let_go(&mut self, tcp: Tcp) {
@@ -90,7 +78,7 @@ impl Stack {
                 }
                 State::FinWait2 if socket.can_recv() => socket.abort(),
                 _ if now >= orphan.deadline => socket.abort(),
-                _ => while socket.recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|taken| taken > 0) {},
+                _ => discard(socket),
             }
             next = Some(next.map_or(orphan.deadline, |next| next.min(orphan.deadline)));
             true

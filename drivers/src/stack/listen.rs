@@ -15,6 +15,12 @@ pub struct Listening {
     id: u64,
 }
 
+impl Listening {
+    pub(super) fn again(&self) -> Self {
+        Self { id: self.id }
+    }
+}
+
 /// How long a handshake may take before it makes room for others, in nanoseconds, and before it is given up. On a LAN it
 /// takes microseconds; who does not finish it does not mean to.
 const STALE: u64 = 1_000_000_000;
@@ -76,7 +82,11 @@ impl Stack {
 
     /// Listens no more; connections that nobody accepted are reset.
     pub fn close_listening(&mut self, listening: Listening) {
-        let Some(listener) = self.listeners.remove(&listening.id) else { return };
+        self.stop_listening(listening.id);
+    }
+
+    pub(super) fn stop_listening(&mut self, id: u64) {
+        let Some(listener) = self.listeners.remove(&id) else { return };
         for (handle, _) in listener.pending {
             self.abort(Tcp { handle });
         }

@@ -10,6 +10,8 @@
 //!   listen    listening ports with a backlog
 //!   udp       UDP sockets
 //!   app       App: a program on a stack
+//!   process   the stack of a process: which of its threads drives it
+//!   mirror    a descriptor that polls as a socket
 //! ```
 //!
 //! # Theory of operation
@@ -35,6 +37,8 @@ mod close;
 mod head;
 mod listen;
 mod mend;
+mod mirror;
+pub mod process;
 mod tcp;
 mod udp;
 mod wire;
@@ -52,7 +56,7 @@ pub(crate) use head::is_icmp;
 pub use listen::Listening;
 pub use smoltcp::socket::{tcp::Socket as TcpSocket, udp::Socket as UdpSocket};
 pub use tcp::{Cause, Tcp, TcpOptions, TcpState};
-pub use udp::{Udp, UdpOptions};
+pub use udp::{Udp, UdpError, UdpOptions};
 pub use wire::Outlet;
 
 use close::Orphan;

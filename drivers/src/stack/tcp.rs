@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
+use smoltcp::wire::IpEndpoint;
 use vnet_base::Verdict;
 
 use super::head::Segment;
@@ -82,14 +83,16 @@ pub enum TcpState {
 pub(super) struct Connection {
     cause: Option<Cause>,
     was: State,
-    /// When the first segment left here: of two ends of the same stack, each has its own.
+    /// Nanoseconds between probes, and since when.
     keepalive: Option<(u64, u64)>,
     timeout: Duration,
+    /// Whether what comes is thrown away.
+    deaf: bool,
 }
 
 impl Connection {
     pub fn new() -> Self {
-        Self { cause: None, was: State::SynSent, keepalive: None, timeout: UNACKNOWLEDGED }
+        Self { cause: None, was: State::SynSent, keepalive: None, timeout: UNACKNOWLEDGED, deaf: false }
     }
 }
 
@@ -167,6 +170,9 @@ impl Stack {
     ///
     /// How the connection ended.
     pub fn take(&mut self, tcp: &Tcp, take: impl FnOnce(&[u8]) -> usize) -> Result<Option<usize>, Cause> {
+        if self.connections.get(&tcp.handle).is_some_and(|connection| connection.deaf) {
+            return Ok(Some(0));
+        }
         let state = self.state(tcp);
         let taken = self.tcp(tcp).recv(|bytes| {
             let taken = if bytes.is_empty() { 0 } else { take(bytes) };
@@ -178,6 +184,27 @@ impl Stack {
             (Err(RecvError::Finished), _) => Ok(Some(0)),
             (Err(RecvError::InvalidState), TcpState::Ended(cause)) => Err(cause),
         }
+    }
+
+    /// How many bytes can be received; results and errors as of [`Stack::take`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`Stack::take`].
+    pub fn receivable(&mut self, tcp: &Tcp) -> Result<Option<usize>, Cause> {
+        match self.tcp(tcp).recv_queue() {
+            0 => self.take(tcp, |_| 0),
+            queued => Ok(Some(queued)),
+        }
+    }
+
+    /// Its ends: here, there. `None` when it is over, or was never begun.
+    #[must_use]
+    pub fn ends(&mut self, tcp: &Tcp) -> Option<(SocketAddr, SocketAddr)> {
+        let socket = self.tcp(tcp);
+        let (local, remote) = (socket.local_endpoint()?, socket.remote_endpoint()?);
+        let end = |end: IpEndpoint| SocketAddr::new(end.addr.into(), end.port);
+        Some((end(local), end(remote)))
     }
 
     /// Receives into `buffer`; results and errors as of [`Stack::take`].
@@ -210,6 +237,66 @@ impl Stack {
     /// Sends no more: what was sent leaves, then the end of the stream.
     pub fn finish(&mut self, tcp: &Tcp) {
         self.tcp(tcp).close();
+    }
+
+    /// Receives no more: what comes is thrown away.
+    pub fn stop_receiving(&mut self, tcp: &Tcp) {
+        if let Some(connection) = self.connections.get_mut(&tcp.handle) {
+            connection.deaf = true;
+        }
+    }
+
+    /// Whether receiving, and whether sending, would come to something at once: bytes, the end, or an error.
+    #[must_use]
+    pub fn tcp_ready(&self, tcp: &Tcp) -> (bool, bool) {
+        let deaf = self.connections.get(&tcp.handle).is_some_and(|connection| connection.deaf);
+        let socket = self.sockets.get::<Socket>(tcp.handle);
+        match socket.state() {
+            State::Listen | State::SynSent | State::SynReceived => (deaf, false),
+            State::Closed => (true, true),
+            State::Established => (deaf || socket.can_recv(), socket.can_send()),
+            State::FinWait1 | State::FinWait2 => (deaf || socket.can_recv(), true),
+            State::CloseWait => (true, socket.can_send()),
+            State::Closing | State::LastAck | State::TimeWait => (true, true),
+        }
+    }
+
+    /// Ends all connections as their owners would, and listens no more.
+    pub fn finish_all(&mut self) {
+        let listeners: Vec<u64> = self.listeners.keys().copied().collect();
+        for id in listeners {
+            self.stop_listening(id);
+        }
+        for handle in self.connections.keys() {
+            self.sockets.get_mut::<Socket>(*handle).close();
+        }
+    }
+
+    /// Resets what has not been acknowledged.
+    pub fn abort_undelivered(&mut self) {
+        for handle in self.connections.keys() {
+            let socket = self.sockets.get_mut::<Socket>(*handle);
+            if is_undelivered(socket) {
+                socket.abort();
+            }
+        }
+    }
+
+    /// Whether connections that are closed still have something to deliver.
+    #[must_use]
+    pub fn is_delivering(&self) -> bool {
+        !self.wire.is_clear()
+            || self.connections.keys().any(|handle| is_undelivered(self.sockets.get::<Socket>(*handle)))
+    }
+
+    /// Resets the connection that a datagram was for.
+    pub(super) fn forget_ends(&mut self, datagram: &[u8]) {
+        let Some(segment) = Segment::of(datagram) else { return };
+        let Some(handle) = self.between(segment.destination, segment.source) else { return };
+        *self.sockets.get_mut::<Socket>(handle) = nobody();
+        if let Some(connection) = self.connections.get_mut(&handle) {
+            connection.cause = Some(Cause::Reset);
+        }
     }
 
     /// Sends probes while the connection is idle, every `interval` nanoseconds, and gives it up when none is answered.
@@ -278,7 +365,7 @@ impl Stack {
         let socket = self.sockets.get_mut::<Socket>(handle);
         if socket.state() == State::SynSent {
             // Its peer never heard of it: no reset is sent there, as its dispatch finds no ends.
-            *socket = Socket::new(SocketBuffer::new(Vec::new()), SocketBuffer::new(Vec::new()));
+            *socket = nobody();
             if let Some(connection) = self.connections.get_mut(&handle) {
                 connection.cause = Some(cause);
             }
@@ -290,6 +377,9 @@ impl Stack {
         let now = self.now;
         for (handle, connection) in &self.connections {
             let socket = self.sockets.get_mut::<Socket>(*handle);
+            if connection.deaf {
+                discard(socket);
+            }
             let timeout = match (socket.state(), connection.keepalive) {
                 (State::Listen | State::SynSent | State::SynReceived | State::Closed, _) => continue,
                 _ if socket.send_queue() > 0 => Some(connection.timeout),
@@ -302,6 +392,25 @@ impl Stack {
             socket.set_timeout(timeout);
         }
     }
+}
+
+/// A socket that is closed and says nothing.
+fn nobody() -> Socket<'static> {
+    Socket::new(SocketBuffer::new(Vec::new()), SocketBuffer::new(Vec::new()))
+}
+
+/// Whether the peer has not acknowledged all of it.
+fn is_undelivered(socket: &Socket<'_>) -> bool {
+    match socket.state() {
+        State::Closed => socket.remote_endpoint().is_some(),
+        State::FinWait1 | State::Closing | State::LastAck | State::SynReceived => true,
+        _ => false,
+    }
+}
+
+/// Throws away what came.
+pub(super) fn discard(socket: &mut Socket<'_>) {
+    while socket.recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|taken| taken > 0) {}
 }
 
 /// A socket that is not open yet.

@@ -122,6 +122,13 @@ impl Stack {
         }
     }
 
+    /// Whether a datagram can be taken, and whether one can be sent.
+    #[must_use]
+    pub fn udp_ready(&self, udp: &Udp) -> (bool, bool) {
+        let socket = self.sockets.get::<Socket>(udp.handle);
+        (socket.can_recv(), socket.can_send())
+    }
+
     /// Gives the port back.
     pub fn close_udp(&mut self, udp: Udp) {
         self.udp.remove(&udp.handle);

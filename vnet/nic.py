@@ -234,7 +234,7 @@ class Nic(Port):
         if os.getpid() != self._pid:
             # The connection and the NIC are the parent's.
             return
-        stack = self._stack and self._stack()
+        stack = None if self._stack is None else self._stack()
         if stack is not None:
             stack.close()
         # First no thread sends any more: whoever leaves in good order is not watched over any longer, and must not be

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import sys
 from collections.abc import Awaitable, Callable
 from socket import (
     AF_INET,
@@ -205,23 +204,10 @@ class Stack:
             TimeoutError: no answer came in time.
             LanClosed, NicClosed, ForkedNic: the NIC cannot be used.
         """
-        failures: list[OSError] = []
-        try:
-            return self._connect(address, timeout, source_address, failures)
-        finally:
-            failures.clear()
-
-    def _connect(
-        self,
-        address: tuple[str, int],
-        timeout: float | None,
-        source_address: tuple[str, int] | None,
-        failures: list[OSError],
-    ) -> StreamSocket:
-        """Tries one address after the other; raises the first failure, and notes each."""
         if not isinstance(address, tuple) or len(address) < 2:
             raise TypeError(f"connect to a tuple (host, port), not {address!r}")
         host, port = address[:2]
+        failures: list[OSError] = []
         self._check()
         for family, _, _, _, remote in self.getaddrinfo(host, port, type=SOCK_STREAM):
             sock = StreamSocket(self, family)
@@ -238,30 +224,24 @@ class Stack:
             except BaseException:
                 sock.close()
                 raise
-        raise failures[0]
+        try:
+            # As the socket module does: the first address is the one that was meant.
+            raise failures[0]
+        finally:
+            # The error's traceback holds this frame.
+            failures.clear()
 
     def create_connection(
         self,
         address: tuple[str, int],
         timeout: Any = _DEFAULT,
         source_address: tuple[str, int] | None = None,
-        *,
-        all_errors: bool = False,
     ) -> StreamSocket:
         """Connects as :meth:`connect`, with the signature of :func:`socket.create_connection`."""
         if timeout is not None and not isinstance(timeout, (int, float)):
             # The socket module's own sign for "the default", which others hand on.
             timeout = _DEFAULT
-        failures: list[OSError] = []
-        try:
-            return self._connect(address, timeout, source_address, failures)
-        except OSError:
-            if all_errors and len(failures) > 1 and sys.version_info >= (3, 11):
-                raise ExceptionGroup("create_connection failed", failures) from None
-            raise
-        finally:
-            # The errors' tracebacks hold this frame.
-            failures.clear()
+        return self.connect(address, timeout, source_address)
 
     def listen(self, address: int | tuple[str, int], *, backlog: int = 128) -> StreamSocket:
         """Returns a listening TCP socket.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Deadline", "StreamSocket"]
 
 # Before there is a connection, and on a listening socket, as Linux has it.
-_UNCONNECTED = Missing(errno.ENOTCONN, send=errno.EPIPE, accept=errno.EINVAL)
+_UNCONNECTED = Missing(errno.ENOTCONN, send=errno.EPIPE, send_all=errno.EPIPE)
 
 # What became of an attempt to connect, and of a connection that broke.
 _FATES = {
@@ -251,18 +251,7 @@ class StreamSocket(Socket):
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         """Sends all of ``data``.  After an error nobody can tell how much of it was sent."""
-        timeout = waiting(flags, self._timeout) if flags else self._timeout
-        end = self._end
-        view = memoryview(data).cast("B")
-        size = len(view)
-        if size == 0:
-            return
-        at = end.send(view, timeout)
-        if at == size:
-            return
-        deadline = Deadline(timeout)
-        while at < size:
-            at += end.send(view[at:], deadline.left())
+        self._end.send_all(data, waiting(flags, self._timeout) if flags else self._timeout)
 
     def sendto(self, data: Buffer, *where: Any) -> int:
         """Sends as :meth:`send`: a connection has one other end, and an address is not looked at."""

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     import vnet
     from vnet.testing.guests import StartGuest
     from vnet.testing.labs import LiveLab
-    from vnet.testing.watch import Watch
+    from vnet.testing.watch import Captures, Watch
 
 __all__ = ["guest", "lab", "lan", "make_lan"]
 
 _WATCH: pytest.StashKey[Watch] = pytest.StashKey()
+_CAPTURES: pytest.StashKey[Captures] = pytest.StashKey()
 
 # Captures that one process keeps; with pytest-xdist each worker is one.
 _KEPT = "20"
@@ -67,17 +68,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def _vnet_watch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     """Whatever is made for the test: it is closed with it, and tells what became of its datagrams."""
-    from vnet.testing.watch import Watch
+    from vnet.testing.watch import Captures, Watch
 
     config = request.config
-    given = config.option.vnet_captures
-    watch = Watch(
-        request.node.nodeid,
-        directory=lambda: Path(given) if given else tmp_path_factory.getbasetemp() / "vnet-captures",
-        capture=config.getini("vnet_capture"),
-        most=int(config.getini("vnet_captures_kept")),
-    )
-    request.node.stash[_WATCH] = watch
+    captures = config.stash.get(_CAPTURES, None)
+    if captures is None:
+        given = config.option.vnet_captures
+        directory = Path(given) if given else tmp_path_factory.getbasetemp() / "vnet-captures"
+        captures = config.stash[_CAPTURES] = Captures(directory, int(config.getini("vnet_captures_kept")))
+    watch = request.node.stash[_WATCH] = Watch(request.node.nodeid, captures, capture=config.getini("vnet_capture"))
     with watch:
         yield watch
 

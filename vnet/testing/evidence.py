@@ -7,6 +7,7 @@ import struct
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vnet.statistics import LanStatistics
 from vnet.verdict import Verdict
@@ -96,15 +97,24 @@ class Evidence:
                 yield from str(drop).splitlines()
 
 
-def read_evidence(path: str) -> Evidence:
+def read_evidence(paths: Iterable[Path]) -> Evidence:
     """Reads what a capture of :meth:`vnet.Lan.capture` tells.  A file that ends in the middle counts as far as it goes.
 
+    Arguments:
+        paths: its files, the oldest first.
+
     Raises:
-        OSError: it cannot be read.
+        OSError: one cannot be read.
     """
     evidence = Evidence()
+    for path in paths:
+        _read(evidence, path)
+    return evidence
+
+
+def _read(evidence: Evidence, path: Path) -> None:
     interfaces: list[str] = []
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while len(head := file.read(8)) == 8:
             # Captures are written in the machine's own byte order.
             kind, length = struct.unpack("=II", head)
@@ -120,7 +130,6 @@ def read_evidence(path: str) -> Evidence:
                 evidence.flows.setdefault(name, Flow())
             elif kind == _PACKET:
                 _count(evidence, interfaces, body)
-    return evidence
 
 
 def _count(evidence: Evidence, interfaces: list[str], body: bytes) -> None:

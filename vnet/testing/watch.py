@@ -24,10 +24,30 @@ if TYPE_CHECKING:
     from vnet.statistics import LanStatistics
     from vnet.testing.marks import LanSettings
 
-__all__ = ["Watch"]
+__all__ = ["Captures", "Watch"]
 
-_kept = 0
-"""Captures that this process has kept."""
+# Bytes of a capture's file, of which there is one more when it is full; what is older goes.  It is the last datagrams
+# that tell why a test failed, and no test fills the disk.
+_FILE = 8 << 20
+_FILES = 2
+
+# What the directory of a capture ends with while its test runs.
+_RUNNING = ".running"
+
+
+@dataclass
+class Captures:
+    """Where the captures of failed tests go.
+
+    Attributes:
+        directory: where they go.
+        most: how many this process keeps.
+        kept: how many it has kept so far.
+    """
+
+    directory: Path
+    most: int
+    kept: int = 0
 
 
 @dataclass
@@ -46,16 +66,14 @@ class Watch:
 
     Arguments:
         test: the test's id.
-        directory: where captures go; asked when the first is made.
+        captures: where its captures go.
         capture: whether LANs are captured, where they do not say so themselves.
-        most: how many captures this process keeps.
     """
 
-    def __init__(self, test: str, *, directory: Callable[[], Path], capture: bool, most: int) -> None:
+    def __init__(self, test: str, captures: Captures, *, capture: bool) -> None:
         self.test = test
-        self._directory = directory
-        self._captures = capture
-        self._most = most
+        self._captures = captures
+        self._capture = capture
         self._watched: list[_Watched] = []
         self._tellers: list[Callable[[], tuple[str, str]]] = []
         self._undo = contextlib.ExitStack()
@@ -101,9 +119,10 @@ class Watch:
         """Watches a LAN that somebody else closes, after the test or within it."""
         watched = _Watched(lan)
         self._watched.append(watched)
-        if self._captures if capture is None else capture:
+        if self._capture if capture is None else capture:
             try:
-                watched.capture = lan.capture(self._place(len(self._watched)))
+                place = self._place(len(self._watched))
+                watched.capture = lan.capture(place / "capture.pcapng", file_size=_FILE, files=_FILES)
             except (CaptureError, OSError) as error:
                 # The test is not about its capture.
                 watched.trouble = f"no capture: {error}"
@@ -117,9 +136,11 @@ class Watch:
         self._tellers.append(teller)
 
     def _place(self, number: int) -> Path:
-        directory = self._directory()
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory / f"{_file_name(self.test)}{f'-{number}' if number > 1 else ''}.{os.getpid()}.running"
+        """A new directory for a capture.  One of a process that dies in a test is left, and bears the test's name."""
+        name = f"{_file_name(self.test)}{f'-{number}' if number > 1 else ''}"
+        place = self._captures.directory / f"{name}.{os.getpid()}{_RUNNING}"
+        place.mkdir(parents=True, exist_ok=True)
+        return place
 
     def _stop(self) -> None:
         """Ends the captures, once all that was sent before is in them, and reads the counters."""
@@ -145,15 +166,14 @@ class Watch:
         elif report.when == "teardown" and not self._told:
             for watched in self._watched:
                 if watched.capture is not None:
-                    with contextlib.suppress(OSError):
-                        os.unlink(watched.capture.path)
+                    _remove(watched.capture)
 
     def _tell(self, item: pytest.Item, report: pytest.TestReport, watched: _Watched) -> str:
         evidence = Evidence()
         capture = watched.capture
         if capture is not None:
             try:
-                evidence = read_evidence(capture.path)
+                evidence = read_evidence(_files(capture))
             except OSError as error:
                 watched.trouble = watched.trouble or f"the capture cannot be read: {error}"
         evidence.count(watched.statistics)
@@ -166,23 +186,41 @@ class Watch:
 
     def _keep(self, item: pytest.Item, report: pytest.TestReport, capture: Capture) -> str:
         """Keeps a capture, if there are not enough of them.  Returns what there is to say about it."""
-        global _kept
-        if _kept >= self._most:
-            with contextlib.suppress(OSError):
-                os.unlink(capture.path)
-            return f"its capture was not kept: {_kept} were before it (vnet_captures_kept)"
-        path = re.sub(r"\.\d+\.running$", ".pcapng", capture.path)
+        if self._captures.kept >= self._captures.most:
+            _remove(capture)
+            return f"its capture was not kept: {self._captures.kept} were before it (vnet_captures_kept)"
+        place = Path(capture.path).parent
+        stem = place.name.removesuffix(_RUNNING).rpartition(".")[0]
+        files = _files(capture)
+        paths = []
         try:
-            os.replace(capture.path, path)
+            for number, file in enumerate(files, 1):
+                kept = place.with_name(f"{stem}.{number}.pcapng" if len(files) > 1 else f"{stem}.pcapng")
+                paths.append(str(file.replace(kept)))
+            place.rmdir()
         except OSError as error:
             return f"its capture could not be kept: {error}"
-        _kept += 1
+        self._captures.kept += 1
         # For the summary, and for JUnit files, which take it from the report of the teardown that follows.
-        item.user_properties.append(("vnet_capture", path))
-        report.user_properties.append(("vnet_capture", path))
+        for path in paths:
+            item.user_properties.append(("vnet_capture", path))
+            report.user_properties.append(("vnet_capture", path))
         held = f"{capture.datagrams} datagram{'' if capture.datagrams == 1 else 's'}"
         missed = f", {capture.missed} more missed" if capture.missed else ""
-        return f"capture ({held}{missed}): {path}"
+        last = f", the last {_FILE * _FILES >> 20} MiB kept" if len(files) == _FILES else ""
+        return f"capture ({held}{missed}{last}): {' '.join(paths)}"
+
+
+def _files(capture: Capture) -> list[Path]:
+    """The files of a capture, the oldest first."""
+    return sorted(Path(capture.path).parent.iterdir())
+
+
+def _remove(capture: Capture) -> None:
+    with contextlib.suppress(OSError):
+        for file in _files(capture):
+            file.unlink()
+        Path(capture.path).parent.rmdir()
 
 
 def _file_name(test: str) -> str:

@@ -1,7 +1,7 @@
 """The native part of vnet.  Users see :mod:`vnet`; this page is for those who read its code."""
 
 from collections.abc import Iterable
-from typing import Any, Final, final
+from typing import Any, Final, TypedDict, final, type_check_only
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -12,6 +12,7 @@ __all__ = [
     "Arena",
     "Base",
     "Capture",
+    "Filter",
     "Held",
     "HostCalls",
     "PingRun",
@@ -111,7 +112,15 @@ class Base:
     def inject(
         self, slot: int, datagrams: Iterable[Any], block: bool = False, timeout: float | None = None
     ) -> list[Verdict]: ...
-    def capture(self, file: int) -> Capture: ...
+    def capture(self, file: int, arguments: CaptureArguments) -> Capture:
+        """Starts a capture into a descriptor, which stays the caller's.
+
+        Raises:
+            OSError: it cannot be written.
+            CaptureError: a stopped process holds the captures' ring.
+            ValueError: there is no such direction.
+        """
+
     def abandon(self) -> None:
         """Forgets threads and connections in a forked child."""
 
@@ -131,13 +140,46 @@ class PingRun:
         None in place of the list: not all are settled within ``timeout`` seconds.
         """
 
+@type_check_only
+class CaptureArguments(TypedDict):
+    nics: list[str] | None
+    direction: str
+    filter: tuple[Filter, str] | None
+    drops: bool
+    limit: int | None
+    snaplen: int | None
+    ring: tuple[int, str, str, int, int] | None
+
 @final
 class Capture:
     """A running capture."""
 
-    def abandon(self) -> None: ...
-    def stop(self) -> tuple[int, int, str | None]:
-        """Returns datagrams written, datagrams missed, and why the file is not whole."""
+    def counts(self) -> tuple[int, int, int]:
+        """Returns packets written, datagrams written, datagrams missed."""
+
+    def end(self) -> str | None:
+        """Returns why it is over, if it is: ``stopped``, ``limit``, ``reader`` or ``failed``."""
+
+    def wait(self, timeout: float) -> bool:
+        """Waits up to ``timeout`` seconds until it is over.  Returns whether it is."""
+
+    def stop(self) -> tuple[str, int | None, str]:
+        """Ends it once all is written.  Returns why it was over, and of a failure the system's number and words."""
+
+    def discard(self) -> None:
+        """Ends it at once."""
+
+@final
+class Filter:
+    """A filter for raw IP: a program of classic BPF, ``struct bpf_insn``s one after the other.
+
+    Raises:
+        ValueError: the kernel would not take the program.
+    """
+
+    def __new__(cls, program: bytes) -> Filter: ...
+    def run(self, datagram: bytes, length: int | None = None) -> int:
+        """Returns how many bytes of the datagram are wanted.  ``length``: what it had before it was cut."""
 
 @disjoint_base
 class Port:
@@ -193,8 +235,8 @@ class Stack:
     def connect(self, remote: tuple[str, int], local: tuple[str | None, int] | None = None) -> TcpSocket:
         """Starts a connection and returns at once."""
 
-    def listen(self, local: tuple[str | None, int], backlog: int) -> TcpListener:
-        """Listens; port 0 is an ephemeral one.
+    def listen(self, local: tuple[str | None, int], backlog: int | None) -> TcpListener:
+        """Listens; port 0 is an ephemeral one.  Without a backlog the port is only held, and who comes is refused.
 
         Raises:
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``.
@@ -219,6 +261,9 @@ class TcpSocket:
     def send(self, data: Buffer, timeout: float | None) -> int:
         """Sends some of it, at least a byte, and returns how many bytes."""
 
+    def send_all(self, data: Buffer, timeout: float | None) -> None:
+        """Sends all of it, without a copy where it is ``bytes``; how much was sent is not known after an error."""
+
     def recv(self, size: int, timeout: float | None) -> bytes:
         """Returns up to ``size`` bytes; ``b""`` at the end of the stream."""
 
@@ -241,6 +286,9 @@ class TcpListener:
     """A listening TCP port."""
 
     def accept(self, timeout: float | None) -> TcpSocket: ...
+    def set_backlog(self, backlog: int) -> None:
+        """Listens on a port that was only held, or lets another number of connections wait."""
+
     def local(self) -> tuple[str, int]: ...
     def close(self) -> None: ...
     def ready(self) -> tuple[bool, bool]: ...
@@ -259,11 +307,61 @@ class UdpSocket:
     def ready(self) -> tuple[bool, bool]: ...
     def fileno(self) -> int: ...
 
+_Sent: TypeAlias = tuple[int, int, list[int], int, int, str | None]
+_Flow: TypeAlias = tuple[int, int, int, int, float, int, int, int]
+_Tally: TypeAlias = tuple[list[_Flow], list[tuple[int, int]], tuple[int, int] | None, str | None]
+
+@final
+class Program:
+    """A program for a stack that measures: a source, a sink or a probe."""
+
+    @staticmethod
+    def udp_source(
+        flow: int,
+        source: str,
+        destination: tuple[str, int],
+        sizes: list[int],
+        bits: int | None,
+        datagrams: tuple[int, int] | None,
+        duration: float | None,
+        count: int | None,
+    ) -> Program: ...
+    @staticmethod
+    def tcp_source(
+        flow: int, source: str, destination: tuple[str, int], duration: float | None, bytes: int | None
+    ) -> Program: ...
+    @staticmethod
+    def udp_sink(port: int, flows: list[int]) -> Program: ...
+    @staticmethod
+    def tcp_sink(port: int, flows: list[int]) -> Program: ...
+    @staticmethod
+    def probe(source: str, destination: tuple[str, int], request: bytes, timeout: float) -> Program: ...
+    def wait(self, timeout: float) -> bool: ...
+    def stop(self) -> None: ...
+    def sent(self) -> _Sent:
+        """Datagrams, bytes, by verdict, begin and end in nanoseconds, why it failed."""
+
+    def tally(self) -> _Tally:
+        """By flow: received, bytes, duplicates, out of order, jitter, sum of latencies, first and last arrival; then
+        latencies as (nanoseconds, count), the shortest and the longest, why it failed."""
+
+    def arrived(self) -> list[int]: ...
+    def answer(self) -> tuple[str, float | None, bytes]:
+        """How it ended, seconds until the connection was open, what came."""
+
+@final
+class TrafficGuest:
+    """A stack for programs on the NIC of a process, driven by the caller's thread."""
+
+    def __new__(cls, addresses: list[tuple[str, int]], mtu: int, seed: int) -> TrafficGuest: ...
+    def start(self, app: Program) -> None: ...
+    def drive(self, port: Port, seconds: float) -> None: ...
+
+def start_on_host(base: Base, calls: HostCalls, app: Program) -> bool: ...
+def wake_host(base: Base, calls: HostCalls) -> None: ...
+
 @final
 class Arena:
-    def send_all(self, data: Buffer, timeout: float | None) -> None:
-        """Sends all of it, without a copy where it is ``bytes``; how much was sent is not known after an error."""
-
     """What the two processes of a measurement share, and the halves of the measurements.
 
     Every method is one half; the peer makes the other at the same time.  Raises ``RuntimeError`` when the peer does not

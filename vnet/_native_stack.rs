@@ -211,11 +211,14 @@ impl Stack {
         Ok(TcpSocket { stack: Arc::clone(&self.0), tcp: hold(tcp), local, remote })
     }
 
-    fn listen(&self, py: Python<'_>, local: LocalAddress, backlog: usize) -> PyResult<TcpListener> {
+    fn listen(&self, py: Python<'_>, local: LocalAddress, backlog: Option<usize>) -> PyResult<TcpListener> {
         let local = local_of(local)?;
         let opened = py.detach(|| {
             self.0.with(|stack| {
-                let listening = stack.listen(local, backlog, &TcpOptions::default())?;
+                let listening = match backlog {
+                    Some(backlog) => stack.listen(local, backlog, &TcpOptions::default())?,
+                    None => stack.bind(local, &TcpOptions::default())?,
+                };
                 let at = shown(&stack.listening_at(&listening), stack.addresses());
                 Ok((listening, at))
             })
@@ -499,6 +502,11 @@ impl TcpListener {
         let (tcp, ends) = accepted.ok_or_else(|| too_late(timeout))?.ok_or_else(closed)?;
         let (local, remote) = ends.unwrap_or((self.at, self.at));
         Ok(TcpSocket { stack: Arc::clone(&self.stack), tcp: hold(tcp), local, remote })
+    }
+
+    fn set_backlog(&self, py: Python<'_>, backlog: usize) -> PyResult<()> {
+        let set = |stack: &mut Core| using(&self.listening, |listening| stack.set_backlog(listening, backlog));
+        py.detach(|| self.stack.with(set)).map_err(|why| trouble(py, why))?.ok_or_else(closed)
     }
 
     fn local(&self) -> Address {

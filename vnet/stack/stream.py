@@ -86,7 +86,7 @@ class StreamSocket(Socket):
         self._check()
         if self._listener is not None or self._connected():
             raise error(errno.EINVAL)
-        self._listener = self._stack._native.listen(self._local(address, "bind"), 0)
+        self._listener = self._stack._native.listen(self._local(address, "bind"), None)
 
     def connect(self, address: Any, /) -> None:
         """Connects to an address, or to the NIC of that name; waits as long as :attr:`timeout` says."""

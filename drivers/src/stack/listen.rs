@@ -28,7 +28,8 @@ const HANDSHAKE: Duration = Duration::from_secs(20);
 
 pub(super) struct Listener {
     pub local: Local,
-    backlog: usize,
+    /// `None`: the port is only held, and who comes is refused.
+    backlog: Option<usize>,
     options: TcpOptions,
     /// Connections that were not accepted yet, oldest first, and when their SYN came.
     pending: Vec<(SocketHandle, u64)>,
@@ -41,6 +42,24 @@ impl Stack {
     ///
     /// [`OpenError`].
     pub fn listen(&mut self, local: Local, backlog: usize, options: &TcpOptions) -> Result<Listening, OpenError> {
+        let listening = self.bind(local, options)?;
+        self.set_backlog(&listening, backlog);
+        Ok(listening)
+    }
+
+    /// Listens on a port that was only held, or lets another number of connections wait.
+    pub fn set_backlog(&mut self, listening: &Listening, backlog: usize) {
+        if let Some(listener) = self.listeners.get_mut(&listening.id) {
+            listener.backlog = Some(backlog);
+        }
+    }
+
+    /// Holds a port, so that nobody else gets it, without listening: who comes is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn bind(&mut self, local: Local, options: &TcpOptions) -> Result<Listening, OpenError> {
         self.check_ours(&local)?;
         let port = match local.port {
             0 => self.ephemeral(|stack, port| stack.is_tcp_port_used(port))?,
@@ -51,7 +70,7 @@ impl Stack {
             return Err(OpenError::Taken(port));
         }
         let id = self.new_id();
-        self.listeners.insert(id, Listener { local, backlog, options: *options, pending: Vec::new() });
+        self.listeners.insert(id, Listener { local, backlog: None, options: *options, pending: Vec::new() });
         Ok(Listening { id })
     }
 
@@ -104,13 +123,14 @@ impl Stack {
         {
             return Some(None);
         }
-        let matching = |listener: &&mut Listener| listener.local.takes(local.ip(), local.port());
+        let matching =
+            |listener: &&mut Listener| listener.backlog.is_some() && listener.local.takes(local.ip(), local.port());
         let id = self.listeners.iter_mut().find(|(_, listener)| matching(listener)).map(|(id, _)| *id);
         let Some(id) = id else { return Some(None) };
         self.make_room(id);
         let full = self.room_for_socket().is_err();
         let listener = self.listeners.get_mut(&id)?;
-        if full || listener.pending.len() > listener.backlog {
+        if full || listener.backlog.is_some_and(|backlog| listener.pending.len() > backlog) {
             return None;
         }
         let mut socket = new_socket(&listener.options);
@@ -154,7 +174,7 @@ impl Stack {
     fn make_room(&mut self, id: u64) {
         let now = self.now;
         let Some(listener) = self.listeners.get_mut(&id) else { return };
-        if listener.pending.len() <= listener.backlog {
+        if listener.backlog.is_none_or(|backlog| listener.pending.len() <= backlog) {
             return;
         }
         let sockets = &self.sockets;

@@ -6,16 +6,27 @@
 //!
 //! ```text
 //!   outer readable  ⇔  a byte of the inner end waits in it
-//!   outer writable  ⇔  what the outer end sent itself was taken out at the inner one
+//!   outer writable  ⇔  its send buffer is large beside the ballast that waits at the inner end for good
 //! ```
 //!
-//! The outer end's send buffer is the smallest that Linux has, so that a few sends fill it.
+//! The kernel calls a Unix socket writable while what it sent and nobody read takes no more than a quarter of its send
+//! buffer (`unix_writable`), and wakes whoever polls when the buffer is made larger. So the size alone makes it writable
+//! or not. The outer end is shut for writing: whoever takes the descriptor for the socket and writes into it, as
+//! asyncio's `sendfile` tries to, gets `EPIPE`, and nothing is lost without a word.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown, socketpair,
+};
+
+/// Bytes that wait at the inner end: more than a quarter of the smallest send buffer, and far less of a large one.
+const BALLAST: usize = 2048;
+/// Send buffers in bytes: the kernel makes the small one as large as it has to be.
+const SMALL: usize = 1;
+const LARGE: usize = 64 * 1024;
 
 pub(super) struct Mirror {
     outer: OwnedFd,
@@ -29,11 +40,10 @@ impl Mirror {
     pub fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (outer, inner) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        // Rounded up to the smallest that the kernel gives.
-        set_socket_send_buffer_size(&outer, 1)?;
-        let mut mirror = Self { outer, inner, readable: false, writable: true };
-        mirror.show(false, false);
-        Ok(mirror)
+        send(&outer, &[0; BALLAST], SendFlags::NOSIGNAL)?;
+        shutdown(&outer, Shutdown::Write)?;
+        set_socket_send_buffer_size(&outer, SMALL)?;
+        Ok(Self { outer, inner, readable: false, writable: false })
     }
 
     /// The descriptor to be polled.
@@ -48,24 +58,15 @@ impl Mirror {
             if readable {
                 let _ = send(&self.inner, &[0], SendFlags::NOSIGNAL);
             } else {
-                drain(&self.outer);
+                let mut byte = [0; 1];
+                let _ = recv(&self.outer, &mut byte, RecvFlags::DONTWAIT);
             }
         }
         if writable != self.writable {
             self.writable = writable;
-            if writable {
-                drain(&self.inner);
-            } else {
-                // Until none fits: poll calls a socket writable while most of its buffer is free.
-                while send(&self.outer, &[0; 2048], SendFlags::NOSIGNAL).is_ok() {}
-            }
+            let _ = set_socket_send_buffer_size(&self.outer, if writable { LARGE } else { SMALL });
         }
     }
-}
-
-fn drain(end: &OwnedFd) {
-    let mut bytes = [0; 4096];
-    while recv(end, &mut bytes, RecvFlags::DONTWAIT).is_ok_and(|(taken, _)| taken > 0) {}
 }
 
 #[cfg(test)]
@@ -93,5 +94,11 @@ mod tests {
                 assert_eq!(polled(&mirror), (readable, writable));
             }
         }
+    }
+    #[test]
+    fn what_is_written_into_it_is_refused_rather_than_lost() {
+        let mut mirror = Mirror::new().expect("a socket pair");
+        mirror.show(false, true);
+        assert_eq!(rustix::io::write(mirror.descriptor(), b"lost"), Err(rustix::io::Errno::PIPE));
     }
 }

@@ -334,7 +334,8 @@ impl ProcessStack {
             let _ = thread.join();
         }
         shared.say_farewell(patience);
-        shared.lock().mirrors.clear();
+        // Descriptors live as long as the sockets that gave them out: their numbers may be in somebody's selector.
+        shared.lock().show_end();
         shared.ring.give_back();
         true
     }

@@ -1,6 +1,5 @@
 //! The binding of the vnet crates to Python: converts, delegates, wraps. It holds no logic.
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +14,7 @@ use vnet_base::forward::Side;
 use vnet_base::lan::BASE;
 use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId, TablesError};
 use vnet_base::{LanError, NicRequest, SegmentError, Sender, Verdict};
-use vnet_drivers::capture::Capture as CaptureThread;
+use vnet_drivers::capture::Hub;
 use vnet_drivers::host::{Host, HostInbox};
 use vnet_drivers::lease::Undertaker;
 use vnet_drivers::loopback::Loopback;
@@ -26,13 +25,17 @@ use vnet_drivers::{Driver, Port as DriverPort, clock};
 
 #[path = "_native_arena.rs"]
 mod arena;
+#[path = "_native_capture.rs"]
+mod capture;
 #[path = "_native_explain.rs"]
 mod explain;
 #[path = "_native_port.rs"]
 mod port;
-
+#[path = "_native_traffic.rs"]
+mod traffic;
 #[path = "_native_stack.rs"]
 mod stack;
+
 /// An exception of `vnet.errors` by its name.
 fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {
     let make = || py.import("vnet.errors")?.getattr(name)?.call1((message,));
@@ -64,10 +67,10 @@ fn gone(py: Python<'_>, why: Gone) -> PyErr {
         Gone::Forked => {
             error(py, "ForkedNic", "this NIC belongs to the parent process; attach one of its own after fork()")
         }
-        Gone::Damaged => error(py, "VnetError", "the NIC's input buffer is damaged: some process wrote over it"),
         Gone::Stacked => PyValueError::new_err(
             "what comes to this NIC goes to its stack: receive with the stack's sockets, or close the stack",
         ),
+        Gone::Damaged => error(py, "VnetError", "the NIC's input buffer is damaged: some process wrote over it"),
     }
 }
 
@@ -179,6 +182,7 @@ struct Base {
     worker: Worker,
     undertaker: Undertaker,
     injector: Mutex<()>,
+    captures: Arc<Hub>,
 }
 
 #[pymethods]
@@ -190,7 +194,8 @@ impl Base {
         let lan = Arc::new(lan);
         let worker = Worker::new(Arc::clone(&lan), 0, clock::monotonic);
         let undertaker = Undertaker::new(Arc::clone(&lan))?;
-        Ok(Self { lan, worker, undertaker, injector: Mutex::new(()) })
+        let captures = Arc::new(Hub::new(Arc::clone(&lan)));
+        Ok(Self { lan, worker, undertaker, injector: Mutex::new(()), captures })
     }
 
     fn segment(&self) -> Segment {
@@ -351,17 +356,15 @@ impl Base {
         verdict_list(py, &verdicts)
     }
 
-    fn capture(&self, py: Python<'_>, file: i32) -> PyResult<Capture> {
-        let file = File::from(duplicate(file)?);
-        let capture = CaptureThread::start(Arc::clone(&self.lan), file)
-            .map_err(|failure| error(py, "CaptureError", &failure.to_string()))?;
-        Ok(Capture(capture))
+    fn capture(&self, py: Python<'_>, file: i32, arguments: capture::Arguments) -> PyResult<capture::Capture> {
+        capture::start(py, &self.captures, file, arguments)
     }
 
     /// Lets go of threads and connections in a forked child: they are the parent's.
     fn abandon(&self) {
         self.worker.abandon();
         self.undertaker.abandon();
+        self.captures.abandon();
     }
 
     fn close(&self, py: Python<'_>) {
@@ -474,22 +477,6 @@ impl PingRun {
     }
 }
 
-/// A running capture.
-#[pyclass(frozen, module = "vnet._native")]
-struct Capture(CaptureThread);
-
-#[pymethods]
-impl Capture {
-    fn abandon(&self) {
-        self.0.abandon();
-    }
-
-    fn stop(&self, py: Python<'_>) -> (u64, u64, Option<String>) {
-        let result = py.detach(|| self.0.stop());
-        (result.datagrams, result.missed, result.error)
-    }
-}
-
 /// The native part of vnet.
 #[pymodule]
 mod _native {
@@ -499,9 +486,13 @@ mod _native {
     #[pymodule_export]
     use super::arena::Arena;
     #[pymodule_export]
+    use super::capture::{Capture, Filter};
+    #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]
     use super::stack::{Stack, TcpListener, TcpSocket, UdpSocket};
+    #[pymodule_export]
+    use super::traffic::{Program, TrafficGuest, start_on_host, wake_host};
     #[pymodule_export]
     use super::{Base, HostCalls, PingRun, Segment};
 

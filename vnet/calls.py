@@ -179,6 +179,11 @@ class Stream:
             raise StopIteration
         return answer
 
+    def finish(self) -> None:
+        """Says that no more is wanted: to the handler the client is gone, but its answers can still be read."""
+        with contextlib.suppress(OSError):
+            self._reader.connection.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """Ends the call.  May be called twice."""
         self._reader.close()

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from .register import Register
     from .runtime import Guardian
 
-__all__ = ["Keeper", "living", "shut_down"]
+__all__ = ["Keeper", "close_captures", "living", "shut_down"]
 
 
 class Keeper:
     """What else ends with a LAN. The finalizer reaches it here, because it must not keep the LAN alive."""
 
-    def __init__(self, guardian: Guardian | None, register: Register) -> None:
+    def __init__(self, guardian: Guardian | None, register: Register, captures: set[Capture]) -> None:
         self.guardian = guardian
         self.register = register
         self.metrics: list[MetricsServer] = []
-        self.capture: Capture | None = None
+        self.captures = captures
 
 
 def shut_down(base: _native.Base, server: ControlServer | None, keeper: Keeper, pid: int) -> None:
@@ -39,15 +39,34 @@ def shut_down(base: _native.Base, server: ControlServer | None, keeper: Keeper, 
     keeper.register.closed = True
     for metrics in keeper.metrics:
         metrics.close()
-    if keeper.capture is not None:
-        # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
-        with contextlib.suppress(CaptureError):
-            keeper.capture.close()
+    # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
+    with contextlib.suppress(CaptureError):
+        close_captures(keeper.captures)
     if server is not None:
         server.close()
     base.close()
     if keeper.guardian is not None:
         keeper.guardian.dismiss()
+
+
+def close_captures(captures: set[Capture]) -> None:
+    """Ends captures and waits until those for other processes have been told of.
+
+    Raises:
+        CaptureError: of the first that could not be written whole.
+    """
+    failures = []
+    ended = tuple(captures)
+    for capture in ended:
+        try:
+            capture.close()
+        except CaptureError as error:
+            failures.append(error)
+    for capture in ended:
+        if capture.told is not None:
+            capture.told.wait(1.0)
+    if failures:
+        raise failures[0]
 
 
 @functools.cache

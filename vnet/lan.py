@@ -15,13 +15,13 @@ from . import _native
 from .calls import Handler
 from .capture import Capture, CaptureOptions, options_of
 from .control import ControlServer
-from .ending import Keeper, living, shut_down
-from .errors import CaptureError, ForkedNic, LanClosed, MachineLacks
+from .ending import Keeper, close_captures, living, shut_down
+from .errors import ForkedNic, LanClosed, MachineLacks
 from .hosts import Host
 from .network import Network, parse_prefixes
 from .nic import Nic
 from .register import LARGEST, NicInfo, Register, derive
-from .runtime import Guardian, check_name, claim_socket, release_socket
+from .runtime import Guardian, check_name, claim_socket, socket_path
 from .serving import serve_all
 from .statistics import LanStatistics, read_statistics
 from .verdict import Verdict
@@ -76,6 +76,7 @@ class Lan:
         self._pid = os.getpid()
         # Reached by the finalizer, too: they end with the LAN.
         self._captures: set[Capture] = set()
+        self._closing = False
         self._handlers: dict[str, Handler] = {}
         self._about: dict[str, Any] = {"kind": "program", "since": time.time()}
         # Before anything that would have to be undone.
@@ -96,18 +97,20 @@ class Lan:
         if prefixes is not None:
             self._register.add_network("lan", prefixes, mtu)
         if name is not None:
-            listener, path = claim_socket(name)
-            serve_all(self)
+            # Before anything that it would have to remove.
+            path = socket_path(name)
+            guardian = self._guardian = Guardian(path)
+            listener = None
             try:
-                self._guardian = Guardian(path)
+                listener = claim_socket(guardian)
+                serve_all(self)
                 self._server = ControlServer(self, listener, path)
             except BaseException:
-                listener.close()
-                release_socket(path)
-                if self._guardian is not None:
-                    self._guardian.dismiss()
+                if listener is not None:
+                    listener.close()
+                guardian.dismiss(clear=True)
                 raise
-        self._keeper = Keeper(self._guardian, self._register)
+        self._keeper = Keeper(self._guardian, self._register, self._captures)
         self._finalizer = weakref.finalize(self, shut_down, base, self._server, self._keeper, os.getpid())
         living().add(self)
 
@@ -458,10 +461,9 @@ class Lan:
         """Ends the LAN.  Every NIC raises :class:`vnet.LanClosed` from now on.  May be called twice."""
         if os.getpid() != self._pid or not self._finalizer.alive:
             return
-        capture, self._capture = self._capture, None
+        self._closing = True
         try:
-            if capture is not None:
-                capture.close()
+            close_captures(self._captures)
         finally:
             self._finalizer()
             with self._register.changed:

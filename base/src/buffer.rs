@@ -374,9 +374,26 @@ impl Batch {
     /// [`Refused::Gone`] when the buffer has changed hands, [`Refused::Locked`] when the lock cannot be had.
     #[inline]
     pub fn open(&mut self, generation: u32, me: Token) -> Result<(), Refused> {
+        let locked = self.buffer.control.senders.lock.lock(me);
+        self.start(locked, generation)
+    }
+
+    /// As [`Batch::open`], but never sleeps for the lock.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Batch::open`].
+    #[inline]
+    pub fn open_soon(&mut self, generation: u32, me: Token) -> Result<(), Refused> {
+        let locked = self.buffer.control.senders.lock.lock_soon(me);
+        self.start(locked, generation)
+    }
+
+    #[inline(always)]
+    fn start(&mut self, locked: bool, generation: u32) -> Result<(), Refused> {
         debug_assert!(!self.open, "a batch is published before the next one");
         let senders = &self.buffer.control.senders;
-        if !senders.lock.lock(me) {
+        if !locked {
             return Err(Refused::Locked);
         }
         if senders.generation.load(Ordering::Relaxed) != generation {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Control, 1 KiB for each NIC; each group has a cache line pair of its own, so that no two writers share one
-//!     0  ┌ senders    lock u32 │ generation u32 │ tail u64 │ head_seen u64 │ rx counters u64 ×3   written under the lock
+//!     0  ┌ senders    lock u32 │ generation u32 │ tail u64 │ head_seen u64 │ rx counters u64 ×4   written under the lock
 //!   128  ├ receiver   head u64 │ space_wanted u32                           written by the receiver (and who waits)
 //!   256  ├ doorbell   idle u32                                              written only to sleep and to wake
 //!   384  ├ owner      verdicts u64 ×16 │ bytes, rung, saved u64             written by the NIC's own guest
@@ -37,6 +37,8 @@ pub struct Senders {
     pub rx_bytes: AtomicU64,
     /// Datagrams refused because the buffer was full.
     pub rx_dropped: AtomicU64,
+    /// Slot 0's only: datagrams that senders noted and the captures missed. Added to without the lock.
+    pub missed: AtomicU64,
 }
 
 /// What the receiver publishes.
@@ -191,6 +193,7 @@ const _: () = {
     assert!(offset_of!(Senders, generation) == 4);
     assert!(offset_of!(Senders, tail) == 8);
     assert!(offset_of!(Senders, rx_dropped) == 40);
+    assert!(offset_of!(Senders, missed) == 48);
     assert!(offset_of!(Control, receiver) == 128);
     assert!(offset_of!(ReceiverLine, space_wanted) == 8);
     assert!(offset_of!(Control, bell) == 256);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vnet_tables::layout::FLAG_CAPTURE;
 use vnet_tables::{Address, Destination, Found, NetworkId, NicRow, NicState, SlotId, Tables};
 
 use crate::buffer::{Batch, Refused};
@@ -10,7 +11,9 @@ use crate::control::{TxCounters, add};
 use crate::datagram;
 use crate::doorbell::Listener;
 use crate::lock::Token;
+use crate::note::Notes;
 use crate::segment::Segment;
+use crate::sync::Ordering;
 use crate::verdict::Verdict;
 
 /// Whose counters a sender writes; each has one writer at a time.
@@ -25,57 +28,6 @@ pub enum Side {
 /// Most datagrams and bytes of one batch: how long other senders to the same NIC may wait for the lock.
 const BATCH_DATAGRAMS: u64 = 64;
 const BATCH_BYTES: u64 = 256 * 1024;
-
-/// Bytes that the capture puts before each datagram; see [`Note`].
-pub const NOTE_BYTES: usize = 24;
-
-/// What the capture learns about one datagram.
-///
-/// ```text
-///  0 time u64, ns │ 8 source slot u16 │ 10 receiver slot u16 │ 12 verdict u8 │ 13 copy u8 │ 14 (zero) u16
-/// 16 source's generation u32 │ 20 receiver's generation u32
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// When it was forwarded, in nanoseconds of the sender's clock.
-    pub time: u64,
-    /// Who sent it.
-    pub source: SlotId,
-    /// Who got it, slot 0 if nobody did.
-    pub receiver: SlotId,
-    /// The generations of the two slots: by the time that the capture reads this, they may be others'.
-    pub generations: (u32, u32),
-    /// What became of it, the number of a [`Verdict`].
-    pub verdict: u8,
-    /// Whether the note speaks of a copy that a broadcast or multicast made, which was sent under another note.
-    pub copy: bool,
-}
-
-impl Note {
-    fn to_bytes(self) -> [u8; NOTE_BYTES] {
-        let mut bytes = [0; NOTE_BYTES];
-        bytes[0..8].copy_from_slice(&self.time.to_ne_bytes());
-        bytes[8..10].copy_from_slice(&self.source.0.to_ne_bytes());
-        bytes[10..12].copy_from_slice(&self.receiver.0.to_ne_bytes());
-        bytes[12] = self.verdict;
-        bytes[13] = u8::from(self.copy);
-        bytes[16..20].copy_from_slice(&self.generations.0.to_ne_bytes());
-        bytes[20..24].copy_from_slice(&self.generations.1.to_ne_bytes());
-        bytes
-    }
-
-    /// The note at the head of a capture record, and the datagram behind it.
-    #[must_use]
-    pub fn split(record: &[u8]) -> Option<(Self, &[u8])> {
-        let (bytes, datagram) = record.split_first_chunk::<NOTE_BYTES>()?;
-        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
-        let time = u64::from_ne_bytes(bytes[0..8].try_into().ok()?);
-        let (source, receiver) = (SlotId(word(8)), SlotId(word(10)));
-        let generation = |at: usize| Some(u32::from_ne_bytes(bytes[at..at + 4].try_into().ok()?));
-        let generations = (generation(16)?, generation(20)?);
-        Some((Self { time, source, receiver, generations, verdict: bytes[12], copy: bytes[13] != 0 }, datagram))
-    }
-}
 
 /// The receiver that a sender wrote to last. While its batch is open, nothing in it is visible yet.
 struct Receiving {
@@ -112,7 +64,7 @@ pub struct Sender {
     /// While set, a full buffer is the caller's to wait for and not a loss yet.
     patient: bool,
     full: Option<(SlotId, usize)>,
-    notes: Vec<(Note, Vec<u8>)>,
+    notes: Notes,
     // Last, so that whatever points into it goes first.
     pub(crate) segment: Arc<Segment>,
 }
@@ -138,7 +90,7 @@ impl Sender {
             bytes: 0,
             patient: false,
             full: None,
-            notes: Vec::new(),
+            notes: Notes::default(),
             segment,
         }
     }
@@ -301,8 +253,9 @@ impl Sender {
                 Verdict::BufferFull => refused = true,
                 _ => continue,
             }
-            if self.tables.capturing() {
-                self.note(datagram, slot, verdict, true);
+            let noted = self.tables.noted();
+            if noted != 0 {
+                self.note(noted, datagram, slot, verdict, true);
             }
         }
         self.patient = patient;
@@ -338,15 +291,24 @@ impl Sender {
         } else {
             self.counters.count(verdict, 1);
         }
-        if self.tables.capturing() {
+        let noted = self.tables.noted();
+        if noted != 0 {
             let receiver = self.receiving.as_ref().map_or(0, |receiving| receiving.slot as u16);
-            self.note(datagram, SlotId(receiver), verdict, false);
+            self.note(noted, datagram, SlotId(receiver), verdict, false);
+            // A drop is news to the caller as soon as this returns, whatever comes with `more`.
+            if verdict != Verdict::Delivered {
+                self.publish_notes();
+            }
         }
     }
 
     /// Makes the open batch appear, and wakes its receiver if that sleeps. Does nothing where none is open.
     #[inline]
     pub fn ring(&mut self) {
+        // Before what they speak of: whoever has received a datagram finds it in the capture.
+        if !self.notes.is_empty() {
+            self.publish_notes();
+        }
         if let Some(receiving) = &mut self.receiving
             && receiving.batch.publish() > 0
         {
@@ -357,9 +319,6 @@ impl Sender {
             self.counters.count(Verdict::Delivered, self.delivered);
             add(&self.counters.bytes, self.bytes);
             (self.delivered, self.bytes) = (0, 0);
-        }
-        if !self.notes.is_empty() {
-            self.publish_notes();
         }
     }
 
@@ -381,34 +340,47 @@ impl Sender {
         Some(Room { segment: Arc::clone(&self.segment), slot, bytes })
     }
 
+    /// Notes a datagram for the captures, which want what `noted` says.
     #[cold]
-    fn note(&mut self, datagram: &[u8], receiver: SlotId, verdict: Verdict, copy: bool) {
+    fn note(&mut self, noted: u32, datagram: &[u8], receiver: SlotId, verdict: Verdict, copy: bool) {
+        if verdict == Verdict::Delivered && noted & FLAG_CAPTURE == 0 {
+            return;
+        }
         let receiver = if verdict == Verdict::Delivered || copy { receiver } else { SlotId(0) };
-        let generations = (self.tables.nic(self.slot).generation(), self.tables.nic(receiver).generation());
-        let source = self.slot;
-        let note = Note { time: (self.clock)(), source, receiver, generations, verdict: verdict as u8, copy };
-        let length = datagram.len().min(datagram::LARGEST);
-        self.notes.push((note, datagram[..length].to_vec()));
+        let kept = datagram.len().min(datagram::LARGEST).min(self.tables.noted_bytes());
+        if self.notes.is_full(kept) {
+            self.publish_notes();
+        }
+        if self.notes.is_empty() {
+            self.notes.generation = self.tables.nic(SlotId(0)).generation();
+        }
+        let generation = self.tables.nic(receiver).generation();
+        self.notes.push(&datagram[..kept], datagram.len(), receiver, generation, [verdict as u8, u8::from(copy)]);
     }
 
-    /// Hands what was noted to the capture. A capture that cannot keep up misses datagrams and counts them: its
-    /// buffer's `rx_dropped`.
+    /// Hands what was noted to the captures. They never make a sender wait: where there is no room, or the lock is not
+    /// to be had at once, they miss it, and it is counted.
     #[cold]
     fn publish_notes(&mut self) {
         let row = self.tables.nic(SlotId(0));
-        let Some(buffer) = self.segment.buffer(SlotId(0), row) else {
-            self.notes.clear();
-            return;
-        };
-        let mut batch = buffer.batch();
-        if batch.open(row.generation(), self.token).is_ok() {
-            for (note, datagram) in &self.notes {
-                if !batch.push(&note.to_bytes(), datagram, self.slot.0, None) {
-                    batch.refuse();
+        if let Some(buffer) = self.segment.buffer(SlotId(0), row) {
+            let mut batch = buffer.batch();
+            let taken = match batch.open_soon(self.notes.generation, self.token) {
+                Ok(()) => {
+                    // Under the lock, so that times grow in the order of the ring, whoever sends.
+                    let head = Notes::head((self.clock)(), self.slot, self.tables.nic(self.slot).generation());
+                    batch.push(&head, self.notes.bytes(), self.slot.0, None)
                 }
-            }
+                // The capture that these were for has ended.
+                Err(Refused::Gone) => true,
+                Err(Refused::Locked) => false,
+            };
             batch.publish();
-            buffer.control.bell.ring(Listener::Guest);
+            if taken {
+                buffer.control.bell.ring(Listener::Guest);
+            } else {
+                buffer.control.senders.missed.fetch_add(self.notes.count, Ordering::Relaxed);
+            }
         }
         self.notes.clear();
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
-use vnet_tables::layout::{FLAG_CAPTURE, FLAG_CLOSED, Geometry, MIN_RING};
+use vnet_tables::layout::{CAPTURE_RING, FLAG_CAPTURE, FLAG_CLOSED, FLAG_DROPS, Geometry, MIN_RING};
 use vnet_tables::nic::NicConfig;
 use vnet_tables::{NetworkId, NicState, Prefixes, SlotId, TablesError, Writer};
 
@@ -96,15 +96,7 @@ impl Lan {
     pub fn create(name: &str, geometry: &Geometry, lan: u64) -> Result<Self, LanError> {
         let (segment, mut writer) = Segment::create(name, geometry, lan)?;
         // Slot 0 is the capture's: a ring without addresses.
-        let config = NicConfig {
-            network: NetworkId(0),
-            mtu: 0,
-            ring_at: geometry.rings_at(),
-            ring_bytes: geometry.stride,
-            mac: 0,
-            worker: None,
-        };
-        writer.set_nic(SlotId(0), &config, NicState::Down, 1);
+        writer.set_nic(SlotId(0), &capture_config(geometry), NicState::Down, 1);
         if let Some(buffer) = segment.buffer(SlotId(0), segment.tables().nic(SlotId(0))) {
             buffer.reset(1);
         }
@@ -209,7 +201,7 @@ impl Lan {
         let config = NicConfig {
             network: entry.request.network,
             mtu: entry.request.mtu,
-            ring_at: geometry.rings_at() + u64::from(slot.0) * geometry.stride,
+            ring_at: geometry.ring_at(u32::from(slot.0)),
             ring_bytes,
             mac: entry.request.mac,
             worker: entry.request.worker,
@@ -332,19 +324,56 @@ impl Lan {
         }
     }
 
-    /// Turns the capture of all that is forwarded on or off.
-    pub fn set_capturing(&self, on: bool) {
+    /// Begins to note who has which slot, and empties the capture's ring for its reader. Notes that late senders have
+    /// for an earlier capture will not get into it: its generation is another.
+    ///
+    /// # Errors
+    ///
+    /// [`LanError::Stuck`].
+    pub fn open_capture(&self) -> Result<(), LanError> {
         let mut guard = self.state();
         let state = &mut *guard;
-        if on && !state.capturing {
-            let holders = state.slots.iter().enumerate().filter_map(|(slot, entry)| {
-                let Slot { request, generation } = entry.as_ref()?;
-                Some(((slot as u16, *generation), (request.name.clone(), request.addresses.clone())))
-            });
-            state.seen = holders.collect();
+        self.renew_capture(state)?;
+        let holders = state.slots.iter().enumerate().filter_map(|(slot, entry)| {
+            let Slot { request, generation } = entry.as_ref()?;
+            Some(((slot as u16, *generation), (request.name.clone(), request.addresses.clone())))
+        });
+        state.seen = holders.collect();
+        state.capturing = true;
+        Ok(())
+    }
+
+    /// Says what senders note from now on: everything or only what they drop, and how many bytes of each datagram.
+    pub fn set_noted(&self, everything: bool, bytes: u32) {
+        self.state().writer.set_noted(if everything { FLAG_CAPTURE } else { FLAG_DROPS }, bytes);
+    }
+
+    /// Has senders note nothing any more, and gives the ring's memory back. Late notes go nowhere.
+    pub fn close_capture(&self) {
+        let mut state = self.state();
+        state.writer.set_noted(0, 0);
+        state.capturing = false;
+        state.seen = Holders::new();
+        // A stopped process may hold the lock; the next capture then tries again.
+        let _ = self.renew_capture(&mut state);
+    }
+
+    fn renew_capture(&self, state: &mut State) -> Result<(), LanError> {
+        let geometry = *self.segment.tables().geometry();
+        let row = self.segment.tables().nic(SlotId(0));
+        let buffer = self.segment.buffer(SlotId(0), row).ok_or(LanError::Gone)?;
+        let senders = &buffer.control.senders;
+        if !senders.lock.lock(BASE) {
+            return Err(LanError::Stuck);
         }
-        state.capturing = on;
-        state.writer.set_flag(FLAG_CAPTURE, on);
+        let generation = row.generation().wrapping_add(1);
+        state.writer.set_nic(SlotId(0), &capture_config(&geometry), NicState::Down, generation);
+        if senders.tail.load(Ordering::Relaxed) > 0 {
+            self.segment.release_ring(row);
+        }
+        buffer.reset(generation);
+        senders.lock.unlock();
+        Ok(())
     }
 
     /// Who has had which slot since the capture began, those that have left included.
@@ -381,4 +410,10 @@ impl Lan {
             self.segment.worker(worker).wake();
         }
     }
+}
+
+/// The row of the capture's slot.
+fn capture_config(geometry: &Geometry) -> NicConfig {
+    let ring_at = geometry.ring_at(0);
+    NicConfig { network: NetworkId(0), mtu: 0, ring_at, ring_bytes: CAPTURE_RING, mac: 0, worker: None }
 }

@@ -15,6 +15,7 @@
 //!   segment   the two memory files, mapped
 //!   map       memory files and mappings (unsafe)
 //!   explain   the same five steps without their effects, said in facts
+//!   note      what a capture learns of each datagram
 //!   lan       the base's own side: slots given and taken back, the dead buried
 //!   sync      atomics (from the tables crate) and the futex (unsafe); loom's under `--cfg loom`
 //! ```
@@ -39,6 +40,8 @@ pub mod lock;
 mod map;
 #[cfg(loom)]
 pub mod model;
+#[cfg(not(loom))]
+pub mod note;
 #[cfg(not(loom))]
 pub mod receiver;
 #[cfg(not(loom))]

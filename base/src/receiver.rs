@@ -139,6 +139,18 @@ impl Receiver {
         }
     }
 
+    /// Position behind all that senders have published so far.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.buffer.control.senders.tail.load(Ordering::Acquire) & POSITIONS
+    }
+
+    /// Whether this receiver is done with all before `position`.
+    #[must_use]
+    pub fn reached(&self, position: u64) -> bool {
+        self.position.wrapping_sub(position) < 1 << 62
+    }
+
     /// The bytes of a record, in place.
     #[inline]
     #[must_use]

@@ -8,14 +8,17 @@
 //!   stack     the TCP/IP stack (smoltcp), of built-in hosts and of processes
 //!   host      kind `host`: a stack and its programs on a base worker
 //!   ping      echo requests and what comes of them, a program on a stack
+//!   traffic   sources and sinks that measure, programs on a stack
 //!   worker    the base worker: serves many NICs, visits those with work
 //!   lease     who died: takes its NICs down and puts right what it left
-//!   capture   writes what is forwarded as pcapng
+//!   capture   writes what is forwarded as pcapng, for any number of files and readers
+//!   bpf       the filters of captures
 //! ```
 //!
 //! TAP (`tap`) and vhost-user (`qemu`) join here as files of their own, each a [`Driver`].
 #![deny(unsafe_code)]
 
+pub mod bpf;
 pub mod capture;
 pub mod clock;
 pub mod driver;
@@ -26,6 +29,7 @@ pub mod ping;
 pub mod port;
 pub mod ring;
 pub mod stack;
+pub mod traffic;
 pub mod worker;
 
 pub use driver::{Driver, Next};

@@ -20,8 +20,8 @@
 //!           ├──────────────────────────────────────────────┤ controls_at
 //!           │ Control × nics                               │ 1 KiB each: lock, positions, doorbell, counters
 //!           ├──────────────────────────────────────────────┤ rings_at
-//!           │ ring of slot 0 (the capture's)               │ `stride` bytes of address space each,
-//!           │ ring of slot 1 …                             │ memory only where written
+//!           │ ring of slot 0 (the capture's)               │ CAPTURE_RING bytes of address space,
+//!           │ ring of slot 1 …                             │ `stride` bytes each; memory only where written
 //!           └──────────────────────────────────────────────┘ buffers_bytes
 //! ```
 //!
@@ -33,7 +33,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"vnet-lan");
 
 /// The version of everything that lies in either segment. Base and guest must agree on it exactly.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Bytes of a page of the segments; rings and sections start on a page.
 pub const PAGE: u64 = 4096;
@@ -62,17 +62,22 @@ pub const MIN_RING: u64 = 256 * 1024;
 /// Largest ring.
 pub const MAX_RING: u64 = 1 << 30;
 
-/// `Header::flags`: senders copy what they forward into the capture's input buffer.
+/// `Header::flags`: senders note all that they forward in the capture's ring.
 pub const FLAG_CAPTURE: u32 = 1;
 /// `Header::flags`: the base has closed the LAN.
 pub const FLAG_CLOSED: u32 = 2;
+/// `Header::flags`: senders note what they drop in the capture's ring.
+pub const FLAG_DROPS: u32 = 4;
+
+/// Bytes of the capture's ring: at the full rate of two processors, what comes while its reader waits for one of them.
+pub const CAPTURE_RING: u64 = 32 << 20;
 
 /// The first bytes of the tables segment.
 ///
 /// ```text
 ///  0 magic u64 │ 8 abi u32 │ 12 nics u32 │ 16 networks u32 │ 20 buckets4 u32 │ 24 buckets6 u32 │ 28 (zero) u32
 /// 32 stride u64 │ 40 lan u64 │ 48 (zero) ×2
-/// 64 flags u32 │ 68 network_count u32 │ 72 nic_high u32
+/// 64 flags u32 │ 68 network_count u32 │ 72 nic_high u32 │ 76 noted_bytes u32
 /// ```
 ///
 /// The first line is written before the segment is handed out and never again; the second changes while the LAN runs.
@@ -96,12 +101,14 @@ pub struct Header {
     /// A random number that tells this LAN from every other.
     pub lan: AtomicU64,
     zeros: [AtomicU64; 2],
-    /// [`FLAG_CAPTURE`], [`FLAG_CLOSED`].
+    /// [`FLAG_CAPTURE`], [`FLAG_CLOSED`], [`FLAG_DROPS`].
     pub flags: AtomicU32,
     /// Networks in use; the rows below it are complete.
     pub network_count: AtomicU32,
     /// One more than the highest slot ever used; a broadcast looks no further.
     pub nic_high: AtomicU32,
+    /// How many bytes of each datagram the captures want.
+    pub noted_bytes: AtomicU32,
 }
 
 /// How large a LAN is made; everything else in the layout follows from it.
@@ -174,10 +181,16 @@ impl Geometry {
         page_up(self.controls_at() + self.nics as u64 * CONTROL_BYTES)
     }
 
+    /// Where the ring of a slot starts in the buffers segment, in bytes.
+    #[must_use]
+    pub const fn ring_at(&self, slot: u32) -> u64 {
+        if slot == 0 { self.rings_at() } else { self.rings_at() + CAPTURE_RING + (slot - 1) as u64 * self.stride }
+    }
+
     /// Size of the buffers segment, in bytes.
     #[must_use]
     pub const fn buffers_bytes(&self) -> u64 {
-        self.rings_at() + self.nics as u64 * self.stride
+        self.ring_at(self.nics)
     }
 
     /// Whether numbers that came from outside can be a geometry: bounds, powers of two, no overflow.
@@ -207,5 +220,6 @@ const _: () = {
     assert!(offset_of!(Header, flags) == 64);
     assert!(offset_of!(Header, network_count) == 68);
     assert!(offset_of!(Header, nic_high) == 72);
+    assert!(offset_of!(Header, noted_bytes) == 76);
     assert!(size_of::<Header>() == 128);
 };

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use thiserror::Error;
 
 use crate::host::HostTable;
-use crate::layout::{ABI, FLAG_CAPTURE, FLAG_CLOSED, Geometry, Header, MAGIC, NETWORKS, PAGE};
+use crate::layout::{ABI, FLAG_CAPTURE, FLAG_CLOSED, FLAG_DROPS, Geometry, Header, MAGIC, NETWORKS, PAGE};
 use crate::network::{NetworkId, NetworkRow, Prefixes};
 use crate::nic::{NicConfig, NicRow, NicState, SlotId};
 use crate::raw::{self, Rows};
@@ -125,11 +125,18 @@ impl Tables {
         (1..high).map(|slot| SlotId(slot as u16))
     }
 
-    /// Whether senders copy what they forward to the capture.
+    /// What senders note for the captures: 0 for nothing, with [`FLAG_CAPTURE`] everything, else what they drop.
     #[must_use]
     #[inline]
-    pub fn capturing(&self) -> bool {
-        self.rows.header.flags.load(Ordering::Relaxed) & FLAG_CAPTURE != 0
+    pub fn noted(&self) -> u32 {
+        self.rows.header.flags.load(Ordering::Relaxed) & (FLAG_CAPTURE | FLAG_DROPS)
+    }
+
+    /// How many bytes of each datagram senders note.
+    #[must_use]
+    #[inline]
+    pub fn noted_bytes(&self) -> usize {
+        self.rows.header.noted_bytes.load(Ordering::Relaxed) as usize
     }
 
     /// Whether the base has closed the LAN.
@@ -226,6 +233,14 @@ impl Writer {
     /// Takes an address out; does nothing where it is not in.
     pub fn remove_address(&mut self, network: NetworkId, address: IpAddr) {
         self.tables.hosts().remove(network, address.into());
+    }
+
+    /// Says what senders note for the captures: flags of the header, and bytes of each datagram.
+    pub fn set_noted(&mut self, noted: u32, bytes: u32) {
+        let header = self.tables.rows.header;
+        header.noted_bytes.store(bytes, Ordering::Relaxed);
+        let others = header.flags.load(Ordering::Relaxed) & !(FLAG_CAPTURE | FLAG_DROPS);
+        header.flags.store(others | noted, Ordering::Release);
     }
 
     /// Sets or clears a flag of the header.

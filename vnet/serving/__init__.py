@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["serve_all"]
 
 _SERVED: Mapping[str, str] = {
+    "capture": "capture:capture",
     "drops": "drops:drops",
     "explain": "explain:explain",
     "statistics": "statistics:statistics",

@@ -4,6 +4,10 @@ A LAN with a name has one Unix socket, ``NAME.sock``, in the user's runtime dire
 ``/run/vnet`` for root, or a private directory under the temporary directory.  A socket file does not go away with the
 process that bound it, so each base keeps a guardian: a shell that sleeps on a pipe from the base and, when the base is
 gone without a word, removes the socket file and ends the commands that the base had started.
+
+The guardian is there before anything that it must remove, so that there is no moment at which a base that is killed
+leaves something: the socket is bound under a name of its own, the guardian is told its inode, and then it gets the name
+under which others find it.
 """
 
 from __future__ import annotations
@@ -24,9 +28,12 @@ from pathlib import Path
 
 from .errors import LanNotFound, NameTaken, NotPermitted, VnetError
 
-__all__ = ["Guardian", "check_name", "claim_socket", "connect", "live_names", "runtime_directory"]
+__all__ = ["Guardian", "check_name", "claim_socket", "connect", "live_names", "runtime_directory", "socket_path"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+# How the name of a socket ends that is being made.
+_BIRTH = ".birth"
 
 # Seconds in which a guardian has done its work; it takes some milliseconds.
 _GUARDIAN_TAKES = 0.3
@@ -36,17 +43,20 @@ _SUN_PATH = 107
 
 _GUARDIAN = """
 trap '' HUP INT TERM
-groups=' '
+groups=' ' inode='' dead=yes
 while read -r verb number; do
     case $verb in
+        socket) inode=$number ;;
+        done) dead='' ;;
         guard) groups="$groups$number " ;;
         free) case $groups in *" $number "*) groups="${groups%%" $number "*} ${groups#*" $number "}" ;; esac ;;
     esac
 done
 for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
-if [ -n "$1" ] && [ "$(stat -c %i -- "$1" 2>/dev/null)" = "$2" ]; then
-    rm -f -- "$1"
-    rmdir -- "${1%/*}" 2>/dev/null
+if [ -n "$dead" ] && [ -n "$1" ]; then
+    rm -f -- "$2"
+    if [ -n "$inode" ] && [ "$(stat -c %i -- "$1" 2>/dev/null)" = "$inode" ]; then rm -f -- "$1"; fi
+    if [ -n "$inode$3" ]; then rmdir -- "${1%/*}" 2>/dev/null; fi
 fi
 """
 
@@ -132,18 +142,24 @@ def _is_live(path: Path) -> bool:
     return True
 
 
-def claim_socket(name: str) -> tuple[socket.socket, Path]:
-    """Makes and returns the listening control socket of the LAN ``name``, and its path.
+def socket_path(name: str) -> Path:
+    """Returns where the control socket of the LAN ``name`` is, or would be."""
+    return runtime_directory() / f"{name}.sock"
+
+
+def claim_socket(guardian: Guardian) -> socket.socket:
+    """Makes and returns the listening control socket at the place that ``guardian`` guards.
 
     Raises:
         NameTaken: a live LAN has the name.
         NotPermitted: the runtime directory is another user's.
         VnetError: the runtime directory cannot be made.
     """
-    path = runtime_directory() / f"{name}.sock"
+    path = guardian.path
+    assert path is not None
     for _ in range(100):
         try:
-            return _bind(path), path
+            return _bind(path, guardian)
         except FileNotFoundError:
             # The directory was removed by a base that ended just now.
             continue
@@ -152,7 +168,7 @@ def claim_socket(name: str) -> tuple[socket.socket, Path]:
     raise VnetError(f"{path} cannot be made: other processes keep removing its directory")
 
 
-def _bind(path: Path) -> socket.socket:
+def _bind(path: Path, guardian: Guardian) -> socket.socket:
     lock = _make_directory(path.parent)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -160,10 +176,16 @@ def _bind(path: Path) -> socket.socket:
             if _is_live(path):
                 raise NameTaken(f"a LAN named {path.stem!r} is up already (its socket is {path})")
             _clear_away(path)
-        with _short_path(path) as short:
+        for stale in path.parent.glob(f".*{_BIRTH}"):
+            # Whoever makes one holds the lock.
+            stale.unlink(missing_ok=True)
+        birth = guardian.birth
+        with _short_path(birth) as short:
             listener.bind(short)
         listener.listen(512)
         listener.setblocking(False)
+        guardian.tell("socket", birth.stat().st_ino)
+        birth.rename(path)
     except BaseException:
         listener.close()
         raise
@@ -204,7 +226,7 @@ def connect(name: str, *, timeout: float = 5.0) -> socket.socket:
         NotPermitted: it is another user's.
     """
     check_name("LAN", name)
-    path = runtime_directory() / f"{name}.sock"
+    path = socket_path(name)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Where many wait for the base, the kernel makes this one wait its turn; without blocking it would be turned away.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("2l", *_timeval(timeout)))
@@ -242,13 +264,16 @@ class Guardian:
     """Outlives its base by a moment, to remove the control socket and end the commands that the base had started.
 
     Arguments:
-        path: the control socket to remove, or ``None``.
+        path: where the control socket will be, or ``None``.  ``birth`` is where it is before it is there.
     """
 
     def __init__(self, path: Path | None) -> None:
-        inode = str(path.stat().st_ino) if path else ""
+        self.path = path
+        self.birth = path.with_name(f".{path.stem}.{os.getpid()}{_BIRTH}") if path else Path()
+        # A directory that is there already and turns out to be none of ours stays.
+        makes_directory = "yes" if path and not path.parent.exists() else ""
         self._shell: subprocess.Popen[bytes] | None = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARDIAN, "vnet-guardian", str(path or ""), inode],
+            ["/bin/sh", "-c", _GUARDIAN, "vnet-guardian", str(path or ""), str(self.birth), makes_directory],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -257,21 +282,28 @@ class Guardian:
             cwd="/",
         )
 
-    def _tell(self, verb: str, group: int) -> None:
+    def tell(self, verb: str, number: int = 0) -> None:
+        """Tells it what to do, and with what."""
         if self._shell and self._shell.stdin:
             with contextlib.suppress(OSError):
-                self._shell.stdin.write(f"{verb} {group}\n".encode())
+                self._shell.stdin.write(f"{verb} {number}\n".encode())
 
     def guard(self, group: int) -> None:
         """Ends the process group ``group`` when the base is gone."""
-        self._tell("guard", group)
+        self.tell("guard", group)
 
     def free(self, group: int) -> None:
         """Takes :meth:`guard` back, before the group's number can be another's."""
-        self._tell("free", group)
+        self.tell("free", group)
 
-    def dismiss(self) -> None:
-        """Ends the guardian; the caller has removed the socket.  Groups under guard are ended.  May be called twice."""
+    def dismiss(self, *, clear: bool = False) -> None:
+        """Ends the guardian.  Groups under guard are ended.  May be called twice.
+
+        Arguments:
+            clear: have it remove whatever there is of the socket; otherwise the caller has done so.
+        """
+        if not clear:
+            self.tell("done")
         shell, self._shell = self._shell, None
         if shell is None:
             return

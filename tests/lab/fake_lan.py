@@ -84,6 +84,7 @@ class FakeLan:
     captures: list[FakeCapture] = field(default_factory=list)
     guarded: set[int] = field(default_factory=set)
     asked: dict[str, int] = field(default_factory=dict)
+    served: set[str] = field(default_factory=set)
     about: dict[str, Any] = field(default_factory=dict)
     nics: dict[str, Any] = field(default_factory=dict)
     buffer: int = 4 << 20
@@ -126,6 +127,9 @@ class FakeLan:
     def attachments(self, name: str) -> int:
         self.asked[name] = self.asked.get(name, -1) + 1
         return self.asked[name] if self.attaches else 0
+
+    def serve(self, do: str, handler: Any) -> None:
+        self.served.add(do)
 
     def describe_as(self, **what: Any) -> None:
         self.about.update(what)

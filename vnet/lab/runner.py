@@ -15,6 +15,7 @@ from vnet.errors import CaptureError
 from vnet.lab.commands import describe_end
 from vnet.lab.plan import Lab
 from vnet.lab.report import CaptureReport, NodeReport, Report, StepReport
+from vnet.lab.service import serve_session
 from vnet.lab.session import ATTACH_SECONDS, Session, Settings
 from vnet.lab.signals import Signals
 from vnet.lab.steps.base import Stage
@@ -68,6 +69,7 @@ def run_lab(lab: Lab, options: Options | None = None) -> Report:
             options.progress("building the LAN")
             session = undo.enter_context(Session(lab, _settings(options)))
             session.build()
+            serve_session(session)
             running = _Running(
                 session, Stage(session.lan, lab, session.hosts, random.Random(lab.seed), session.environment)
             )

@@ -172,6 +172,8 @@ class Socket(socket.socket):
     def settimeout(self, value: float | None, /) -> None:
         """Sets the seconds that an operation may take; ``None`` for ever, 0 not to wait."""
         if value is not None:
+            if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+                raise TypeError(f"a timeout is None or a number of seconds, not {type(value).__name__}")
             value = float(value)
             # NaN is neither.
             if not value >= 0:

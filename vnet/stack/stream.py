@@ -261,8 +261,12 @@ class StreamSocket(Socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Returns up to ``bufsize`` bytes as soon as there are any; ``b""`` at the end of the stream."""
-        if bufsize < 0:
-            raise ValueError("negative buffersize in recv")
+        if bufsize < 1:
+            if bufsize < 0:
+                raise ValueError("negative buffersize in recv")
+            # Of nothing there is always enough, though not on any socket.
+            self._end.ready()
+            return b""
         if not flags:
             return self._end.recv(bufsize, self._timeout)
         return self._flagged(flags, bufsize, lambda size, timeout: self._end.recv(size, timeout))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vnet.cli import bench, down, graph, labs, link, logs, ls, ping, restart, run, show, stats, trace, up, validate
+from vnet.cli import bench, doctor, down, graph, labs, link, logs, ls, ping, restart, run, show, stats, top, trace, up, validate
 from vnet.cli import exec as exec_verb
 
 __all__ = ["app"]
@@ -47,6 +47,7 @@ for verb in (up, down, ls, show, exec_verb, ping, logs, restart, link):
 validate.add_to(app)
 labs.add_to(app)
 graph.add_to(app)
-for verb in (stats, trace):
+doctor.add_to(app)
+for verb in (stats, trace, top):
     verb.add_to(app)
 bench.add_to(app)

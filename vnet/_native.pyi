@@ -1,7 +1,7 @@
 """The native part of vnet.  Users see :mod:`vnet`; this page is for those who read its code."""
 
 from collections.abc import Iterable
-from typing import Any, Final, TypedDict, final, type_check_only
+from typing import Any, Final, TypeAlias, TypedDict, final, type_check_only
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -17,13 +17,17 @@ __all__ = [
     "HostCalls",
     "PingRun",
     "Port",
+    "Program",
     "Segment",
     "Stack",
     "TcpListener",
     "TcpSocket",
+    "TrafficGuest",
     "UdpSocket",
     "optimised",
+    "start_on_host",
     "verdicts",
+    "wake_host",
 ]
 
 ABI: Final[int]
@@ -344,6 +348,9 @@ class Program:
     def tally(self) -> _Tally:
         """By flow: received, bytes, duplicates, out of order, jitter, sum of latencies, first and last arrival; then
         latencies as (nanoseconds, count), the shortest and the longest, why it failed."""
+
+    def ready(self) -> bool:
+        """Whether a sink has its port, or never will."""
 
     def arrived(self) -> list[int]: ...
     def answer(self) -> tuple[str, float | None, bytes]:

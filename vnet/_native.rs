@@ -31,10 +31,10 @@ mod capture;
 mod explain;
 #[path = "_native_port.rs"]
 mod port;
-#[path = "_native_traffic.rs"]
-mod traffic;
 #[path = "_native_stack.rs"]
 mod stack;
+#[path = "_native_traffic.rs"]
+mod traffic;
 
 /// An exception of `vnet.errors` by its name.
 fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .lan import Lan
+    from .traffic import TrafficResult
 
 __all__ = ["Host", "PingResult", "PingRun"]
 
@@ -162,6 +163,66 @@ class Host:
     ) -> PingResult:
         """Sends echo requests and waits for what comes of them; arguments and errors as of :meth:`start_ping`."""
         return self.start_ping(destination, count=count, interval=interval, timeout=timeout, size=size).result()
+
+    def traffic(
+        self,
+        to: Host,
+        *,
+        protocol: str = "udp",
+        rate: float = 1e6,
+        sizes: int | Sequence[int] = 1400,
+        duration: float | None = 1.0,
+        count: int | None = None,
+        flows: int = 1,
+        port: int = 5201,
+        family: int | None = None,
+    ) -> TrafficResult:
+        """Sends traffic to another built-in host and returns what arrived, once all has.
+
+        Arguments:
+            to: who receives it.
+            protocol: ``"udp"``, at a rate, or ``"tcp"``, as fast as it goes.
+            rate: bits of IP a second of each flow (UDP).
+            sizes: bytes of IP of a datagram, or several that take turns (UDP); :data:`vnet.traffic.IMIX` is one such.
+            duration: seconds to send; ``None`` with ``count``.
+            count: in place of ``duration``: datagrams (UDP) or bytes (TCP) of each flow.
+            flows: how many.
+            port: at the receiver.
+            family: 4 or 6; ``None``: IPv4 where both have it.
+
+        Raises:
+            ValueError: an argument is out of its range, or the two have no addresses of one family.
+            VnetError: a flow did not come about: the port is taken, or a host is off the LAN.
+        """
+        from .traffic import TrafficPlan, between
+
+        amount = {"count" if protocol == "udp" else "size": count}
+        plan = TrafficPlan(
+            protocol=protocol,
+            rate=rate,
+            sizes=(sizes,) if isinstance(sizes, int) else tuple(sizes),
+            duration=None if count is not None else duration,
+            flows=flows,
+            port=port,
+            **amount,
+        )
+        return between(self, to, plan, family)
+
+    def _start(self, program: _native.Program) -> None:
+        """Starts a program on the host's stack.
+
+        Raises:
+            NicClosed: the host is off the LAN.
+            LanClosed: the LAN is closed.
+        """
+        self._lan._check()
+        if self._closed or not _native.start_on_host(self._lan._base, self._calls, program):
+            raise NicClosed(f"the host {self.name!r} is off the LAN")
+
+    def _wake(self) -> None:
+        """Has the host look at its programs, because one of them was asked to end."""
+        if not self._closed and not self._lan.closed:
+            _native.wake_host(self._lan._base, self._calls)
 
     def statistics(self) -> NicStatistics:
         """Returns what the host's NIC has sent and received."""

@@ -7,6 +7,7 @@
 //!   loopback  sends back what it gets; serves the tests
 //!   stack     the TCP/IP stack (smoltcp), of built-in hosts and of processes
 //!   host      kind `host`: a stack and its programs on a base worker
+//!   service   what hosts offer on TCP and UDP ports
 //!   ping      echo requests and what comes of them, a program on a stack
 //!   traffic   sources and sinks that measure, programs on a stack
 //!   worker    the base worker: serves many NICs, visits those with work
@@ -28,6 +29,7 @@ pub mod loopback;
 pub mod ping;
 pub mod port;
 pub mod ring;
+pub mod service;
 pub mod stack;
 pub mod traffic;
 pub mod worker;

@@ -76,11 +76,13 @@ class Evidence:
     drops: deque[Drop] = field(default_factory=lambda: deque(maxlen=_SHOWN))
 
     def count(self, statistics: LanStatistics | None) -> None:
-        """Takes over the LAN's own counters, which miss nothing, for the NICs that are still on it."""
+        """Takes over the LAN's own counters, which miss nothing, for the NICs that are still on it; they come first."""
+        captured, self.flows = self.flows, {}
         for name, nic in statistics.nics.items() if statistics is not None else ():
             dropped = {verdict.name.lower(): count for verdict, count in nic.verdicts.items() if count}
             dropped.pop(Verdict.DELIVERED.name.lower(), None)
             self.flows[name] = Flow(nic.tx_datagrams, nic.rx_datagrams, nic.rx_dropped, Counter(dropped))
+        self.flows = {**self.flows, **{name: flow for name, flow in captured.items() if name not in self.flows}}
 
     def lines(self) -> Iterator[str]:
         """The evidence for people: a line for each NIC, then the last drops."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vnet.lan import Lan
     from vnet.testing.watch import Watch
 
-__all__ = ["Guest", "StartGuest"]
+__all__ = ["Guest", "StartGuest", "wait_output"]
 
 
 class Guest:
@@ -79,22 +79,7 @@ class Guest:
             TimeoutError: it has not printed it by then.
             VnetError: it ended without it.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            # Whether it has ended is asked first: what it printed before its end is then in its output.
-            ended = self.code
-            output = self.output
-            if text in output:
-                return output
-            if ended is not None:
-                raise VnetError(
-                    f"guest {self.name!r} {describe_end(ended)} without {text!r}{self._command.last_words()}"
-                )
-            if time.monotonic() >= deadline:
-                raise TimeoutError(
-                    f"guest {self.name!r} has no {text!r} after {timeout:g} s{self._command.last_words()}"
-                )
-            time.sleep(0.005)
+        return wait_output(f"guest {self.name!r}", self._command, text, timeout)
 
     def stop(self) -> int:
         """Ends it, and all that it has started, with SIGTERM, and after two seconds with SIGKILL.  Returns its code."""
@@ -179,6 +164,24 @@ class StartGuest:
             raise (VnetError if process.found else MachineLacks)(
                 f"guest {guest.name!r} ({shown(process.command)}) {what}{process.last_words()}"
             )
+
+
+def wait_output(who: str, command: Command, text: str, timeout: float) -> str:
+    """Waits until a command has printed ``text`` and returns its output; errors as of :meth:`Guest.wait_output`."""
+    deadline = time.monotonic() + timeout
+    while True:
+        # Whether it has ended is asked first: what it printed before its end is then in its output.
+        ended = command.code
+        if ended is not None:
+            command.output.finish()
+        output = command.output.text()
+        if text in output:
+            return output
+        if ended is not None:
+            raise VnetError(f"{who} {describe_end(ended)} without {text!r}{command.last_words()}")
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"{who} has no {text!r} after {timeout:g} s{command.last_words()}")
+        time.sleep(0.005)
 
 
 def _last_words(command: Command) -> str:

@@ -20,6 +20,7 @@ from vnet.lab.source import SUFFIXES, load
 from vnet.lab.steps.base import Stage
 from vnet.lab.taking import skipped, take
 from vnet.lan import Lan
+from vnet.testing.guests import wait_output
 
 if TYPE_CHECKING:
     from vnet.hosts import Host
@@ -121,6 +122,22 @@ class LiveLab:
         """
         return self._session.output(node).text()
 
+    def wait_output(self, node: str, text: str, timeout: float = 10.0) -> str:
+        """Waits until a node's command has printed ``text`` and returns its output.
+
+        Arguments:
+            node: its name.
+            text: what its output must contain.
+            timeout: seconds.
+
+        Raises:
+            ValueError: there is no such node, or it runs no command.
+            TimeoutError: it has not printed it by then.
+            VnetError: it ended without it.
+        """
+        self._session.output(node)
+        return wait_output(f"node {node!r}", self._session.commands[node], text, timeout)
+
     def restart(self, node: str) -> None:
         """Ends a node and starts it again, with the same addresses, and waits until it is ready.
 
@@ -199,11 +216,16 @@ class LiveLab:
 
 
 def _shown(report: Report) -> str:
-    """The report as ``vnet run`` prints it into a file."""
+    """What went wrong first, in a line, and the report as ``vnet run`` prints it into a file."""
     from rich.console import Console
 
     from vnet.lab.render import print_report
 
+    failed = next((step for step in report.steps if step.outcome == FAILED), None)
+    if failed is not None:
+        first = f"{failed.file}:{failed.line}: step {failed.place} failed: {failed.what}"
+    else:
+        first = "; ".join(f"{report.file}:{node.line}: {node.name}: {node.failure}" for node in report.crashed)
     page = io.StringIO()
     print_report(report, Console(file=page, width=110, color_system=None, force_terminal=False))
-    return page.getvalue()
+    return f"{first}\n\n{page.getvalue()}"

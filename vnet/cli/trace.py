@@ -178,7 +178,7 @@ def _follow(lan: str, nics: list[str], count: int, as_json: bool) -> None:
         for number, drop in enumerate(drops, 1):
             summary = _summary(drop.head, scapy)
             if as_json:
-                json_line({**drop.as_dict(), "summary": summary})
+                json_line({"format": 1, **drop.as_dict(), "summary": summary})
             else:
                 print("\n".join(_lines(drop, summary)), flush=True)
             if number == count:

@@ -1,0 +1,122 @@
+"""What the base of a live LAN tells, followed in threads that the application's event loop never waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from vnet.calls import stream
+from vnet.drops import Drop, follow
+from vnet.errors import LanClosed, VnetError
+from vnet.sample import NicRates, Sample, rates
+
+__all__ = ["Drops", "Samples"]
+
+# Seconds after which a thread looks whether it is to end.
+_LOOK = 0.2
+# Drops that are read at a time, and the seconds in between: of a million a second most are missed, and this process has
+# time for other things.
+_AT_A_TIME = 1000
+_BREATH = 0.1
+# Drops that a pane may show, at most.
+KEPT = 200
+
+
+class _Follower:
+    """A thread that follows something until it is told to stop, or that ends."""
+
+    def __init__(self, name: str) -> None:
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
+        self.trouble = ""
+
+    def start(self) -> None:
+        """Begins to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread and waits for it."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except LanClosed:
+            pass
+        except (VnetError, OSError, ValueError) as error:
+            self.trouble = str(error)
+        self._over()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+    def _over(self) -> None:
+        """What there was to follow has ended."""
+
+
+class Samples(_Follower):
+    """Samples of a LAN, with the rates since the one before.
+
+    Arguments:
+        lan: the LAN's name.
+        every: seconds between two samples.
+        arrived: is told of each, in the thread; rates are empty at the first.
+        ended: is told when the LAN has ended.
+    """
+
+    def __init__(
+        self,
+        lan: str,
+        every: float,
+        arrived: Callable[[Sample, dict[str, NicRates]], object],
+        ended: Callable[[], object],
+    ) -> None:
+        super().__init__("vnet-top-samples")
+        self._lan, self._every, self._arrived, self._ended = lan, every, arrived, ended
+
+    def _run(self) -> None:
+        before = None
+        with stream(self._lan, "statistics", every=self._every) as answers:
+            while not self._stopping.is_set():
+                try:
+                    answer = answers.next(_LOOK)
+                except TimeoutError:
+                    continue
+                if answer is None:
+                    return
+                sample = Sample.from_dict(answer)
+                self._arrived(sample, rates(before, sample) if before is not None else {})
+                before = sample
+
+    def _over(self) -> None:
+        if not self._stopping.is_set():
+            self._ended()
+
+
+class Drops(_Follower):
+    """The last drops of a LAN, the newest last."""
+
+    def __init__(self, lan: str) -> None:
+        super().__init__("vnet-top-drops")
+        self.last: deque[Drop] = deque(maxlen=KEPT)
+        self.missed = 0
+        self._lan = lan
+
+    def _run(self) -> None:
+        read = 0
+        with follow(self._lan) as drops:
+            while not self._stopping.is_set():
+                try:
+                    drop = drops.next(_LOOK)
+                except TimeoutError:
+                    continue
+                if drop is None:
+                    return
+                self.last.append(drop)
+                self.missed += drop.missed
+                read += 1
+                if read % _AT_A_TIME == 0:
+                    self._stopping.wait(_BREATH)

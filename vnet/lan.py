@@ -324,6 +324,14 @@ class Lan:
             slot = self._register.nics[nic].slot
         return self._base.inject(slot, datagrams, block, timeout)
 
+    def _offer(self, calls: _native.HostCalls, *arguments: Any) -> _native.Service:
+        self._check()
+        return _native.offer(self._base, calls, *arguments)
+
+    def _withdraw(self, service: _native.Service) -> None:
+        if not self.closed:
+            _native.withdraw(self._base, service)
+
     def _ping(self, calls: _native.HostCalls, *arguments: Any) -> _native.PingRun:
         self._check()
         return self._base.ping(calls, *arguments)
@@ -426,6 +434,10 @@ class Lan:
                 the LAN: it would never be collected.
         """
         self._handlers[do] = handler
+
+    def unserve(self, do: str) -> None:
+        """Serves the calls ``do`` no longer; those that are under way go on."""
+        self._handlers.pop(do, None)
 
     def describe_as(self, **what: Any) -> None:
         """Says what this LAN is, for those who ask its base: ``kind``, ``file`` and the like, as JSON values."""

@@ -6,7 +6,27 @@ from typing import Annotated
 
 import typer
 
-from vnet.cli import bench, doctor, down, graph, labs, link, logs, ls, ping, restart, run, show, stats, top, trace, up, validate
+from vnet.cli import (
+    bench,
+    capture,
+    completion,
+    doctor,
+    down,
+    graph,
+    labs,
+    link,
+    logs,
+    ls,
+    ping,
+    restart,
+    run,
+    show,
+    stats,
+    top,
+    trace,
+    up,
+    validate,
+)
 from vnet.cli import exec as exec_verb
 
 __all__ = ["app"]
@@ -15,6 +35,7 @@ app = typer.Typer(
     name="vnet",
     help="A LAN in shared memory: describe it in one file, run it with one command.\n\nExample: vnet run quickstart",
     no_args_is_help=False,
+    add_completion=False,  # vnet completion does it
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -48,6 +69,7 @@ validate.add_to(app)
 labs.add_to(app)
 graph.add_to(app)
 doctor.add_to(app)
-for verb in (stats, trace, top):
+completion.add_to(app)
+for verb in (capture, stats, trace, top):
     verb.add_to(app)
 bench.add_to(app)

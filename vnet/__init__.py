@@ -38,11 +38,12 @@ from .errors import (
     NetworkFull,
     NicClosed,
     NotPermitted,
+    PortTaken,
     ProtocolError,
     ReceiveTimeout,
     VnetError,
 )
-from .hosts import Host, PingResult, PingRun
+from .hosts import Host, PingResult, PingRun, Service
 from .lan import Lan
 from .network import Network
 from .nic import DatagramView, Nic
@@ -61,6 +62,7 @@ __all__ = [
     "Host",
     "PingResult",
     "PingRun",
+    "Service",
     "Network",
     "NicInfo",
     "NicStatistics",
@@ -77,6 +79,7 @@ __all__ = [
     "NetworkFull",
     "LanFull",
     "NotPermitted",
+    "PortTaken",
     "AbiMismatch",
     "ProtocolError",
     "ReceiveTimeout",

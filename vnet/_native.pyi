@@ -19,15 +19,18 @@ __all__ = [
     "Port",
     "Program",
     "Segment",
+    "Service",
     "Stack",
     "TcpListener",
     "TcpSocket",
     "TrafficGuest",
     "UdpSocket",
+    "offer",
     "optimised",
     "start_on_host",
     "verdicts",
     "wake_host",
+    "withdraw",
 ]
 
 ABI: Final[int]
@@ -133,6 +136,21 @@ class Base:
 @final
 class HostCalls:
     """A built-in host, for calls to it."""
+
+@final
+class Service:
+    """A service of a built-in host."""
+
+def offer(base: Base, host: HostCalls, tcp: bool, port: int, action: str, text: bytes) -> Service:
+    """Offers a service on a host's port: ``discard``, ``echo``, or ``http``, which answers with ``text``.
+
+    Raises:
+        PortTaken: another service has the port.
+        NicClosed: the host is off the LAN.
+    """
+
+def withdraw(base: Base, service: Service) -> bool:
+    """Ends a service.  Returns whether its port is free."""
 
 @final
 class PingRun:

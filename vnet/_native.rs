@@ -31,6 +31,8 @@ mod capture;
 mod explain;
 #[path = "_native_port.rs"]
 mod port;
+#[path = "_native_service.rs"]
+mod service;
 #[path = "_native_stack.rs"]
 mod stack;
 #[path = "_native_traffic.rs"]
@@ -489,6 +491,8 @@ mod _native {
     use super::capture::{Capture, Filter};
     #[pymodule_export]
     use super::port::{Held, Port};
+    #[pymodule_export]
+    use super::service::{Service, offer, withdraw};
     #[pymodule_export]
     use super::stack::{Stack, TcpListener, TcpSocket, UdpSocket};
     #[pymodule_export]

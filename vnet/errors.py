@@ -10,7 +10,8 @@
      ├─ AddressError              also a ValueError
      │   ├─ AddressTaken          another NIC has it
      │   ├─ AddressOutside        in none of the network's prefixes, or not usable by a NIC
-     │   └─ NetworkFull           no free address is left
+     │   ├─ NetworkFull           no free address is left
+     │   └─ PortTaken             another service of the host has it
      ├─ LanFull                   no NIC slot, table row or buffer space is left
      ├─ NotPermitted              the LAN belongs to another user
      ├─ AbiMismatch               base and guest lay out the segment differently
@@ -43,6 +44,7 @@ __all__ = [
     "NetworkFull",
     "NicClosed",
     "NotPermitted",
+    "PortTaken",
     "ProtocolError",
     "ReceiveTimeout",
     "VnetError",
@@ -83,6 +85,10 @@ class AddressOutside(AddressError):
 
 class NetworkFull(AddressError):
     """Every usable address of the prefix is given out."""
+
+
+class PortTaken(AddressError):
+    """Another service of the host has this port."""
 
 
 class LanFull(VnetError):

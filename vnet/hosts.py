@@ -7,10 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from . import _native
-from .errors import NicClosed
+from .errors import NicClosed, PortTaken
 from .statistics import NicStatistics
 from .verdict import Verdict
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .lan import Lan
     from .traffic import TrafficResult
 
-__all__ = ["Host", "PingResult", "PingRun"]
+__all__ = ["Host", "PingResult", "PingRun", "Service"]
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,45 @@ class PingRun:
         return PingResult(self._destination, len(answers), len(rtts), rtts, tuple(errors))
 
 
+class Service:
+    """What a built-in host offers on a port, until it is closed or the host is.
+
+    Made by :meth:`Host.serve`.  A context manager; :meth:`close` may be called twice.
+
+    Attributes:
+        protocol: ``tcp`` or ``udp``.
+        port: the port.
+        action: ``http``, ``echo`` or ``discard``.
+    """
+
+    def __init__(self, protocol: str, port: int, action: str, end: Callable[[], None]) -> None:
+        self.protocol = protocol
+        self.port = port
+        self.action = action
+        self._end = end
+
+    def __repr__(self) -> str:
+        return f"<Service {self.action} on {self.protocol} port {self.port}>"
+
+    def close(self) -> None:
+        """Ends the service: what was answered is delivered, and the port is free.  May be called twice."""
+        end, self._end = self._end, _nothing
+        end()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Host:
     """A built-in host: a TCP/IP stack that the base serves.
 
     Made by :meth:`vnet.Lan.host`.  It answers ping over IPv4 and IPv6, refuses closed UDP ports with port unreachable
-    and closed TCP ports with a reset, and can ping.
+    and closed TCP ports with a reset, can ping, and offers the services that it is told to.
 
     Attributes:
         name: unique on the LAN.
@@ -225,6 +260,58 @@ class Host:
             _native.wake_host(self._lan._base, self._calls)
 
     def statistics(self) -> NicStatistics:
+    def serve(
+        self,
+        *,
+        tcp: int | None = None,
+        udp: int | None = None,
+        http: str | bytes | None = None,
+        echo: bool = False,
+        discard: bool = False,
+    ) -> Service:
+        """Offers a service on a port of every address of the host, from when this returns.
+
+        Arguments:
+            tcp: a TCP port, 1 to 65,535; or
+            udp: a UDP port.
+            http: answers every HTTP request with this text (as UTF-8, ``text/plain``).  GET and HEAD, over HTTP/1.1 and
+                1.0, connections kept open; TCP only.
+            echo: sends back what comes (RFC 862).
+            discard: takes what comes and says nothing (RFC 863).
+
+        Returns:
+            The service.  Without a :meth:`~Service.close` it lasts as long as the host.
+
+        Raises:
+            ValueError: not exactly one port, not exactly one of ``http``, ``echo`` and ``discard``, or a port out of
+                range.
+            PortTaken: another service of the host has the port.
+            NicClosed: the host is off the LAN.
+            LanClosed: the LAN is closed.
+        """
+        if (tcp is None) == (udp is None):
+            raise ValueError("a service is on one port: expected either tcp=PORT or udp=PORT")
+        protocol, port = ("tcp", tcp) if tcp is not None else ("udp", udp)
+        if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65_535:
+            raise ValueError(f"{protocol} is a port, 1 to 65,535, not {port!r}")
+        offered = {"http": http is not None, "echo": echo, "discard": discard}
+        chosen = [name for name, given in offered.items() if given]
+        if len(chosen) != 1:
+            said = " and ".join(chosen) or "none"
+            raise ValueError(
+                f"a service does one thing: expected one of http=TEXT, echo=True, discard=True, not {said}"
+            )
+        if http is not None and udp is not None:
+            raise ValueError("http is served on a TCP port: expected tcp=PORT, not udp=PORT")
+        if self._closed:
+            raise NicClosed(f"the host {self.name!r} is off the LAN")
+        text = http.encode() if isinstance(http, str) else bytes(http or b"")
+        try:
+            service = self._lan._offer(self._calls, tcp is not None, port, chosen[0], text)
+        except PortTaken:
+            raise PortTaken(f"{protocol} port {port} of host {self.name!r} is taken by another service") from None
+        return Service(protocol, port, chosen[0], lambda: self._lan._withdraw(service))
+
         """Returns what the host's NIC has sent and received."""
         return self._lan.statistics().nics[self.name]
 

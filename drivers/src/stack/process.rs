@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use vnet_base::sync::{AtomicBool, AtomicU32, Ordering};
 
 use super::mirror::Mirror;
+use super::tcp::{ACK_DELAY, Delivering};
 use super::{Listening, Stack, Tcp, Udp};
 use crate::clock;
 use crate::driver::BUDGET;
@@ -53,7 +54,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const LOOKS: u32 = 8;
 
 /// How long [`ProcessStack::close`] waits for what was sent to be acknowledged, and how long a stack that nobody closed
-/// does.
+/// does, or one that has but the ends of its connections to tell: of two that leave, the second hears nothing any more.
 const FAREWELL: Duration = Duration::from_secs(2);
 const HURRIED: Duration = Duration::from_millis(50);
 
@@ -536,7 +537,7 @@ impl Shared {
 
     /// Ends all connections and drives until what was sent is acknowledged.
     fn say_farewell(&self, patience: Duration) {
-        let end = Instant::now() + patience;
+        let begin = Instant::now();
         self.lock().stack.finish_all();
         loop {
             let mut core = self.lock();
@@ -546,8 +547,15 @@ impl Shared {
             }
             let (wake, delivering) = (core.wake, core.stack.is_delivering());
             drop(core);
-            let left = end.saturating_duration_since(Instant::now());
-            if !delivering || left.is_zero() {
+            let patience = match delivering {
+                Delivering::Data => patience,
+                Delivering::Ends => patience.min(HURRIED),
+                // An acknowledgement may be held back yet, and the peer wait for it.
+                Delivering::Nothing { connections: true } => ACK_DELAY,
+                Delivering::Nothing { connections: false } => Duration::ZERO,
+            };
+            let left = patience.saturating_sub(begin.elapsed());
+            if left.is_zero() {
                 break;
             }
             if taken < BUDGET && self.ring.wait_for_stack(until(wake, left)).is_err() {

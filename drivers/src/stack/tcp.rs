@@ -40,7 +40,7 @@ const BUFFER: usize = 512 * 1024;
 
 /// How long a segment may go unacknowledged in the hope of data to go with the acknowledgement. RFC 9293 section 3.8.6.3
 /// allows 500 ms; on a LAN whose round trip takes microseconds, whoever waits for it should not wait long.
-const ACK_DELAY: Duration = Duration::from_millis(2);
+pub(super) const ACK_DELAY: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// How long a connection may take to be opened: what Linux's six SYNs take.
 const CONNECT: Duration = Duration::from_secs(127);
@@ -50,6 +50,16 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(900);
 
 /// Unanswered keep-alive probes after which a connection is given up, the idle time before the first included.
 const PROBES: u64 = 10;
+
+/// What connections that are closed still have to deliver.
+pub(super) enum Delivering {
+    /// Bytes.
+    Data,
+    /// That they end.
+    Ends,
+    /// Nothing; perhaps there are connections yet.
+    Nothing { connections: bool },
+}
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,11 +292,17 @@ impl Stack {
         }
     }
 
-    /// Whether connections that are closed still have something to deliver.
+    /// What connections that are closed still have to deliver.
     #[must_use]
-    pub fn is_delivering(&self) -> bool {
-        !self.wire.is_clear()
-            || self.connections.keys().any(|handle| is_undelivered(self.sockets.get::<Socket>(*handle)))
+    pub(super) fn is_delivering(&self) -> Delivering {
+        let sockets = || self.connections.keys().map(|handle| self.sockets.get::<Socket>(*handle));
+        if !self.wire.is_clear() || sockets().any(|socket| is_undelivered(socket) && socket.send_queue() > 0) {
+            Delivering::Data
+        } else if sockets().any(is_undelivered) {
+            Delivering::Ends
+        } else {
+            Delivering::Nothing { connections: sockets().any(|socket| socket.state() != State::Closed) }
+        }
     }
 
     /// Resets the connection that a datagram was for.
@@ -418,7 +434,7 @@ pub(super) fn new_socket(options: &TcpOptions) -> Socket<'static> {
     // Zeroed memory is the kernel's until it is written: a connection costs what it carries.
     let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes.clamp(1, 1 << 30)]);
     let mut socket = Socket::new(buffer(options.receive_buffer), buffer(options.send_buffer));
-    socket.set_ack_delay(Some(ACK_DELAY));
+    socket.set_ack_delay(Some(ACK_DELAY.into()));
     socket.set_nagle_enabled(!options.nodelay);
     socket.set_congestion_control(CongestionControl::Cubic);
     socket

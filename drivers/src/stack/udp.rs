@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::iface::SocketHandle;
-use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, Socket};
-use smoltcp::wire::IpListenEndpoint;
+use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, Socket, UdpMetadata};
+use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::{Local, OpenError, Stack};
 
@@ -97,6 +97,21 @@ impl Stack {
     ///
     /// [`UdpError`].
     pub fn send_to(&mut self, udp: &Udp, payload: &[u8], remote: SocketAddr) -> Result<(), UdpError> {
+        self.send_from(udp, payload, None, remote)
+    }
+
+    /// As [`Stack::send_to`], from this address of the stack.
+    ///
+    /// # Errors
+    ///
+    /// [`UdpError`].
+    pub fn send_from(
+        &mut self,
+        udp: &Udp,
+        payload: &[u8],
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+    ) -> Result<(), UdpError> {
         if payload.len() + headers(remote.ip()) > self.mtu() {
             return Err(UdpError::TooLong);
         }
@@ -106,18 +121,29 @@ impl Stack {
         if !reachable || remote.port() == 0 || remote.ip().is_unspecified() {
             return Err(UdpError::Unaddressable);
         }
-        // An empty ring that does not start at its beginning may have room for the datagram in no one piece.
-        self.udp(udp).send_slice(payload, remote).map_err(|_| UdpError::Full)
+        let mut metadata = UdpMetadata::from(IpEndpoint::from(remote));
+        metadata.local_address = local.map(Into::into);
+        self.udp(udp).send_slice(payload, metadata).map_err(|_| UdpError::Full)
     }
 
     /// Hands the next datagram that came, and who sent it, to `take`. `None` when there is none.
     pub fn take_from<T>(&mut self, udp: &Udp, take: impl FnOnce(&[u8], SocketAddr) -> T) -> Option<T> {
+        self.take_addressed(udp, |payload, remote, _| take(payload, remote))
+    }
+
+    /// As [`Stack::take_from`], with the stack's address that it was sent to; `None` where it was sent to many.
+    pub fn take_addressed<T>(
+        &mut self,
+        udp: &Udp,
+        take: impl FnOnce(&[u8], SocketAddr, Option<IpAddr>) -> T,
+    ) -> Option<T> {
         let only4 = matches!(self.udp_at(udp).address, Some(IpAddr::V4(address)) if address.is_unspecified());
         loop {
-            let (payload, metadata) = self.udp(udp).recv().ok()?;
+            let (payload, metadata) = self.sockets.get_mut::<Socket>(udp.handle).recv().ok()?;
+            let local = metadata.local_address.map(IpAddr::from).filter(|local| self.addresses.contains(local));
             let remote = SocketAddr::new(metadata.endpoint.addr.into(), metadata.endpoint.port);
             if !only4 || remote.is_ipv4() {
-                return Some(take(payload, remote));
+                return Some(take(payload, remote, local));
             }
         }
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import struct
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vnet.pcapng import CapturedPacket, PcapngReader
 from vnet.statistics import LanStatistics
 from vnet.verdict import Verdict
 
@@ -17,11 +17,6 @@ __all__ = ["Drop", "Evidence", "Flow", "describe", "read_evidence"]
 # Drops that a report shows one by one, and bytes of each.
 _SHOWN = 8
 _BYTES = 28
-
-# pcapng, draft-ietf-opsawg-pcapng: block types, and the options that matter here.
-_SECTION, _INTERFACE, _PACKET = 0x0A0D0D0A, 1, 6
-_COMMENT, _IF_NAME, _FLAGS = 1, 2, 2
-_OUTBOUND = 2
 
 _PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
@@ -107,6 +102,7 @@ def read_evidence(paths: Iterable[Path]) -> Evidence:
 
     Raises:
         OSError: one cannot be read.
+        ValueError: one is no capture.
     """
     evidence = Evidence()
     for path in paths:
@@ -115,57 +111,27 @@ def read_evidence(paths: Iterable[Path]) -> Evidence:
 
 
 def _read(evidence: Evidence, path: Path) -> None:
-    interfaces: list[str] = []
+    reader = PcapngReader()
     with path.open("rb") as file:
-        while len(head := file.read(8)) == 8:
-            # Captures are written in the machine's own byte order.
-            kind, length = struct.unpack("=II", head)
-            body = file.read(max(0, length - 8))
-            if len(body) < length - 8 or length < 12:
-                break
-            if kind == _SECTION:
-                interfaces.clear()
-            elif kind == _INTERFACE:
-                options = dict(_options(body[8:-4]))
-                name = options.get(_IF_NAME, b"").decode("utf-8", "replace") or f"nic{len(interfaces)}"
-                interfaces.append(name)
-                evidence.flows.setdefault(name, Flow())
-            elif kind == _PACKET:
-                _count(evidence, interfaces, body)
+        while chunk := file.read(1 << 20):
+            for packet in reader.feed(chunk):
+                _count(evidence, packet)
 
 
-def _count(evidence: Evidence, interfaces: list[str], body: bytes) -> None:
-    interface, _, _, captured, _ = struct.unpack_from("=IIIII", body)
-    datagram = body[20 : 20 + captured]
-    reason, outbound = "", False
-    for code, value in _options(body[20 + captured + -captured % 4 : -4]):
-        if code == _FLAGS:
-            outbound = struct.unpack("=I", value)[0] & 3 == _OUTBOUND
-        elif code == _COMMENT:
-            text = value.decode("utf-8", "replace")
-            # "dropped: no_host", perhaps with more behind it.
-            reason = text.removeprefix("dropped:").split()[0].strip(",;:") if text.startswith("dropped:") else reason
-    name = interfaces[interface] if interface < len(interfaces) else f"nic{interface}"
+def _count(evidence: Evidence, packet: CapturedPacket) -> None:
+    name, told = packet.interface, packet.comment
+    # "dropped: no_host", perhaps with more behind it.
+    reason = told.removeprefix("dropped:").split()[0].strip(",;:") if told.startswith("dropped:") else ""
     flow = evidence.flows.setdefault(name, Flow())
-    if outbound:
+    if packet.direction == "out":
         flow.sent += 1
         if reason:
             flow.dropped[reason] += 1
-            evidence.drops.append(Drop(name, reason, datagram))
+            evidence.drops.append(Drop(name, reason, packet.data))
     elif reason:
         flow.refused += 1
     else:
         flow.received += 1
-
-
-def _options(data: bytes) -> Iterable[tuple[int, bytes]]:
-    at = 0
-    while at + 4 <= len(data):
-        code, length = struct.unpack_from("=HH", data, at)
-        if code == 0:
-            return
-        yield code, data[at + 4 : at + 4 + length]
-        at += 4 + length + -length % 4
 
 
 def describe(datagram: bytes) -> str:

@@ -174,7 +174,7 @@ class Watch:
         if capture is not None:
             try:
                 evidence = read_evidence(_files(capture))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 watched.trouble = watched.trouble or f"the capture cannot be read: {error}"
         evidence.count(watched.statistics)
         lines = list(evidence.lines())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vnet.cli.completing import complete_lab_or_file
 from vnet.cli.output import abandon_output
 from vnet.errors import LanNotFound, VnetError
 
@@ -25,11 +26,19 @@ def add_to(app: typer.Typer) -> None:
     app.command("graph", short_help="Draw a lab file or a live LAN.")(graph)
 
 
+def _formats(incomplete: str) -> list[str]:
+    from vnet.graph import FORMATS
+
+    return [form for form in FORMATS if form.startswith(incomplete)]
+
+
 def graph(
     given: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|LAB", help="A lab file, the name of a lab that comes with vnet, - or the name of a live LAN."
+            metavar="FILE|LAB",
+            help="A lab file, the name of a lab that comes with vnet, - or the name of a live LAN.",
+            autocompletion=complete_lab_or_file,
         ),
     ],
     out: Annotated[
@@ -37,16 +46,21 @@ def graph(
         typer.Option("--out", "-o", metavar="FILE", help="Write it there; the name says the format: .svg, .png, ..."),
     ] = "",
     form: Annotated[
-        str, typer.Option("--format", "-f", metavar="FORMAT", help="text, svg, png, dot, mermaid or json.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="text, svg, png, dot, mermaid or json.",
+            autocompletion=_formats,
+        ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print networks, nodes and links as JSON.")] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Show each node, where there are more than 250, too.")
     ] = False,
-    live: Annotated[bool, typer.Option("--live", help="FILE|LAB is the name of a live LAN.")] = False,
-    file: Annotated[
-        bool, typer.Option("--file", help="FILE|LAB is a lab file, or a lab that comes with vnet.")
-    ] = False,
+    live: Annotated[bool, typer.Option("--live", help="Draw the lab or LAN that is up.")] = False,
+    file: Annotated[bool, typer.Option("--file", help="Draw the lab as its file says it.")] = False,
 ) -> None:
     """Draw networks, nodes, addresses and links, as they stand in a lab file or on a live LAN with what is up and down.
 
@@ -108,7 +122,9 @@ def _graph(given: str, *, live: bool, file: bool) -> Graph:
     from vnet.runtime import live_names
 
     if live:
-        return from_description(describe(given))
+        from vnet.cli.looking import lan_name
+
+        return from_description(describe(lan_name(given)))
     is_file = given == "-" or Path(given).is_file()
     if file or is_file or given in shipped_labs():
         if not file and given in live_names():

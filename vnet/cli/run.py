@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vnet.cli.completing import complete_lab_file
 from vnet.cli.output import abandon_output
 from vnet.errors import LabError, VnetError
 
@@ -29,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    lab: Annotated[str, typer.Argument(metavar="FILE|NAME|-", help=LAB_HELP)],
+    lab: Annotated[str, typer.Argument(metavar="FILE|NAME|-", help=LAB_HELP, autocompletion=complete_lab_file)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     out: Annotated[
         str,

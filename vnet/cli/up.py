@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from vnet.cli.completing import complete_lab_file
 from vnet.cli.labverbs import AsJson, errors_as_json, print_json
 from vnet.cli.output import abandon_output
 from vnet.cli.progress import Progress, progress
@@ -31,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def up(
-    file: Annotated[str, typer.Argument(metavar="FILE|NAME|-", help=LAB_HELP)],
+    file: Annotated[str, typer.Argument(metavar="FILE|NAME|-", help=LAB_HELP, autocompletion=complete_lab_file)],
     as_json: AsJson = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, max=2**64 - 1, help="Use this seed instead of the lab's.")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vnet.cli.completing import complete_lab_file
 from vnet.cli.run import LAB_HELP, error_as_json
 from vnet.errors import VnetError
 
@@ -19,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def validate(
-    lab: Annotated[str, typer.Argument(metavar="FILE|NAME|-", help=LAB_HELP)],
+    lab: Annotated[str, typer.Argument(metavar="FILE|NAME|-", help=LAB_HELP, autocompletion=complete_lab_file)],
     as_json: Annotated[bool, typer.Option("--json", help="Print networks, nodes and steps as JSON.")] = False,
 ) -> None:
     """Check a lab, its packets and its captures, without starting anything.

@@ -144,8 +144,9 @@ class TopApp(App[None]):
         chosen = self.chosen()
         networks = len({shown.nic.network for shown in self._lines.values()})
         table = self.query_one(NicTable)
-        table.show(chosen, networks)
-        self.query_one("#titles", Static).update(heading(fit(table.size.width or 80, networks), self.sorted_by))
+        columns = fit(table.scrollable_content_region.width or 80, networks)
+        table.show(chosen, columns)
+        self.query_one("#titles", Static).update(heading(columns))
         head = self.query_one("#head", Static)
         head.update(self._head(chosen))
         head.set_class(self.ended, "ended")
@@ -163,7 +164,8 @@ class TopApp(App[None]):
         if self.ended:
             why = f" ({self.trouble})" if self.trouble else ""
             return f"{self.lan} has ended{why}; this is how it was at {clock}; q leaves"
-        parts = [self.lan, clock, count, f"{rate(sums[0])}/s", f"{rate(sums[1])}bit/s", f"drops {rate(drops)}/s"]
+        traffic = f"{rate(sums[0])}/s, {rate(sums[1])}bit/s"
+        parts = [self.lan, clock, count, traffic, f"drops {rate(drops)}/s", f"by {self.sorted_by}"]
         if self.wanted:
             parts.append(f"filter {self.wanted}")
         if self.paused:

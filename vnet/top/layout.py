@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vnet.sample import NicSample
 from vnet.view import Row, rate
 
-__all__ = ["Field", "NicLine", "SORTS", "fit", "heading", "line", "reasons", "sparkline"]
+__all__ = ["Field", "NicLine", "SORTS", "cells", "fit", "heading", "reasons", "sparkline"]
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -45,7 +45,8 @@ class Field:
         rank: the lower, the longer it stays when it gets narrow.
         text: what it shows of a NIC, in so many signs at most.
         right: whether that stands at its right end.
-        spare: whether it takes what is left of the width.
+        grows: how many signs more it takes where there is room.
+        alarm: whether it stands out at a NIC that drops.
     """
 
     title: str
@@ -53,7 +54,8 @@ class Field:
     rank: int
     text: Callable[[NicLine, int], str]
     right: bool = True
-    spare: bool = False
+    grows: int = 0
+    alarm: bool = False
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -87,16 +89,16 @@ def _rate(read: Callable[[NicLine], float]) -> Callable[[NicLine, int], str]:
 
 
 FIELDS = (
-    Field("NIC", 14, 0, lambda shown, width: _cut(shown.nic.name, width), right=False),
+    Field("NIC", 12, 0, lambda shown, width: _cut(shown.nic.name, width), right=False, grows=12),
     Field("network", 9, 8, lambda shown, width: _cut(shown.nic.network, width), right=False),
     Field("state", 5, 1, lambda shown, width: shown.nic.state, right=False),
     Field("tx/s", 6, 2, _rate(lambda shown: shown.row.rates.tx if shown.row.rates else 0.0)),
     Field("tx bit/s", 8, 5, _rate(lambda shown: shown.row.rates.tx_bits if shown.row.rates else 0.0)),
     Field("rx/s", 6, 3, _rate(lambda shown: shown.row.rates.rx if shown.row.rates else 0.0)),
     Field("rx bit/s", 8, 6, _rate(lambda shown: shown.row.rates.rx_bits if shown.row.rates else 0.0)),
-    Field("traffic", 10, 7, lambda shown, width: sparkline(shown.history, width), right=False),
-    Field("drops/s", 7, 4, _rate(lambda shown: shown.dropped)),
-    Field("why", 14, 6, reasons, right=False, spare=True),
+    Field("traffic", 7, 7, lambda shown, width: sparkline(shown.history, width), grows=13),
+    Field("drops/s", 7, 4, _rate(lambda shown: shown.dropped), alarm=True),
+    Field("why", 13, 6, reasons, right=False, grows=60, alarm=True),
 )
 
 SORTS: dict[str, Callable[[NicLine], float]] = {
@@ -124,23 +126,28 @@ def fit(width: int, networks: int) -> list[tuple[Field, int]]:
             break
         chosen.append(each)
         used += each.width + 1
+    widths = {each.title: each.width for each in chosen}
     spare = max(0, width - used)
-    ordered = [each for each in FIELDS if each in chosen]
-    wide = next((each for each in ordered if each.spare), ordered[0])
-    return [(each, each.width + (spare if each is wide else 0)) for each in ordered]
+    # Why datagrams are dropped is told at length first.
+    for each in sorted((each for each in chosen if each.grows), key=lambda each: -each.grows):
+        more = min(each.grows, spare // 2 if each.alarm else spare)
+        widths[each.title] += more
+        spare -= more
+    return [(each, widths[each.title]) for each in FIELDS if each in chosen]
 
 
-def heading(columns: Sequence[tuple[Field, int]], sort: str) -> str:
-    """The line above the NICs, with a mark at what they are sorted by."""
-    marked = {"tx": "tx/s", "rx": "rx/s", "drops": "drops/s", "name": "NIC", "traffic": "traffic"}[sort]
-    cells = []
+def heading(columns: Sequence[tuple[Field, int]]) -> str:
+    """The line above the NICs."""
+    return " ".join(each.title.rjust(width) if each.right else each.title.ljust(width) for each, width in columns)
+
+
+def cells(columns: Sequence[tuple[Field, int]], shown: NicLine) -> list[tuple[str, bool]]:
+    """The line of a NIC, in parts that stand out and parts that do not."""
+    found: list[tuple[str, bool]] = []
     for each, width in columns:
-        title = f"{each.title}▾" if each.title == marked and len(each.title) < width else each.title
-        cells.append(title.rjust(width) if each.right else title.ljust(width))
-    return " ".join(cells)
-
-
-def line(columns: Sequence[tuple[Field, int]], shown: NicLine) -> str:
-    """The line of a NIC."""
-    cells = ((each.text(shown, width), each.right, width) for each, width in columns)
-    return " ".join(text.rjust(width) if right else text.ljust(width) for text, right, width in cells)
+        text, alarm = each.text(shown, width), each.alarm and shown.dropped > 0
+        text = f"{text.rjust(width) if each.right else text.ljust(width)} "
+        if found and found[-1][1] == alarm:
+            text = found.pop()[0] + text
+        found.append((text, alarm))
+    return found

@@ -10,7 +10,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from vnet.top.layout import NicLine, fit, line
+from vnet.top.layout import Field, NicLine, cells
 
 __all__ = ["NicTable"]
 
@@ -18,21 +18,21 @@ __all__ = ["NicTable"]
 class NicTable(ScrollView, can_focus=True):
     """Lines of NICs, scrolled with the arrow keys, Page Up and Down, Home and End, and the mouse wheel."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"nic--down", "nic--dropping"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"nic--down", "nic--alarm"}
     DEFAULT_CSS = """
     NicTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
-    NicTable > .nic--down { color: $text-muted; }
-    NicTable > .nic--dropping { color: $text-warning; text-style: bold; }
+    NicTable > .nic--down { text-style: dim; }
+    NicTable > .nic--alarm { color: $text-warning; text-style: bold; }
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: Sequence[NicLine] = ()
-        self._networks = 1
+        self._columns: Sequence[tuple[Field, int]] = ()
 
-    def show(self, lines: Sequence[NicLine], networks: int) -> None:
+    def show(self, lines: Sequence[NicLine], columns: Sequence[tuple[Field, int]]) -> None:
         """Shows these NICs, in this order, where the last ones were."""
-        self._lines, self._networks = lines, networks
+        self._lines, self._columns = lines, columns
         self.virtual_size = Size(0, len(lines))
         self.refresh()
 
@@ -45,7 +45,6 @@ class NicTable(ScrollView, can_focus=True):
         style = self.rich_style
         if shown.nic.state != "up":
             style += self.get_component_rich_style("nic--down", partial=True)
-        elif shown.dropped > 0:
-            style += self.get_component_rich_style("nic--dropping", partial=True)
-        text = line(fit(width, self._networks), shown)
-        return Strip([Segment(text[:width].ljust(width), style)], width)
+        alarm = style + self.get_component_rich_style("nic--alarm", partial=True)
+        line = [Segment(text, alarm if stands_out else style) for text, stands_out in cells(self._columns, shown)]
+        return Strip(line).adjust_cell_length(width, style)

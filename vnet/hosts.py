@@ -229,7 +229,8 @@ class Host:
             ValueError: an argument is out of its range, or the two have no addresses of one family.
             VnetError: a flow did not come about: the port is taken, or a host is off the LAN.
         """
-        from .traffic import TrafficPlan, between
+        from .traffic.measuring import between
+        from .traffic.plan import TrafficPlan
 
         amount = {"count" if protocol == "udp" else "size": count}
         plan = TrafficPlan(
@@ -259,7 +260,6 @@ class Host:
         if not self._closed and not self._lan.closed:
             _native.wake_host(self._lan._base, self._calls)
 
-    def statistics(self) -> NicStatistics:
     def serve(
         self,
         *,
@@ -312,6 +312,7 @@ class Host:
             raise PortTaken(f"{protocol} port {port} of host {self.name!r} is taken by another service") from None
         return Service(protocol, port, chosen[0], lambda: self._lan._withdraw(service))
 
+    def statistics(self) -> NicStatistics:
         """Returns what the host's NIC has sent and received."""
         return self._lan.statistics().nics[self.name]
 

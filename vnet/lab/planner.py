@@ -11,8 +11,8 @@ from vnet.errors import AddressError, AddressOutside
 from vnet.lab.addresses import AddressBook, parse_prefix
 from vnet.lab.plan import Address, Lab, Network, Node, Prefix, Ready, Service
 from vnet.lab.schema import LabFile, NodeFile, ReadyFile, ServiceFile, read_lab
+from vnet.lab.steps import connecting, inject, log, parallel, ping, ping_all, repeat, replay, traffic, wait, wait_until
 from vnet.lab.steps import exec as exec_step
-from vnet.lab.steps import inject, log, parallel, ping, ping_all, repeat, replay, wait, wait_until
 from vnet.lab.steps.base import Step, StepContext
 from vnet.lab.tree import Key, Tree, did_you_mean
 
@@ -27,8 +27,11 @@ MOST_NODES = 65_000
 _PLANNERS: dict[str, Callable[[Any, StepContext], Step]] = {
     "ping": ping.plan,
     "ping_all": ping_all.plan,
+    "tcp": connecting.plan_tcp,
+    "http": connecting.plan_http,
     "inject": inject.plan,
     "replay": replay.plan,
+    "traffic": traffic.plan,
     "exec": exec_step.plan,
     "wait": wait.plan,
     "wait_until": wait_until.plan,

@@ -17,7 +17,7 @@ from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
 from vnet.lab.tree import did_you_mean
 from vnet.lab.units import Dimension, parse_comparison, show
 
-__all__ = ["PingStep", "common_family", "no_loss", "ping_metrics", "plan", "settled"]
+__all__ = ["PingStep", "common_family", "destination", "no_loss", "ping_metrics", "plan", "settled"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,6 @@ def plan(said: PingStepFile, context: StepContext) -> PingStep:
     """
     ping = said.ping
     sender = context.host(ping.from_, "from")
-    destination = _destination(ping.to, ping.family, sender, context)
     return PingStep(
         name=said.name or "",
         line=context.line,
@@ -120,7 +119,7 @@ def plan(said: PingStepFile, context: StepContext) -> PingStep:
         timeout=said.timeout,
         sender=sender.name,
         target=ping.to,
-        destination=destination,
+        destination=destination(ping.to, ping.family, sender, context),
         count=ping.count,
         interval=ping.interval,
         patience=ping.timeout,
@@ -128,7 +127,12 @@ def plan(said: PingStepFile, context: StepContext) -> PingStep:
     )
 
 
-def _destination(to: str, family: int | None, sender: Node, context: StepContext) -> str:
+def destination(to: str, family: int | None, sender: Node, context: StepContext) -> str:
+    """The address that ``to``, a node or an address, has for ``sender``.
+
+    Raises:
+        LabError: there is no such node, or the two have no addresses of one family.
+    """
     if to in context.nodes:
         target = context.nodes[to]
         chosen = family or common_family(sender, target)
@@ -145,5 +149,5 @@ def _destination(to: str, family: int | None, sender: Node, context: StepContext
     if family not in (None, literal.version):
         raise context.error(f"{to} is an IPv{literal.version} address; expected family {literal.version}", "family")
     if sender.address(literal.version) is None:
-        raise context.error(f"{sender.name!r} has no IPv{literal.version} address to ping {to} from", "to")
+        raise context.error(f"{sender.name!r} has no IPv{literal.version} address to reach {to} from", "to")
     return str(literal)

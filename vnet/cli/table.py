@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 
 __all__ = ["duration", "print_table", "since"]
+
+_NARROWEST = 10
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Mapping[str, str] | None = None) -> None:
@@ -19,12 +22,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: M
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal or not os.environ.get("TERM", "dumb"):
         # Nothing is cut or folded here: programs read it.
         widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
         for row in (columns, *rows):
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         return
+    if console.width < _NARROWEST:
+        # A terminal that does not know its width.
+        console = Console(width=80)
     from rich.table import Table
     from rich.text import Text
 

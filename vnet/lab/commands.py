@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -136,12 +136,24 @@ class Command:
         if self.process.poll() is None:
             self._signal(signal.SIGTERM)
             limit = time.monotonic() + GRACE_SECONDS if deadline is None else deadline
-            self.wait(max(0.0, limit - time.monotonic()))
+            _await_end([self], lambda: time.monotonic() >= limit)
         self._signal(signal.SIGKILL)
         self.process.wait()
         self._guard.unguard(self.group)
         self.output.finish()
         self.errors.finish()
+
+    @property
+    def lives(self) -> bool:
+        """Whether any process of its group runs: a shell ends at once and leaves its program to end in its own time."""
+        if self.process.poll() is None:
+            return True
+        try:
+            os.killpg(self.group, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        # Those that have ended count until their parent has noticed, which in a container may be never.
+        return any(state not in "ZX" for state in _states(self.group))
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -155,13 +167,27 @@ def stop_all(commands: Iterable[Command], hurry: Callable[[], bool] = lambda: Fa
     for command in running:
         command.terminate()
     deadline = time.monotonic() + GRACE_SECONDS
-    pause = 0.001
-    while running and time.monotonic() < deadline and not hurry():
-        time.sleep(pause)
-        pause = min(2 * pause, 0.02)
-        running = [command for command in running if command.code is None]
+    _await_end(running, lambda: time.monotonic() >= deadline or hurry())
     for command in commands:
         command.stop(0.0)
+
+
+def _await_end(commands: Iterable[Command], over: Callable[[], bool]) -> None:
+    """Wait for commands to end with all that they started, until ``over`` comes true."""
+    pause = 0.001
+    while (commands := [command for command in commands if command.lives]) and not over():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
+
+
+def _states(group: int) -> Iterator[str]:
+    """The states of the processes of a group: proc(5), the third and fifth field of stat."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, of = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
+                if of == str(group):
+                    yield state
 
 
 def _check_program(program: str, path: str, directory: Path) -> None:

@@ -62,9 +62,11 @@ class Launch:
             if "ready" in news:
                 return float(news["ready"]["seconds"])
             if "failed" in news:
+                self._close()
                 self._reap()
                 raise _error(news["failed"])
             progress(news["progress"])
+        self._close()
         code = self._reap()
         raise VnetError(
             f"the base of lab {self._lab.name!r} {describe_end(code)} while the lab came up; nothing of it is left"
@@ -89,9 +91,12 @@ class Launch:
         """Have the base take everything down, and wait until it has; nothing stops this."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(OSError):
-            self._link.shutdown(socket.SHUT_RDWR)
+        self._close()
         self._reap()
+
+    def _close(self) -> None:
+        self._reader.close()
+        self._link.close()
 
     def _reap(self) -> int:
         """Wait for the base to end; its exit code, negative for a signal."""

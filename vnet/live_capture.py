@@ -73,7 +73,7 @@ class LiveCapture:
             "limit": options.limit,
             "snaplen": options.snaplen,
             "file_size": options.file_size,
-            "files": options.files,
+            "keep_files": options.files,
             "name": name or None,
             **_filter(options),
         }

@@ -12,6 +12,7 @@ from vnet.cli import (
     completion,
     doctor,
     down,
+    extcap,
     graph,
     labs,
     link,
@@ -72,4 +73,5 @@ doctor.add_to(app)
 completion.add_to(app)
 for verb in (capture, stats, trace, top):
     verb.add_to(app)
+extcap.add_to(app)
 bench.add_to(app)

@@ -92,6 +92,6 @@ def _options(call: Call) -> CaptureOptions:
         limit=call.argument("limit", int, None),
         snaplen=call.argument("snaplen", int, None),
         file_size=call.argument("file_size", int, None),
-        files=call.argument("files", int, 0),
+        files=call.argument("keep_files", int, 0),
         program=code,
     )

@@ -173,7 +173,7 @@ impl Segment {
     fn explain<'py>(&self, slot: u16, datagram: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let bytes = datagram_bytes(datagram)?;
         let sender = Sender::new(Arc::clone(&self.0), SlotId(slot), BASE, Side::Base, clock::wall);
-        explain::as_dict(datagram.py(), &sender.explain(bytes.as_bytes()))
+        explain::as_dict(datagram.py(), bytes.as_bytes().len(), &sender.explain(bytes.as_bytes()))
     }
 }
 

@@ -18,10 +18,11 @@ macro_rules! dict {
     }};
 }
 
-pub(crate) fn as_dict<'py>(py: Python<'py>, told: &Explanation) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn as_dict<'py>(py: Python<'py>, length: usize, told: &Explanation) -> PyResult<Bound<'py, PyDict>> {
     let rules = told.rules.iter().map(|rule| rule_dict(py, rule)).collect::<PyResult<Vec<_>>>()?;
     let writes = told.writes.iter().map(|write| write_dict(py, write)).collect::<PyResult<Vec<_>>>()?;
     Ok(dict! {py;
+        "length": length,
         "verdict": verdict_object(py, told.verdict)?,
         "header": told.read.as_ref().ok().map(|header| header_dict(py, header)).transpose()?,
         "flaw": told.read.err().map(|flaw| flaw_dict(py, flaw)).transpose()?,

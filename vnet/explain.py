@@ -131,15 +131,13 @@ class Explanation:
 
 def explain(lan: Lan, nic: str, datagram: Any) -> Explanation:
     """Explains a datagram; see :meth:`vnet.Lan.explain`."""
-    # scapy builds it anew at each call, with other random values each time.
-    data = datagram if isinstance(datagram, bytes | bytearray | memoryview) else bytes(datagram)
     register = lan._register
     # Nobody comes, goes or changes hands between the look and the names, but for guests that die.
     with register.lock:
         entry = register.nics[nic]
-        told = lan._segment.explain(entry.slot, data)
+        told = lan._segment.explain(entry.slot, datagram)
         names = {each.slot: each.name for each in register.nics.values()}
-    return _Teller(told, len(data), nic, entry.network, tuple(map(str, entry.addresses)), names).explanation()
+    return _Teller(told, nic, entry.network, tuple(map(str, entry.addresses)), names).explanation()
 
 
 class _Teller:
@@ -148,14 +146,13 @@ class _Teller:
     def __init__(
         self,
         told: Mapping[str, Any],
-        length: int,
         nic: str,
         network: Network,
         own: tuple[str, ...],
         names: Mapping[int, str],
     ) -> None:
         self.told = told
-        self.length = length
+        self.length = told["length"]
         self.nic = nic
         self.network = network
         self.own = own

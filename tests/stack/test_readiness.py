@@ -1,4 +1,4 @@
-"""fileno(): who waits with select, poll, epoll or selectors sees what happens, on the kernel's sockets and on the LAN's."""
+"""fileno(): who waits with select, poll, epoll or selectors sees what happens; held against the kernel's sockets."""
 
 from __future__ import annotations
 

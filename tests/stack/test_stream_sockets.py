@@ -408,7 +408,10 @@ def test_files_of_bytes(world: Any, buffering: int) -> None:
 
 def test_files_of_text_in_both_directions(world: Any) -> None:
     client, server = world.pair()
-    with client.makefile("rw", encoding="utf-8", newline="\n") as there, server.makefile("rw", encoding="utf-8") as here:
+    with (
+        client.makefile("rw", encoding="utf-8", newline="\n") as there,
+        server.makefile("rw", encoding="utf-8") as here,
+    ):
         there.write("größe\n")
         there.flush()
         assert here.readline() == "größe\n"

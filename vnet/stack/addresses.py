@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -15,7 +17,7 @@ __all__ = [
     "is_literal",
     "literal",
     "native_host",
-    "port_number",
+    "port_numbers",
     "shown",
     "split",
 ]
@@ -92,30 +94,32 @@ def shown(address: tuple[str, int], family: int) -> tuple[Any, ...]:
     return host if ":" in host else f"::ffff:{host}", port, 0, 0
 
 
-def port_number(port: object, protocol: str | None = None) -> int:
-    """Returns a port's number: that of a service's name, too.
+def port_numbers(port: object, protocols: Sequence[int]) -> dict[int, int]:
+    """Returns a port's number by protocol.  A service's name may have one for some of the protocols only.
 
     Raises:
         socket.gaierror: no service has that name.
         OverflowError: the number is not 0 to 65,535.
     """
     if port is None:
-        return 0
+        port = 0
     if isinstance(port, (bytes, bytearray)):
         port = port.decode("ascii")
+    if isinstance(port, str) and port.isascii() and port.isdigit():
+        port = int(port)
     if isinstance(port, str):
-        if port.isascii() and port.isdigit():
-            port = int(port)
-        else:
-            try:
-                return socket.getservbyname(port, protocol) if protocol else socket.getservbyname(port)
-            except OSError:
-                raise gai_error(socket.EAI_SERVICE, f"no service is called {port!r}; give the port's number") from None
+        numbers = {}
+        for protocol in protocols:
+            with contextlib.suppress(OSError):
+                numbers[protocol] = socket.getservbyname(port, "tcp" if protocol == socket.IPPROTO_TCP else "udp")
+        if not numbers:
+            raise gai_error(socket.EAI_SERVICE, f"no service is called {port!r}; give the port's number")
+        return numbers
     if not isinstance(port, int):
         raise gai_error(socket.EAI_SERVICE, f"a port is a number or a service's name, not {port!r}")
     if not 0 <= port <= 65_535:
         raise OverflowError("getaddrinfo(): port must be 0-65535.")
-    return port
+    return dict.fromkeys(protocols, port)
 
 
 def native_host(address: str, family: int) -> str:

@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import _native
-from .addresses import ANY, error, family_of, gai_error, literal, port_number, shown, split
+from .addresses import ANY, error, family_of, gai_error, literal, port_numbers, shown, split
 from .datagram import DatagramSocket
 from .names import Names
 from .sockets import Socket
@@ -134,7 +134,14 @@ class Stack:
         flags: int = 0,
     ) -> list[tuple[AddressFamily, SocketKind, int, str, tuple[Any, ...]]]:
         """Does on the LAN what :func:`socket.getaddrinfo` does on the machine: same arguments, same answer."""
-        number = port_number(port)
+        kinds = [
+            (kind, protocol)
+            for kind, protocol in ((SOCK_STREAM, IPPROTO_TCP), (SOCK_DGRAM, IPPROTO_UDP))
+            if type in (0, kind) and proto in (0, protocol)
+        ]
+        if not kinds:
+            raise gai_error(EAI_SOCKTYPE, "a stack has SOCK_STREAM over TCP and SOCK_DGRAM over UDP")
+        numbers = port_numbers(port, [protocol for _, protocol in kinds])
         if isinstance(host, bytes):
             host = host.decode("ascii")
         passive = bool(flags & AI_PASSIVE)
@@ -147,20 +154,11 @@ class Stack:
             if flags & AI_NUMERICHOST and literal(host) is None:
                 raise gai_error(EAI_NONAME, f"{host!r} is no address")
             addresses = self.resolve(host, family)
-        kinds = [
-            (kind, protocol)
-            for kind, protocol in (
-                (SOCK_STREAM, IPPROTO_TCP),
-                (SOCK_DGRAM, IPPROTO_UDP),
-            )
-            if type in (0, kind) and proto in (0, protocol)
-        ]
-        if not kinds:
-            raise gai_error(EAI_SOCKTYPE, "a stack has SOCK_STREAM over TCP and SOCK_DGRAM over UDP")
         return [
-            (family_of(address), kind, int(protocol), "", shown((address, number), family_of(address)))
+            (family_of(address), kind, int(protocol), "", shown((address, numbers[protocol]), family_of(address)))
             for address in addresses
             for kind, protocol in kinds
+            if protocol in numbers
         ]
 
     # Sockets

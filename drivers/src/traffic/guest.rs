@@ -31,7 +31,8 @@ pub fn drive(
             stack.receive(datagram, &mut *sender, now);
             true
         })?;
-        // 2 let the programs work.
+        // 2 let the programs work; what just came was sent before now.
+        let now = clock();
         let mut wake: Option<u64> = None;
         for app in apps.iter_mut() {
             wake = [wake, app.visit(stack, &mut *sender, now)].into_iter().flatten().min();

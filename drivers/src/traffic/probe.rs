@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::share::{LEFT, Share};
+use super::share::{LEFT, LOOK, Share};
 use super::tcp::told;
 use crate::stack::{App, Local, Outlet, Stack, Tcp, TcpOptions, TcpState};
 
@@ -120,6 +120,7 @@ impl App for Probe {
             }
             _ if over => self.end("open"),
             _ if now >= deadline || self.share.is_stopped() => self.end("timed out"),
+            TcpState::Connecting => Some(deadline.min(now + LOOK)),
             _ => Some(deadline),
         }
     }

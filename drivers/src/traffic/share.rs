@@ -64,3 +64,7 @@ impl<T> Share<T> {
 
 /// Why a program is over that nobody asked to end.
 pub const LEFT: &str = "the guest left the LAN";
+
+/// How soon a program looks again at a connection that is being opened: that nobody got its first segment comes to light
+/// when it is sent, and nothing comes in by which the program would be visited. In nanoseconds.
+pub const LOOK: u64 = 1_000_000;

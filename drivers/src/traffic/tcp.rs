@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::share::{LEFT, Share};
+use super::share::{LEFT, LOOK, Share};
 use super::tally::Tally;
 use super::udp::{Amount, Sent};
 use crate::stack::{App, Cause, Listening, Local, Outlet, Stack, Tcp, TcpOptions, TcpState};
@@ -142,7 +142,10 @@ impl App for TcpSource {
             self.connection = Some(connection);
             return self.end(why, now);
         }
-        let mut wake = self.asked.max(self.finished.unwrap_or(0)) + PATIENCE;
+        let mut wake = match state {
+            TcpState::Connecting => now + LOOK,
+            _ => self.finished.unwrap_or(now) + PATIENCE,
+        };
         if state == TcpState::Open && self.finished.is_none() {
             let opened = *self.opened.get_or_insert(now);
             self.share.with(|sent| sent.first = opened);

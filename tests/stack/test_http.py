@@ -146,7 +146,7 @@ def test_requests_raise_their_own_errors(site: Any) -> None:
             session.get("http://wep/")
         with pytest.raises(requests.ConnectionError, match="No route to host"):
             session.get("http://10.0.0.99/")
-        with pytest.raises(ValueError, match="proxy .*:3128 is not on the LAN"):
+        with pytest.raises(ValueError, match=r"proxy .*:3128 is not on the LAN"):
             session.get("http://web/", proxies={"http": "http://10.0.0.3:3128"})
 
 

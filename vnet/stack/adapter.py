@@ -14,7 +14,7 @@ try:
 except ImportError as _error:
     from ..errors import MachineLacks
 
-    raise MachineLacks(f"LanAdapter needs requests ({_error}): pip install requests") from None
+    raise MachineLacks(f"LanAdapter needs requests ({_error}): pip install 'vnet[requests]'") from None
 
 import socket
 

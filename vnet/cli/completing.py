@@ -7,22 +7,20 @@ candidate a line, a tab and what it is after it; or ``:files``, where any file w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from vnet.cli.complete import complete_lab
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 __all__ = ["FILES", "candidates", "complete_lab_file", "complete_lab_or_file"]
 
 FILES = ":files"
 # Values that are the names of files, as the help calls them.
-_FILE_VALUES = ("FILE", "DIR", "PATH", "COMMAND")
+_FILE_VALUES = frozenset({"FILE", "DIR", "PATH", "COMMAND", "CMD"})
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -43,15 +41,15 @@ def complete_lab_or_file(context: typer.Context, args: list[str], incomplete: st
 
 def _shipped(incomplete: str) -> Iterator[tuple[str, str]]:
     # As vnet.lab.source.shipped_labs(), which takes the whole lab language along.
-    for path in sorted((Path(__file__).parents[1] / "topologies").glob(f"{_literal(incomplete)}*")):
-        if path.suffix in _SUFFIXES:
+    for path in sorted((Path(__file__).parents[1] / "topologies").glob("*")):
+        if path.suffix in _SUFFIXES and path.stem.startswith(incomplete):
             with path.open(encoding="utf-8") as file:
                 yield path.stem, file.readline().lstrip("# ").strip()
 
 
 def _files(incomplete: str) -> Iterator[tuple[str, str]]:
-    folder, _, start = incomplete.rpartition("/")
-    head = incomplete[: len(incomplete) - len(start)]
+    before, slash, start = incomplete.rpartition("/")
+    head = before + slash
     where = Path(os.path.expanduser(head or "."))
     for entry in sorted(os.scandir(where), key=lambda each: each.name):
         if not entry.name.startswith(start) or (entry.name.startswith(".") and not start):
@@ -60,12 +58,6 @@ def _files(incomplete: str) -> Iterator[tuple[str, str]]:
             yield f"{head}{entry.name}/", "folder"
         elif entry.name.endswith(_SUFFIXES):
             yield f"{head}{entry.name}", "lab file"
-
-
-def _literal(text: str) -> str:
-    import glob
-
-    return glob.escape(text)
 
 
 def candidates(words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -104,9 +96,10 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 def _of_verb(root: Any, command: Any, words: list[str], incomplete: str) -> Iterator[tuple[str, str]]:
     parent = root.context_class(root, info_name="vnet", resilient_parsing=True)
-    # Parses what is there, so that a node can be looked up on the lab that stands before it.
-    context = command.make_context(command.name, list(words), parent=parent, resilient_parsing=True)
     option, place, only_arguments = _position(command, words)
+    # Parses what is there, so that a node can be looked up on the lab that stands before it.
+    complete = words if option is None else words[:-1]
+    context = command.make_context(command.name, list(complete), parent=parent, resilient_parsing=True)
     head = ""
     if option is None and not only_arguments and incomplete.startswith("-"):
         name, equals, value = incomplete.partition("=")
@@ -121,9 +114,8 @@ def _of_verb(root: Any, command: Any, words: list[str], incomplete: str) -> Iter
     found = list(parameter.shell_complete(context, incomplete.removeprefix("=")))
     for item in found:
         yield head + str(item.value), item.help or ""
-    # "[COMMAND]..." is a COMMAND, too.
-    named = (parameter.metavar or "").strip("[].").split("|")
-    if not found and any(value in _FILE_VALUES for value in named):
+    # Such as FILE|LAB or [COMMAND]...
+    if not found and not _FILE_VALUES.isdisjoint(re.findall(r"[A-Z]+", parameter.metavar or "")):
         yield FILES, ""
 
 

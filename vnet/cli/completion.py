@@ -14,7 +14,7 @@ __all__ = ["add_to"]
 
 _BASH = r"""# Completion of vnet in bash.  In ~/.bashrc: eval "$(vnet completion bash)"
 _vnet() {
-    local line word folders= IFS=$'\n'
+    local line word files= IFS=$'\n'
     local -a words=()
     COMPREPLY=()
     # Words stand there as they were typed, with their quotes.
@@ -26,12 +26,12 @@ _vnet() {
         line=${line%%$'\t'*}
         case $line in
             :files) compopt -o default; return ;;
-            */) folders=yes; line=${line%/} ;;
+            */*|*\ *) files=yes; line=${line%/} ;;
         esac
         COMPREPLY+=("$line")
     done < <("$1" _complete -- "${words[@]}" 2>/dev/null)
-    # A single folder is followed by a slash and no space.
-    [[ -z $folders ]] || compopt -o filenames
+    # Quotes blanks, and puts a slash and no blank behind a folder.
+    [[ -z $files ]] || compopt -o filenames
 }
 complete -F _vnet vnet
 """
@@ -107,9 +107,8 @@ def completion(
     if shell not in _SCRIPTS:
         from vnet.lab.tree import did_you_mean
 
-        raise typer.BadParameter(
-            f"there is no completion for {shell!r}{did_you_mean(shell, _SCRIPTS)}; expected one of {', '.join(_SCRIPTS)}"
-        )
+        close, known = did_you_mean(shell, _SCRIPTS), ", ".join(_SCRIPTS)
+        raise typer.BadParameter(f"there is no completion for {shell!r}{close}; expected one of {known}")
     print(_SCRIPTS[shell], end="", flush=True)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vnet.cli.completing import complete_lab_file
-from vnet.cli.output import abandon_output
+from vnet.cli.output import abandon_output, complain
 from vnet.errors import LabError, VnetError
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ def _run(given: str, out: Path | None, seed: int | None, keep_going: bool) -> Re
     from vnet.lab.runner import Options, run_lab
     from vnet.lab.source import load
 
-    with _progress() as progress:
+    with _progress() as (progress, say):
         progress("reading the lab")
         lab = load(given, seed=seed)
         _check_runnable(lab)
         if out is not None:
             _make(out)
-        report = run_lab(lab, Options(out=out, keep_going=keep_going, progress=progress))
+        report = run_lab(lab, Options(out=out, keep_going=keep_going, progress=progress, say=say))
     if out is not None:
         try:
             write_report(report, out)
@@ -114,17 +114,20 @@ def _make(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """On a terminal, a line that tells what is going on and goes away."""
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """What tells what is going on, on a line of a terminal that goes away, and what tells a line that stays."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda _: None
+        yield lambda _: None, complain
         return
     with console.status("") as status:
-        yield lambda words: status.update(escape(words))
+        yield (
+            lambda words: status.update(escape(words)),
+            lambda line: console.print(line, markup=False, highlight=False),
+        )
 
 
 def error_as_json(error: VnetError) -> str:

@@ -89,7 +89,8 @@ class TextExpectation:
             passed = self.text in value
         else:
             passed = re.search(self.text, value, re.MULTILINE) is not None
-        return Check(self.metric, f"{self.how} {self.text!r}", _clipped(value), passed)
+        how = "" if self.how == "equals" else f"{self.how} "
+        return Check(self.metric, f"{how}{self.text!r}", _clipped(value) if isinstance(found, str) else "none", passed)
 
 
 def _clipped(text: str, limit: int = 2000) -> str:

@@ -47,11 +47,11 @@ class Watch:
             reasons = ", ".join(f"{count:,} {verdict.name.lower()}" for verdict, count in lost.items() if count > 0)
             if reasons:
                 sent = now.tx_datagrams - before.tx_datagrams
-                lines.append(f"NIC {name} sent {sent:,} datagrams meanwhile, of which did not arrive: {reasons}")
+                lines.append(f"NIC {name} sent {_datagrams(sent)} meanwhile, of which did not arrive: {reasons}")
             full = now.rx_dropped - before.rx_dropped
             if full > 0:
                 lines.append(
-                    f"NIC {name} had no room for {full:,} datagrams: its owner reads too slowly, or not at all, or its "
+                    f"NIC {name} had no room for {_datagrams(full)}: its owner reads too slowly, or not at all, or its "
                     "'buffer' is too small"
                 )
         more = [f"and {len(lines) - 6} more such lines"] if len(lines) > 6 else []
@@ -75,3 +75,7 @@ class Watch:
         if self._stage.capture:
             return [f"its datagrams: tshark -r {self._stage.capture} -Y '{text}'"]
         return [f"its datagrams: run with --out DIR, then tshark -r DIR/capture.pcapng -Y '{text}'"]
+
+
+def _datagrams(count: int) -> str:
+    return "1 datagram" if count == 1 else f"{count:,} datagrams"

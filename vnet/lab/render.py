@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vnet.lab.expect import Check
-from vnet.lab.report import FAILED, PASSED, SKIPPED, Report, StepReport, explain
+from vnet.lab.report import FAILED, PASSED, SKIPPED, Report, StepReport, explain, failed_leaves
 from vnet.lab.units import Dimension, show
 
 __all__ = ["print_report"]
@@ -19,6 +21,8 @@ _STYLE = {PASSED: "green", FAILED: "bold red", SKIPPED: "dim"}
 _MARK = {PASSED: "✓", FAILED: "✗", SKIPPED: "·"}
 # Narrower than this, what a step expected and how the file puts it would fold into towers.
 _WIDE = 110
+# Rounds of a step that are shown; the report has more.
+MOST_ROUNDS = 3
 _WORD = {PASSED: "ok", FAILED: "FAIL", SKIPPED: "skip"}
 
 
@@ -29,8 +33,8 @@ def print_report(report: Report, console: Console) -> None:
     else:
         _lines(report, console)
     for step in report.steps:
-        if step.outcome == FAILED:
-            _why(step, console)
+        for leaf in failed_leaves(step):
+            _why(leaf, console)
     for node in report.crashed:
         _say(console, f"\n[bold red]node {escape(node.name)}[/]  {escape(report.file)}:{node.line}")
         _indented(console, node.failure)
@@ -52,20 +56,20 @@ def _table(report: Report, console: Console) -> None:
         collapse_padding=True,
     )
     table.add_column("", justify="center", no_wrap=True)
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
+    table.add_column("#", justify="left", style="dim", no_wrap=True)
     table.add_column("Step", overflow="fold")
     table.add_column("Result", overflow="fold")
     if wide:
         table.add_column("Expected", overflow="fold")
     table.add_column("Time", justify="right", no_wrap=True)
-    for step in report.steps:
+    for step in _rows(report.steps):
         style = _STYLE[step.outcome]
         what = Text(step.what)
-        if step.name and wide:
+        if step.name and wide and step.name != step.title:
             what.append(f"\n{step.title}", "dim")
         table.add_row(
             Text(_MARK[step.outcome], style),
-            str(step.number),
+            step.place or str(step.number),
             what,
             Text(step.summary, style if step.outcome == FAILED else ""),
             *([_expected(step)] if wide else []),
@@ -73,6 +77,16 @@ def _table(report: Report, console: Console) -> None:
             style="dim" if step.outcome == SKIPPED else "",
         )
     console.print(table)
+
+
+def _rows(steps: Iterable[StepReport]) -> Iterator[StepReport]:
+    """The steps to show: of ``repeat`` and ``wait_until`` only what failed, or there would be rows without end."""
+    for step in steps:
+        yield step
+        inner = step.steps
+        if step.kind in ("repeat", "wait_until"):
+            inner = tuple(each for each in inner if each.outcome == FAILED)[-MOST_ROUNDS:]
+        yield from _rows(inner)
 
 
 def _expected(step: StepReport) -> Text:
@@ -93,17 +107,23 @@ def _lines(report: Report, console: Console) -> None:
     console.print(
         f"{report.lab}: {len(report.nodes):,} guests, up in {_seconds(report.up_seconds)}", markup=False, soft_wrap=True
     )
-    width = min(60, max((len(step.what) for step in report.steps), default=0))
-    for step in report.steps:
+    rows = list(_rows(report.steps))
+    width = min(60, max((len(step.what) for step in rows), default=0))
+    places = max((len(step.place) for step in rows), default=2)
+    for step in rows:
         time = "" if step.outcome == SKIPPED else f"  ({_seconds(step.seconds)})"
         expected = "; ".join(_clause(check) for check in step.checks)
         expected = f"  [expected {expected}]" if expected else ""
-        line = f"{_WORD[step.outcome]:<4}  {step.number:>2}  {step.what:<{width}}  {step.summary}{expected}{time}"
+        place = f"{step.place or step.number:<{places}}"
+        line = f"{_WORD[step.outcome]:<4}  {place}  {step.what:<{width}}  {step.summary}{expected}{time}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _why(step: StepReport, console: Console) -> None:
-    _say(console, f"\n[bold red]step {step.number}[/] {escape(step.what)}  [dim]{escape(step.file)}:{step.line}[/]")
+    _say(
+        console,
+        f"\n[bold red]step {step.place or step.number}[/] {escape(step.what)}  [dim]{escape(step.file)}:{step.line}[/]",
+    )
     lines = explain(step)
     for line in lines[:20]:
         _indented(console, line)

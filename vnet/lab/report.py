@@ -147,7 +147,8 @@ class Report:
         return json.dumps(self._plain(), indent=2, ensure_ascii=False, allow_nan=False)
 
     def as_junit(self) -> bytes:
-        """The report as JUnit XML: one test suite, a test case a step, and one for each other failure."""
+        """The report as JUnit XML: one test suite, a test case a step, nested ones included, and one for each other
+        failure."""
         return _junit(self)
 
     def _plain(self) -> dict[str, Any]:
@@ -217,25 +218,36 @@ def explain(step: StepReport) -> list[str]:
     lines = [step.failure] if step.failure else []
     lines += [f"expected {c.metric} {c.expected}, found {c.found}" for c in step.checks if not c.passed]
     lines += [line for detail in step.details for line in detail.splitlines()]
+    lines += [f"look at: {hint}" for hint in step.hints]
     return lines
+
+
+def failed_leaves(step: StepReport) -> Iterator[StepReport]:
+    """The steps that failed by themselves: this one, or those inside it."""
+    inner = [leaf for each in step.steps for leaf in failed_leaves(each)]
+    if step.outcome == FAILED and (not inner or any(not check.passed for check in step.checks)):
+        yield step
+    yield from inner
 
 
 def _junit(report: Report) -> bytes:
     crashed = report.crashed
     broken = report.capture is not None and bool(report.capture.failure)
-    failures = report.count(FAILED) + len(crashed) + broken
+    # Steps that hold others are cases too: what they expect of the whole is theirs.
+    steps = [step for top in report.steps for step in top.walk()]
+    failed, skipped = (sum(step.outcome == outcome for step in steps) for outcome in (FAILED, SKIPPED))
     totals = {
         "name": report.lab,
-        "tests": str(len(report.steps) + len(crashed) + broken),
-        "failures": str(failures),
+        "tests": str(len(steps) + len(crashed) + broken),
+        "failures": str(failed + len(crashed) + broken),
         "errors": "0",
-        "skipped": str(report.count(SKIPPED)),
+        "skipped": str(skipped),
         "time": f"{report.seconds:.6f}",
     }
     root = ElementTree.Element("testsuites", {k: v for k, v in totals.items() if k != "skipped"})
     suite = ElementTree.SubElement(root, "testsuite", {**totals, "timestamp": report.started})
-    for step in report.steps:
-        case = _case(suite, report, f"{step.number}. {step.what}", step.line, step.seconds)
+    for step in steps:
+        case = _case(suite, report, f"{step.place or step.number}. {step.what}", step.line, step.seconds)
         if step.outcome == SKIPPED:
             ElementTree.SubElement(case, "skipped", {"message": step.summary})
         elif step.outcome == FAILED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from vnet.lab.expect import expectations
@@ -96,8 +96,8 @@ def plan(said: ParallelStepFile, context: StepContext) -> ParallelStep:
         whole = context.at(key)
         one = whole.holds_mapping
         planned = [whole.plan(step) if one else whole.plan(step, index) for index, step in enumerate(steps)]
-        if len(planned) == 1 and not named:
-            branches += planned
+        if len(planned) == 1:
+            branches.append(replace(planned[0], name=planned[0].name or (str(key) if named else "")))
         else:
             branches.append(Row(str(key) if named else "", whole.own_line, (), steps=tuple(planned)))
     return ParallelStep(

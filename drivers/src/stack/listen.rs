@@ -2,11 +2,10 @@
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
-use smoltcp::time::Duration;
 
 use super::head::Segment;
 use super::tcp::{Connection, new_socket};
-use super::{Local, OpenError, Stack, Tcp, TcpOptions};
+use super::{Local, OpenError, Stack, Tcp, TcpOptions, paced};
 
 /// A listening port. Its owner gives it back by [`Stack::close_listening`].
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ impl Listening {
 /// How long a handshake may take before it makes room for others, in nanoseconds, and before it is given up. On a LAN it
 /// takes microseconds; who does not finish it does not mean to.
 const STALE: u64 = 1_000_000_000;
-const HANDSHAKE: Duration = Duration::from_secs(20);
+const HANDSHAKE: u64 = 20_000_000_000;
 
 pub(super) struct Listener {
     pub local: Local,
@@ -134,7 +133,7 @@ impl Stack {
             return None;
         }
         let mut socket = new_socket(&listener.options);
-        socket.set_timeout(Some(HANDSHAKE));
+        socket.set_timeout(Some(paced(HANDSHAKE)));
         socket.listen(local).ok()?;
         let handle = self.sockets.add(socket);
         self.connections.insert(handle, Connection::new());

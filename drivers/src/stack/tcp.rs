@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, State};
-use smoltcp::time::Duration;
 use smoltcp::wire::IpEndpoint;
 use vnet_base::Verdict;
 
 use super::head::Segment;
-use super::{Local, OpenError, Stack};
+use super::{Local, OpenError, Stack, paced};
 
 /// A connection on a stack. Its owner gives it back by [`Stack::close`] or [`Stack::abort`].
 #[derive(Debug, PartialEq, Eq)]
@@ -43,10 +42,10 @@ const BUFFER: usize = 512 * 1024;
 pub(super) const ACK_DELAY: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// How long a connection may take to be opened: what Linux's six SYNs take.
-const CONNECT: Duration = Duration::from_secs(127);
+const CONNECT: u64 = 127_000_000_000;
 
 /// How long data may go unacknowledged before a connection is given up: about what Linux takes (`tcp_retries2`).
-const UNACKNOWLEDGED: Duration = Duration::from_secs(900);
+const UNACKNOWLEDGED: u64 = 900_000_000_000;
 
 /// Unanswered keep-alive probes after which a connection is given up, the idle time before the first included.
 const PROBES: u64 = 10;
@@ -95,7 +94,7 @@ pub(super) struct Connection {
     was: State,
     /// Nanoseconds between probes, and since when.
     keepalive: Option<(u64, u64)>,
-    timeout: Duration,
+    timeout: u64,
     /// Whether what comes is thrown away.
     deaf: bool,
 }
@@ -134,7 +133,7 @@ impl Stack {
             return Err(OpenError::Taken(port));
         }
         let mut socket = new_socket(options);
-        socket.set_timeout(Some(CONNECT));
+        socket.set_timeout(Some(paced(CONNECT)));
         socket.connect(self.interface.context(), remote, local).map_err(|_| OpenError::Nobody(remote))?;
         let handle = self.sockets.add(socket);
         self.connections.insert(handle, Connection::new());
@@ -321,14 +320,20 @@ impl Stack {
         if let Some(connection) = self.connections.get_mut(&tcp.handle) {
             connection.keepalive = interval.map(|interval| (interval, now));
         }
-        self.tcp(tcp).set_keep_alive(interval.map(|interval| Duration::from_micros(interval / 1000)));
+        self.tcp(tcp).set_keep_alive(interval.map(paced));
     }
 
     /// Gives the connection up when data goes unacknowledged for so many nanoseconds; `None`: the usual time.
     pub fn set_unacknowledged(&mut self, tcp: &Tcp, timeout: Option<u64>) {
         if let Some(connection) = self.connections.get_mut(&tcp.handle) {
-            connection.timeout = timeout.map_or(UNACKNOWLEDGED, |timeout| Duration::from_micros(timeout / 1000));
+            connection.timeout = timeout.unwrap_or(UNACKNOWLEDGED);
         }
+    }
+
+    /// How many connections there are, those included that wait to be accepted or to end.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.len()
     }
 
     /// The connection between two ends, if there is one.
@@ -398,10 +403,10 @@ impl Stack {
             }
             let timeout = match (socket.state(), connection.keepalive) {
                 (State::Listen | State::SynSent | State::SynReceived | State::Closed, _) => continue,
-                _ if socket.send_queue() > 0 => Some(connection.timeout),
+                _ if socket.send_queue() > 0 => Some(paced(connection.timeout)),
                 // Before the first probes could be answered, silence says nothing.
                 (_, Some((interval, since))) if now >= since + interval.saturating_mul(PROBES) => {
-                    Some(Duration::from_micros(interval / 1000 * PROBES))
+                    Some(paced(interval.saturating_mul(PROBES)))
                 }
                 _ => None,
             };
@@ -434,7 +439,7 @@ pub(super) fn new_socket(options: &TcpOptions) -> Socket<'static> {
     // Zeroed memory is the kernel's until it is written: a connection costs what it carries.
     let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes.clamp(1, 1 << 30)]);
     let mut socket = Socket::new(buffer(options.receive_buffer), buffer(options.send_buffer));
-    socket.set_ack_delay(Some(ACK_DELAY.into()));
+    socket.set_ack_delay(Some(paced(ACK_DELAY.as_nanos() as u64)));
     socket.set_nagle_enabled(!options.nodelay);
     socket.set_congestion_control(CongestionControl::Cubic);
     socket

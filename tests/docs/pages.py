@@ -9,16 +9,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\w*)[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its info string, its text, and the number of its first line of text on the page."""
+    """A fenced block: its language, its text, the number of its first line of text, and the file that it is.
+
+    A block such as ```` ```yaml office.yaml ```` is that file for the commands of the page, which must use it.
+    """
 
     language: str
     text: str
     line: int
+    file: str = ""
 
     @property
     def commands(self) -> list[str]:
@@ -30,10 +34,15 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     """The page's blocks in these languages, in order."""
     text = page.read_text(encoding="utf-8")
     return [
-        Block(found[1], found[2], text.count("\n", 0, found.start(2)) + 1)
+        Block(found[1], found[3], text.count("\n", 0, found.start(3)) + 1, found[2].strip())
         for found in _FENCE.finditer(text)
         if found[1] in languages
     ]
+
+
+def files(page: Path) -> list[Block]:
+    """The page's blocks that are files, in order."""
+    return [block for block in blocks(page, "python", "yaml", "toml", "ini") if block.file]
 
 
 def named(page: Path) -> str:

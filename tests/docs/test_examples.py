@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT, blocks, named
+from pages import PAGES, ROOT, Block, blocks, files, named
 
 SHELLS = ("console", "sh", "bash", "shell")
 
@@ -32,7 +32,12 @@ STAND_INS = {
 
 
 def pages_with(*languages: str) -> list[object]:
-    return [pytest.param(page, id=named(page)) for page in PAGES if blocks(page, *languages)]
+    return [pytest.param(page, id=named(page)) for page in PAGES if parts(page, *languages)]
+
+
+def parts(page: Path, *languages: str) -> list[Block]:
+    """The page's blocks in these languages that are no files."""
+    return [block for block in blocks(page, *languages) if not block.file]
 
 
 def run(*command: str, directory: Path, text: str | None = None) -> None:
@@ -57,7 +62,7 @@ def run(*command: str, directory: Path, text: str | None = None) -> None:
 def test_the_programs_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
     # Blank lines in between, so that a traceback bears the page's line numbers.
     program = ""
-    for block in blocks(page, "python"):
+    for block in parts(page, "python"):
         program += "\n" * (block.line - 1 - program.count("\n")) + block.text
     file = tmp_path / "example.py"
     file.write_text(program, encoding="utf-8")
@@ -68,6 +73,12 @@ def test_the_programs_of_a_page_run_one_after_the_other(page: Path, tmp_path: Pa
 def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
     commands = [command for block in blocks(page, *SHELLS) for command in block.commands]
     assert commands, f"{named(page)}: commands begin with '$ '; what nobody types is ```text"
+    shown = files(page)
+    for block in shown:
+        (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        others = [each.text for each in shown if each is not block]
+        name = Path(block.file).stem if block.language == "python" else block.file
+        assert any(name in each for each in [*commands, *others]), f"{named(page)}: nothing uses {block.file}"
     if any(command.startswith("tshark ") for command in commands) and shutil.which("tshark") is None:
         pytest.skip("tshark is missing: apt-get install tshark")
     script = "\n".join(STAND_INS.get(command.split("   #")[0].strip(), command) for command in commands)
@@ -76,7 +87,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("page", pages_with("yaml"))
 def test_the_labs_of_a_page_run(page: Path) -> None:
-    for block in blocks(page, "yaml"):
+    for block in parts(page, "yaml"):
         if not re.search(r"^nodes:", block.text, re.MULTILINE):
             continue  # a part of a lab
         verb = "run" if re.search(r"^steps:", block.text, re.MULTILINE) else "validate"
@@ -99,8 +110,10 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
             assert heading in anchors, f"{named(page)} leads to {target}"
 
 
-def test_the_readme_leads_to_every_page_and_is_short() -> None:
+def test_the_readme_is_short_and_the_list_of_pages_leads_to_every_page() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 200
-    for page in PAGES[1:]:
-        assert f"]({named(page)})" in text
+    assert "](docs/README.md)" in text
+    pages = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in pages, page.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import select
 import time
@@ -14,7 +13,6 @@ from typing import Any
 
 from .calls import Stream, stream
 from .errors import LanClosed
-from .explain import protocol_name
 from .pcapng import CapturedPacket, PcapngReader
 from .verdict import Verdict
 
@@ -45,26 +43,6 @@ class Drop:
     length: int
     head: bytes
     missed: int
-
-    @property
-    def summary(self) -> str:
-        """What kind of datagram it was, from where to where, in a few words."""
-        version = self.head[0] >> 4 if self.head else 0
-        if version == 4 and len(self.head) >= 20:
-            source, destination = self.head[12:16], self.head[16:20]
-            protocol, rest = self.head[9], self.head[(self.head[0] & 15) * 4 :]
-        elif version == 6 and len(self.head) >= 40:
-            source, destination = self.head[8:24], self.head[24:40]
-            protocol, rest = self.head[6], self.head[40:]
-        else:
-            return "no whole IP header"
-        a, b = (str(ipaddress.ip_address(each)) for each in (source, destination))
-        # Only the first of several fragments has ports.
-        first = version == 6 or int.from_bytes(self.head[6:8], "big") & 0x1FFF == 0
-        if protocol in (6, 17) and first and len(rest) >= 4:
-            mark = "[{}]:{}" if version == 6 else "{}:{}"
-            a, b = (mark.format(each, int.from_bytes(port, "big")) for each, port in ((a, rest[:2]), (b, rest[2:4])))
-        return f"{a} → {b} {protocol_name(version, protocol)}"
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the same as plain values, for JSON."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .lan import Lan
     from .network import Network
 
-__all__ = ["ADVICE", "Explanation", "Step", "explain", "protocol_name"]
+__all__ = ["ADVICE", "Explanation", "Step", "explain"]
 
 ADVICE: Mapping[Verdict, str] = MappingProxyType(
     {
@@ -195,7 +195,7 @@ class _Teller:
         flaw, header = self.told["flaw"], self.header
         if flaw:
             return _step(1, "read", self.flaw(flaw), length=self.length, flaw=flaw["kind"])
-        protocol = protocol_name(header["version"], header["protocol"])
+        protocol = _protocol(header["version"], header["protocol"])
         hops = "TTL" if header["version"] == 4 else "hop limit"
         text = (
             f"IPv{header['version']} with a header of {header['header_bytes']} bytes, {protocol}, "
@@ -335,8 +335,7 @@ def _step(number: int, name: str, text: str, **facts: Any) -> Step:
     return Step(number, name, text, MappingProxyType(facts))
 
 
-def protocol_name(version: int, number: int) -> str:
-    """The name of an IPv4 protocol or an IPv6 next header, as in ``UDP``; ``protocol 99`` for those without."""
+def _protocol(version: int, number: int) -> str:
     extension = number in (0, 43, 44, 59, 60)
     return _PROTOCOLS[number] if number in _PROTOCOLS and not (version == 4 and extension) else f"protocol {number}"
 

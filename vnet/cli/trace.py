@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -167,38 +167,23 @@ def _print(told: list[Explanation]) -> None:
 
 
 def _follow(lan: str, nics: list[str], count: int, as_json: bool) -> None:
+    from vnet.cli.packetline import summary
     from vnet.drops import follow
-    from vnet.lab.packets import scapy_names
 
-    # scapy takes its time to be imported: before the first drop is waited for, not after.
-    scapy = scapy_names()
     with follow(lan, nics) as drops:
         if on_terminal():
             complain(f"following what {lan} drops; Ctrl-C ends")
         for number, drop in enumerate(drops, 1):
-            summary = _summary(drop.head, scapy)
+            what = summary(drop.head, drop.length)
             if as_json:
-                json_line({"format": 1, **drop.as_dict(), "summary": summary})
+                json_line({"format": 1, **drop.as_dict(), "summary": what})
             else:
-                print("\n".join(_lines(drop, summary)), flush=True)
+                print("\n".join(_lines(drop, what)), flush=True)
             if number == count:
                 return
     complain(f"vnet: the LAN {lan!r} has ended")
     if count:
         raise typer.Exit(2)
-
-
-def _summary(head: bytes, scapy: Mapping[str, Any]) -> str:
-    """What scapy says of a datagram in one line; in parentheses what it is where scapy cannot say."""
-    kind = {4: "IP", 6: "IPv6"}.get(head[0] >> 4) if head else None
-    if kind is None:
-        return "(no IP)" if head else "(empty)"
-    try:
-        text = str(scapy[kind](head).summary())
-    except Exception:  # scapy fails in as many ways as there are broken datagrams
-        return f"({kind}, broken)"
-    # A terminal takes control characters that are in a datagram for its own.
-    return "".join(sign if sign.isprintable() else "." for sign in text)
 
 
 def _lines(drop: Drop, summary: str) -> Iterator[str]:

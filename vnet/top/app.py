@@ -13,6 +13,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
+from vnet.cli.packetline import summary
 from vnet.drops import Drop
 from vnet.sample import NicRates, Sample
 from vnet.top.feed import Drops, Samples
@@ -239,4 +240,4 @@ def _drop_line(drop: Drop) -> str:
     seconds, rest = divmod(drop.time, 10**9)
     clock = time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{rest // 10**6:03}"
     where = drop.nic if drop.direction == "out" else f"to {drop.nic}"
-    return f"{clock} {where:<12} {drop.reason.name.lower():<11} {drop.summary}, {drop.length:,} B"
+    return f"{clock} {where:<12} {drop.reason.name.lower():<11} {summary(drop.head, drop.length)}"

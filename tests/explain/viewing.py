@@ -15,6 +15,8 @@ import termios
 import time
 from collections.abc import Iterator
 
+import pytest
+
 VNET = [sys.executable, "-m", "vnet"]
 
 
@@ -33,6 +35,22 @@ def vnet_command(
     output, errors = done.stdout.decode(), done.stderr.decode()
     assert "Traceback" not in output + errors
     return done.returncode, output, errors
+
+
+def vnet_here(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """As :func:`vnet_command`, in this process: for what depends on no process, and comes in many variants."""
+    from vnet.cli import main
+
+    before, sys.argv = sys.argv, ["vnet", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = before
+    assert isinstance(code, int)
+    output, errors = capsys.readouterr()
+    return code, output, errors
 
 
 class Follower:

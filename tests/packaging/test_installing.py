@@ -69,10 +69,12 @@ def files(wheel: Path) -> set[str]:
 @pytest.mark.timeout(900)
 def test_the_wheel_has_what_it_needs_and_nothing_else(clone: Path, wheel: Path) -> None:
     packed = files(wheel)
-    listed = run("git", "ls-files", "-z", "vnet", "topologies", directory=clone).split("\0")
+    listed = run("git", "ls-files", "-z", "vnet", "pytest_vnet", "topologies", directory=clone).split("\0")
     labs = {f"vnet/{path}" for path in listed if path.startswith("topologies/")}
-    code = {path for path in listed if path.startswith("vnet/") and path != "vnet/topologies" and path[-3:] != ".rs"}
+    ours = ("vnet/", "pytest_vnet/")
+    code = {path for path in listed if path.startswith(ours) and path != "vnet/topologies" and path[-3:] != ".rs"}
     assert "vnet/py.typed" in code
+    assert "pytest_vnet/__init__.py" in code
     assert "vnet/_native.pyi" in code
     assert "vnet/topologies/quickstart.yaml" in labs
     assert {path for path in packed if ".dist-info/" not in path} == labs | code | {"vnet/_native.abi3.so"}

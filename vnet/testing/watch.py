@@ -86,8 +86,8 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # A fixture that depends on the LAN may have failed by now, which its test's last report tells.
-        self._stop()
-        self._undo.close()
+        with self._undo:
+            self._stop()
 
     def make_lan(self, settings: LanSettings) -> Lan:
         """Makes a LAN that ends with the test.

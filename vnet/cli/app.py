@@ -21,6 +21,7 @@ from vnet.cli import (
     ping,
     restart,
     run,
+    scapy_console,
     show,
     stats,
     top,
@@ -71,6 +72,7 @@ labs.add_to(app)
 graph.add_to(app)
 doctor.add_to(app)
 completion.add_to(app)
+scapy_console.add_to(app)
 for verb in (capture, stats, trace, top):
     verb.add_to(app)
 extcap.add_to(app)

@@ -190,13 +190,6 @@ def test_a_capture_keeps_up_or_counts_what_it_missed(lan: vnet.Lan, tmp_path: Pa
     assert int(lengths.rpartition("Number of packets:")[2].split()[0]) == 2 * capture.datagrams
 
 
-def test_there_is_one_capture_at_a_time(lan: vnet.Lan, tmp_path: Path) -> None:
-    with lan.capture(tmp_path / "first"), pytest.raises(vnet.CaptureError, match="first runs already"):
-        lan.capture(tmp_path / "second")
-    assert not (tmp_path / "second").exists()
-    lan.capture(tmp_path / "second").close()
-
-
 def test_a_path_that_cannot_be_written_is_named(lan: vnet.Lan, tmp_path: Path) -> None:
     for path, words in ((tmp_path, "directory"), (tmp_path / "no" / "such", "No such file"), ("/dev/full", "No space")):
         with pytest.raises(vnet.CaptureError, match=words):
@@ -260,7 +253,8 @@ def test_a_sender_is_not_held_up_by_a_capture_that_cannot_keep_up(lan: vnet.Lan,
     keep = os.open(fifo, os.O_RDWR)
     a = lan.attach("a")
     capture = lan.capture(fifo)
-    for _ in range(20):
+    # Twice 60,000 bytes each: more than the capture's queue, the ring before it and the pipe have room for.
+    for _ in range(100):
         started = time.monotonic()
         assert set(a.send_many([sized("10.0.0.1", "10.0.0.1", 60_000)] * 10)) == {Verdict.DELIVERED}
         assert time.monotonic() - started < 0.1
@@ -271,4 +265,4 @@ def test_a_sender_is_not_held_up_by_a_capture_that_cannot_keep_up(lan: vnet.Lan,
     capture.close()
     reader.join(5)
     assert capture.missed > 0
-    assert capture.datagrams + capture.missed >= 200
+    assert capture.datagrams + capture.missed == 1000

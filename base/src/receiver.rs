@@ -282,8 +282,9 @@ impl Receiver {
         self.buffer.go_idle(self.position, idle)
     }
 
-    /// Publishes all and, if the ring has run far from its beginning, goes back there.
-    fn settle(&mut self) {
+    /// Publishes all and, if the ring is empty and has run far from its beginning, goes back there: what is written next
+    /// is in memory and in cache still.
+    pub fn settle(&mut self) {
         self.publish();
         self.position = self.buffer.rewind(self.position, self.token);
         self.published = self.position;

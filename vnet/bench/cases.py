@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .pair import Pair
+from .pair import CAPTURED, Pair
 
 __all__ = ["CASES", "Case", "Result", "run_case"]
 
@@ -49,6 +49,14 @@ CASES = (
         {"Unix datagram socket": "unix", "UDP on loopback": "udp"}, 1500, 800_000, 800_000, 0.8,
     ),
     Case(
+        "stream_64B_captured", "the same, all captured", "datagrams/s", "lan_captured", "lan", "not captured",
+        {}, 64, 1_000_000, 1_000_000, 0.5,
+    ),
+    Case(
+        "stream_1500B_captured", "the same, all captured", "datagrams/s", "lan_captured", "lan", "not captured",
+        {}, 1500, 150_000, 150_000, 0.5,
+    ),
+    Case(
         "roundtrip_spin", "round trip, both sides polling", "s", "lan_spin", "line", "cache line",
         {"Unix datagram socket": "unix_trip", "UDP on loopback": "udp_trip"}, 64, 200_000, 200_000, 1.5, lower=True,
     ),
@@ -81,6 +89,8 @@ class Result:
     distances: list[float] = field(default_factory=list)
     beside: dict[str, list[float]] = field(default_factory=dict)
     left_out: int = 0
+    # Shares of the datagrams that a capture missed, of every measurement with one.
+    missed: list[float] = field(default_factory=list)
 
     @property
     def ratios(self) -> list[float]:
@@ -120,6 +130,8 @@ def run_case(pair: Pair, case: Case, rounds: int, progress: Callable[[], None]) 
         both = {}
         for half, count in _in_turns(case, turn):
             both[half] = pair.measure(half, case.size, count)
+            if half == CAPTURED:
+                result.missed.append(pair.missed)
         after = pair.measure("line", 64, _TRIPS)
         figures = (both[case.ours], both[case.reference], before)
         if max(before, after) > _MOVED * min(before, after):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from .cases import CASES, Result, run_case
@@ -64,6 +65,7 @@ def _as_json(result: Result) -> dict[str, Any]:
         "bar": {"on": "value" if case.bar_on_value else "ratio", "at_most" if case.lower else "at_least": case.bar},
         "met": result.met,
         "beside": {label: statistics.median(values) for label, values in result.beside.items()},
+        **({"missed_share": statistics.median(result.missed)} if result.missed else {}),
         "cache_line_round_trip": statistics.median(result.distances),
         "pairs": len(result.values),
         "pairs_left_out": result.left_out,
@@ -74,6 +76,13 @@ def _show(value: float, unit: str) -> str:
     if unit == "s":
         return f"{value * 1e6:.3g} µs"
     return f"{value / 1e6:.3g} M/s"
+
+
+def _beside(result: Result) -> Iterator[str]:
+    for label, values in result.beside.items():
+        yield f"{label} {_show(statistics.median(values), result.case.unit)}"
+    if result.missed:
+        yield f"missed {statistics.median(result.missed):.1%}"
 
 
 def _print(results: list[Result], pinned: bool) -> None:
@@ -98,7 +107,7 @@ def _print(results: list[Result], pinned: bool) -> None:
             f"{case.reference_name} {_show(result.reference, case.unit)}",
             f"{result.ratio:.2f}",
             f"[green]{bar}[/]" if result.met else f"[red]{bar}[/]",
-            ", ".join(f"{label} {_show(statistics.median(v), case.unit)}" for label, v in result.beside.items()),
+            ", ".join(_beside(result)),
         )
     console = Console(width=None if sys.stdout.isatty() else 190)
     console.print(table)

@@ -151,7 +151,7 @@ impl Hub {
             if thread.is_none() {
                 let shared = Arc::clone(&self.shared);
                 let run = move || {
-                    output::block_signals();
+                    output::stand_back();
                     shared.run();
                 };
                 *thread = Some(std::thread::Builder::new().name("vnet-capture".into()).spawn(run)?);
@@ -285,7 +285,7 @@ impl Pump {
         let Some(receiver) = &mut self.receiver else { return false };
         for _ in 0..most {
             let Ok(Some(record)) = receiver.peek() else {
-                receiver.publish();
+                receiver.settle();
                 return false;
             };
             for note in note::read(receiver.bytes(&record)) {

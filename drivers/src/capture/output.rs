@@ -215,14 +215,21 @@ fn local_time() -> String {
     format!("{year:04}{month:02}{:02}{:02}{:02}{:02}", tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec)
 }
 
-/// Keeps signals from a writer's thread: a reader that has gone and a file that may grow no further are errors to it,
-/// whatever the program does about SIGPIPE and SIGXFSZ.
-pub(crate) fn block_signals() {
-    // SAFETY: the set is filled before it is used; the calls change this thread's mask alone.
+/// How much a capture's threads stand back, as of nice(1). Where processors are short they get a third of what a sender
+/// or receiver gets: the LAN keeps its pace, and what the capture misses is counted.
+const NICENESS: libc::c_int = 5;
+
+/// Makes the calling thread one that nobody waits for: it stands back where processors are short. And keeps signals from
+/// it: a reader that has gone and a file that may grow no further are errors to it, whatever the program does about
+/// SIGPIPE and SIGXFSZ.
+pub(crate) fn stand_back() {
+    // SAFETY: the set is filled before it is used; the calls change this thread's mask and priority alone.
     unsafe {
         let mut all = core::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, core::ptr::null_mut());
+        // To Linux, 0 is the calling thread.
+        libc::setpriority(libc::PRIO_PROCESS, 0, libc::getpriority(libc::PRIO_PROCESS, 0) + NICENESS);
     }
 }
 

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use vnet_base::sync::{AtomicU32, AtomicU64, Ordering};
 
-use super::output::{Failure, Output, Written, block_signals, close_in_child};
+use super::output::{Failure, Output, Written, close_in_child, stand_back};
 
 /// Most bytes that wait to be written; what comes beyond is missed.
 const MOST: usize = 32 << 20;
+
+/// Buffers kept for use again: new ones cost a page fault for each page.
+const SPARE: usize = 64;
 
 /// How long the end of a capture waits for a reader that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -153,7 +156,7 @@ impl Sink {
         if queue.thread.is_none() {
             let sink = Arc::clone(self);
             let work = move || {
-                block_signals();
+                stand_back();
                 sink.run();
             };
             match std::thread::Builder::new().name("vnet-capture-w".into()).spawn(work) {
@@ -222,7 +225,7 @@ impl Sink {
             Written::All => {
                 self.packets.fetch_add(piece.packets, Ordering::Relaxed);
                 self.datagrams.fetch_add(piece.datagrams, Ordering::Relaxed);
-                if queue.spare.len() < 4 {
+                if queue.spare.len() < SPARE {
                     piece.bytes.clear();
                     queue.spare.push(piece.bytes);
                 }

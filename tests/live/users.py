@@ -192,9 +192,8 @@ def at_a_shell(directory: Path, runtime: Path) -> Iterator[User]:
     user = User(directory, runtime)
     try:
         yield user
-        labs = [line.split()[0] for line in user.types("ls").stdout.splitlines()[1:]]
-        for lab in labs:
-            user.types("down", lab)
+        if user.left():
+            user.types("down", "--all")
         assert user.nothing_is_left(), user.left()
     finally:
         user.ends_all()

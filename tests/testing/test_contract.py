@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import gc
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,6 +57,7 @@ from test_verdicts import (  # noqa: F401
 )
 
 import vnet
+import vnet.testing
 from vnet import Verdict
 from vnet.testing import FakeLan, FakeNic, Sent, echo
 
@@ -306,3 +310,20 @@ def test_a_program_that_takes_a_nic_takes_a_fake() -> None:
         nic.order(Verdict.BUFFER_FULL, 3)
         assert ask(nic, datagram(nic.address, "10.0.0.2")) is None
         assert [verdict.name for _, verdict in nic.sent] == ["BUFFER_FULL"] * 3 + ["DELIVERED"]
+
+
+def test_what_the_package_shows_is_so() -> None:
+    done = doctest.testmod(vnet.testing)
+    assert done.attempted > 3
+    assert done.failed == 0
+
+
+def test_those_who_want_fakes_import_no_labs() -> None:
+    program = (
+        "import sys, vnet.testing; print([name for name in sys.modules if name.startswith(('vnet.lab', 'pydantic'))]); "
+        "print(vnet.testing.LiveLab.__name__, vnet.testing.Guest.__name__)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["[]", "LiveLab Guest"]
+    with pytest.raises(AttributeError, match="FakeLam"):
+        _ = vnet.testing.FakeLam

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
-import importlib.util
 import itertools
 import signal
 import sys
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from vnet.nic import Nic
 
 __all__ = ["add_to"]
-
-# Consoles that scapy prefers to Python's own.
-_CONSOLES = ("IPython", "bpython", "ptpython")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -125,12 +121,13 @@ def _run(code: str, names: dict[str, Any], nic: Nic, *, show: bool) -> int:
     conf.verb = 0
     session: dict[str, Any] = init_session(mydict=names, ret=True)
     session["__name__"] = "__main__"
+    file = "<-c>" if show else "<stdin>"
     try:
-        tree = ast.parse(code, "<-c>" if show else "<stdin>")
+        tree = ast.parse(code, file)
         last = tree.body.pop() if show and tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, "<script>", "exec"), session)
+        exec(compile(tree, file, "exec"), session)
         if isinstance(last, ast.Expr):
-            found = eval(compile(ast.Expression(last.value), "<script>", "eval"), session)
+            found = eval(compile(ast.Expression(last.value), file, "eval"), session)
             if found is not None:
                 print(repr(found))
     except (BrokenPipeError, KeyboardInterrupt):
@@ -150,8 +147,8 @@ def _interact(names: dict[str, Any], nic: Nic) -> None:
 
     conf = _scapy(nic)
     conf.fancy_banner = False
-    if conf.interactive_shell == "auto" and not any(importlib.util.find_spec(each) for each in _CONSOLES):
-        conf.interactive_shell = "python"  # rather than with a warning
+    # Python's own console is nothing to be warned of.
+    logging.getLogger("scapy.loading").addFilter(lambda record: "No alternative Python" not in record.getMessage())
     print(
         f"NIC {nic.name} ({', '.join(nic.addresses)}) on the LAN {nic.lan} is conf.iface, and here as nic; "
         "Ctrl-D takes it off the LAN",

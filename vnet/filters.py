@@ -13,7 +13,7 @@ import functools
 from . import _native
 from .errors import MachineLacks
 
-__all__ = ["FilterError", "compile_filter"]
+__all__ = ["FilterError", "compile_filter", "runner"]
 
 # DLT_RAW on Linux: the packet begins with an IPv4 or IPv6 header. (LINKTYPE_RAW, 101, is what files bear.)
 _DLT_RAW = 12

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
 import errno
 import os
 import select
@@ -31,12 +30,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scapy.config import conf
-from scapy.data import DLT_RAW, ETH_P_ALL, MTU
+from scapy.data import ETH_P_ALL, MTU
 from scapy.error import Scapy_Exception
 from scapy.interfaces import resolve_iface
 from scapy.supersocket import SuperSocket
 
 from .errors import LanClosed, MachineLacks, NicClosed, ReceiveTimeout
+from .filters import FilterError, runner
 from .scapy_packet import can_fragment, complete, layer_of
 from .verdict import Verdict
 
@@ -97,7 +97,7 @@ class Hub:
 
 
 class Filter:
-    """A filter in tcpdump's language, compiled by libpcap for raw IP and run by it.
+    """A filter in tcpdump's language, compiled by libpcap for raw IP.
 
     Raises:
         MachineLacks: there is no libpcap.
@@ -105,32 +105,17 @@ class Filter:
     """
 
     def __init__(self, expression: str) -> None:
-        self._program: Any = None
         try:
-            from scapy.arch.common import compile_filter, free_filter
-            from scapy.libs import winpcapy
-        except (ImportError, OSError):
+            self._program = runner(expression)
+        except MachineLacks:
             raise MachineLacks(
                 f"filter={expression!r} needs libpcap: apt install libpcap0.8; without it, lfilter= takes a function"
             ) from None
-        self._program = compile_filter(expression, linktype=DLT_RAW)
-        self._free = free_filter
-        self._header = winpcapy.pcap_pkthdr()
-        # Subscripted, the function is our own: scapy gives its argument types to the one that it shares.
-        self._run = winpcapy._lib["pcap_offline_filter"]
-        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p]
-        self._run.restype = ctypes.c_int
+        except FilterError as error:
+            raise Scapy_Exception(str(error)) from None
 
     def passes(self, datagram: bytes) -> bool:
-        self._header.caplen = self._header.len = len(datagram)
-        return bool(self._run(ctypes.byref(self._program), ctypes.byref(self._header), datagram))
-
-    def __del__(self) -> None:
-        program, self._program = self._program, None
-        if program is not None:
-            # scapy imports to free, which fails while the interpreter shuts down.
-            with contextlib.suppress(ImportError):
-                self._free(program)
+        return self._program.run(datagram) > 0
 
 
 class NicSocket(SuperSocket):  # type: ignore[misc]

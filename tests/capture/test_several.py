@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -10,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from capture.reading import needs_tshark, packets, seen
 from support import Guest, datagram, descriptors, eventually, sized, threads
 
 import vnet
+from capture.reading import needs_tshark, packets, seen
 from vnet import Verdict
 from vnet.pcapng import PcapngReader
 
@@ -178,10 +179,8 @@ def test_a_pipe_is_given_what_there_is_promptly(lan: vnet.Lan) -> None:
             found: list[bytes] = []
 
             def look(found: list[bytes] = found) -> bool:
-                try:
+                with contextlib.suppress(BlockingIOError):
                     found.extend(packet.data for packet in reader.feed(os.read(reading, 65_536)))
-                except BlockingIOError:
-                    pass
                 return len(found) == 2
 
             # It is the capture that hands it over, not the end of anything.

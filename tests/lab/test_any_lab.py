@@ -25,7 +25,9 @@ BASE: dict[str, Any] = {
         "one": None,
         "two": {"networks": {"b": ["10.0.1.7", "fd00::7"]}},
         "many": {"count": 3, "buffer": "64KiB"},
-        "own": {"kind": "process", "exec": ["sleep", "1"], "env": {"Z": "1"}},
+        "own": {"kind": "process", "exec": ["sleep", "1"], "env": {"Z": "1"}, "ready": {"port": 80, "timeout": "3s"}},
+        "free": {"kind": "process"},
+        "web": {"serve": [{"tcp": 80, "http": "x"}, {"udp": 7, "echo": True}]},
     },
     "steps": [
         {"ping": {"from": "one", "to": "many-1", "count": 2, "timeout": "1s", "family": 4}, "expect": {"loss": "0%"}},
@@ -33,6 +35,13 @@ BASE: dict[str, Any] = {
         {"inject": {"from": "own", "packet": "IP(dst='one')/UDP()", "interval": "1ms"}, "expect": {"delivered": 1}},
         {"exec": {"on": "own", "command": "true"}, "expect": {"stdout": {"contains": ["a"], "matches": "b"}}},
         {"wait": "1ms"},
+        {"traffic": {"from": ["one"], "to": "web", "rate": "1 Mbit/s", "size": [64, 1400], "flows": 2}},
+        {"traffic": {"from": "one", "to": "free", "protocol": "tcp", "bytes": "1MB"}, "timeout": "9s"},
+        {"wait_until": {"tcp": {"from": "one", "to": "web", "port": 80}, "timeout": "2s", "interval": "1ms"}},
+        {"http": {"from": "one", "to": "web", "path": "/a"}, "expect": {"status": 200, "body": {"contains": "x"}}},
+        {"parallel": {"a": [{"wait": "1ms"}, {"log": "{one}"}], "b": {"wait": 0}}},
+        {"parallel": [{"wait": "1ms"}, [{"wait": "1ms"}]]},
+        {"repeat": {"count": 2, "until": "success", "steps": [{"log": "{round}"}]}, "expect": {"failed": "0..1"}},
     ],
 }
 
@@ -69,9 +78,8 @@ def paths(value: Any) -> list[tuple[Any, ...]]:
     return [(), *((key, *path) for key, child in children for path in paths(child))]
 
 
-@given(st.lists(st.tuples(st.sampled_from(paths(BASE)[1:]), values), min_size=1, max_size=3))
-@settings(max_examples=examples(400), deadline=None)
-def test_a_changed_lab_is_a_lab_or_a_lab_error(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+def changed(changes: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
+    """The base lab with other values at some paths."""
     lab = copy.deepcopy(BASE)
     for path, value in changes:
         place: Any = lab
@@ -87,6 +95,13 @@ def test_a_changed_lab_is_a_lab_or_a_lab_error(changes: list[tuple[tuple[Any, ..
                 isinstance(place, list) and isinstance(path[-1], int) and path[-1] < len(place)
             ):
                 place[path[-1]] = value
+    return lab
+
+
+@given(st.lists(st.tuples(st.sampled_from(paths(BASE)[1:]), values), min_size=1, max_size=3))
+@settings(max_examples=examples(400), deadline=None)
+def test_a_changed_lab_is_a_lab_or_a_lab_error(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    lab = changed(changes)
     try:
         plan_lab(read_yaml(json.dumps(lab, indent=1), "x.yaml"), directory=Path("/nonexistent"), default_name="x")
     except LabError as error:

@@ -14,6 +14,9 @@ HEAD = "networks: {lan: 10.0.0.0/24}\nnodes:\n  alice:\n  bob:\nsteps:\n"
 
 STEP = HEAD + "  - "
 
+NODE = "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {%s}\n"
+"""One node; what it says begins in line 3, column 7."""
+
 # What the file holds, and then line, column, key, and what the sentence says.
 MISTAKES = {
     "not YAML": ("networks: [1, 2", 1, 16, "", "not YAML: while parsing a flow sequence expected ',' or ']'"),
@@ -258,6 +261,219 @@ MISTAKES = {
     "capture is text": (
         STEP + "replay: {file: lab.yaml}",
         *(6, 20, "steps[0].replay.file", "'lab.yaml' is no pcap or pcapng file"),
+    ),
+    "step time without a unit": (
+        STEP + "ping: {from: alice, to: bob}\n    timeout: 5",
+        *(7, 14, "steps[0].timeout", "5 has no unit; expected a duration"),
+    ),
+    "empty range": (
+        STEP + 'ping: {from: alice, to: bob}\n    expect: {avg: "30ms..1ms"}',
+        *(7, 19, "steps[0].expect.avg", "the range '30ms..1ms' is empty; expected the lower end first"),
+    ),
+    "unknown key of a service": (
+        NODE % "serve: {tpc: 80, http: x}",
+        *(3, 15, "nodes.a.serve.tpc", "unknown key 'tpc' (did you mean 'tcp'?)"),
+    ),
+    "service on two ports": (
+        NODE % "serve: {tcp: 80, udp: 80, echo: true}",
+        *(3, 14, "nodes.a.serve", "a service has one port; expected either 'tcp' or 'udp'"),
+    ),
+    "service that does nothing": (
+        NODE % "serve: [{tcp: 80, echo: true}, {tcp: 9}]",
+        *(3, 38, "nodes.a.serve[1]", "a service does one thing; expected one of http, echo and discard"),
+    ),
+    "service that does two things": (
+        NODE % "serve: {tcp: 80, http: x, echo: true}",
+        *(3, 14, "nodes.a.serve", "expected one of http, echo and discard, found http and echo"),
+    ),
+    "http over udp": (
+        NODE % "serve: {udp: 80, http: x}",
+        *(3, 15, "nodes.a.serve.udp", "http is spoken over TCP; expected 'tcp' in place of 'udp'"),
+    ),
+    "port out of range": (
+        NODE % "serve: {tcp: 70000, echo: true}",
+        *(3, 20, "nodes.a.serve.tcp", "expected at most 65535, found 70000"),
+    ),
+    "port twice": (
+        NODE % "serve: [{tcp: 80, echo: true}, {tcp: 80, http: x}]",
+        *(3, 38, "nodes.a.serve[1]", "tcp port 80 has a service already"),
+    ),
+    "service of a program": (
+        NODE % "kind: process, serve: {tcp: 80, http: x}",
+        *(3, 22, "nodes.a.serve", "a process node serves with its own command; expected 'kind: host'"),
+    ),
+    "ready when nothing": (
+        NODE % "kind: process, ready: {timeout: 1s}",
+        *(3, 29, "nodes.a.ready", "expected at least one of command, port and output"),
+    ),
+    "unknown key of ready": (
+        NODE % "kind: process, ready: {prot: 80}",
+        *(3, 30, "nodes.a.ready.prot", "unknown key 'prot' (did you mean 'port'?)"),
+    ),
+    "ready port of another protocol": (
+        NODE % "kind: process, ready: {port: {udp: 80}}",
+        *(3, 36, "nodes.a.ready.port", "expected a TCP port, such as 80 or {tcp: 80}"),
+    ),
+    "ready host": (
+        NODE % "ready: {port: 80}",
+        *(3, 7, "nodes.a.ready", "a host node is ready as soon as it is there; expected 'kind: process'"),
+    ),
+    "ready output without a command": (
+        NODE % "kind: process, ready: {output: x}",
+        *(3, 30, "nodes.a.ready.output", "a node without a command prints nothing; expected 'exec' beside it"),
+    ),
+    "ready pattern": (
+        NODE % 'kind: process, exec: ls, ready: {output: "("}',
+        *(3, 48, "nodes.a.ready.output", "not a regular expression: missing )"),
+    ),
+    "tcp without a port": (STEP + "tcp: {from: alice, to: bob}", 6, 10, "steps[0].tcp", "'port' is missing"),
+    "unknown end of a connection": (
+        STEP + "tcp: {from: alice, to: bob, port: 80}\n    expect: {stat: open}",
+        *(7, 14, "steps[0].expect.stat", "unknown key 'stat' (did you mean 'state'?)"),
+    ),
+    "path without a slash": (
+        STEP + "http: {from: alice, to: bob, path: index}",
+        *(6, 40, "steps[0].http.path", "expected a path that begins with / and has no spaces, such as /index.html"),
+    ),
+    "method in small letters": (
+        STEP + "http: {from: alice, to: bob, method: get}",
+        *(6, 42, "steps[0].http.method", "found 'get'"),
+    ),
+    "nothing to wait for": (
+        STEP + "wait_until: {timeout: 1s}",
+        *(6, 17, "steps[0].wait_until", "nothing to wait for; expected one of ping, ping_all, tcp, http, inject, exec"),
+    ),
+    "unknown condition": (
+        STEP + "wait_until: {pnig: {}}",
+        *(6, 18, "steps[0].wait_until.pnig", "unknown key 'pnig' (did you mean 'ping'?)"),
+    ),
+    "condition that is none": (
+        STEP + "wait_until: {wait: 1s}",
+        *(6, 18, "steps[0].wait_until.wait", "a wait step is nothing that one can wait for"),
+    ),
+    "two conditions": (
+        STEP + "wait_until: {ping: {from: alice, to: bob}, exec: {command: ls}}",
+        *(6, 48, "steps[0].wait_until.exec", "a step does one thing, but this one has both 'ping' and 'exec'"),
+    ),
+    "mistake in a condition": (
+        STEP + "wait_until: {ping: {from: alice, to: bop}}",
+        *(6, 42, "steps[0].wait_until.ping.to", "'bop' is neither a node nor an IP address (did you mean 'bob'?)"),
+    ),
+    "interval of a condition": (
+        STEP + "wait_until: {ping: {from: alice, to: bob}, interval: 1}",
+        *(6, 58, "steps[0].wait_until.interval", "1 has no unit; expected a duration"),
+    ),
+    "parallel of text": (
+        STEP + "parallel: ping",
+        *(6, 15, "steps[0].parallel", "expected a list of steps, or a mapping of names to steps; found 'ping'"),
+    ),
+    "parallel of nothing": (STEP + "parallel: []", 6, 15, "steps[0].parallel", "expected at least one branch"),
+    "empty branch": (STEP + "parallel: {a: []}", 6, 19, "steps[0].parallel.a", "expected at least one step"),
+    "mistake in a branch": (
+        STEP + "parallel:\n      - wait: 1s\n      - [{wait: 1s}, {ping: {from: alice, to: bop}}]",
+        *(8, 47, "steps[0].parallel[1][1].ping.to", "'bop' is neither a node nor an IP address"),
+    ),
+    "mistake in a named branch": (
+        STEP + "parallel: {one: {wait: 1s}, two: {pnig: }}",
+        *(6, 39, "steps[0].parallel.two.pnig", "unknown kind of step 'pnig' (did you mean 'ping'?)"),
+    ),
+    "repeat without an end": (
+        STEP + "repeat: {steps: [{wait: 1s}]}",
+        *(6, 13, "steps[0].repeat", "it is not said when to stop; expected at least one of count, for and until"),
+    ),
+    "repeat until what": (
+        STEP + "repeat: {until: falure, steps: [{wait: 1s}]}",
+        *(6, 21, "steps[0].repeat.until", "expected failure or success, found 'falure' (did you mean 'failure'?)"),
+    ),
+    "repeat nothing": (STEP + "repeat: {count: 2, steps: []}", 6, 31, "steps[0].repeat.steps", "at least one step"),
+    "rounds without a number": (
+        STEP + 'repeat: {for: 1s, steps: [{log: "{round}"}]}',
+        *(6, 13, "steps[0].repeat", "are planned beforehand; expected a 'count' of at most 1,000"),
+    ),
+    "mistake in a round": (
+        STEP + "repeat: {count: 2, steps: [{ping: {from: alice, to: 'bob-{round}'}}]}",
+        *(
+            6,
+            57,
+            "steps[0].repeat.steps[0].ping.to",
+            "'bob-1' is neither a node nor an IP address (did you mean 'bob'?)",
+        ),
+    ),
+    "steps too deep": (
+        STEP + "repeat: {count: 1, steps: [{" * 12 + "wait: 1s" + "}]}" * 12,
+        *(6, 311, "steps[0]" + ".repeat.steps[0]" * 10 + ".repeat.steps", "steps are nested too deeply"),
+    ),
+    "log of an unknown node": (
+        STEP + "log: 'hello {alcie}'",
+        *(6, 10, "steps[0].log", "no node is called 'alcie' (did you mean 'alice'?)"),
+    ),
+    "log of an unknown counter": (
+        STEP + "log: '{alice.rx_datagram}'",
+        *(6, 10, "steps[0].log", "a NIC has no counter 'rx_datagram' (did you mean 'rx_datagrams'?)"),
+    ),
+    "log with an open brace": (
+        STEP + "log: 'a {alice'",
+        6,
+        10,
+        "steps[0].log",
+        "expected {{ for a brace that is meant",
+    ),
+    "log expects nothing": (
+        STEP + "log: x\n    expect: {}",
+        7,
+        5,
+        "steps[0].expect",
+        "a log step has nothing to expect",
+    ),
+    "traffic to itself": (
+        STEP + "traffic: {from: alice, to: alice}",
+        *(6, 32, "steps[0].traffic.to", "'alice' cannot send to itself"),
+    ),
+    "traffic from nobody": (
+        STEP + "traffic: {from: [alice, bop], to: bob}",
+        *(6, 29, "steps[0].traffic.from[1]", "no node is called 'bop' (did you mean 'bob'?)"),
+    ),
+    "traffic of a program": (
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  alice:\n  p: {kind: process, exec: ls}\nsteps:\n"
+        "  - traffic: {from: alice, to: p}",
+        *(6, 32, "steps[0].traffic.to", "'p' is a process node whose own command holds its NIC"),
+    ),
+    "traffic of a protocol": (
+        STEP + "traffic: {from: alice, to: bob, protocol: tpc}",
+        *(6, 47, "steps[0].traffic.protocol", "expected udp or tcp, found 'tpc' (did you mean 'tcp'?)"),
+    ),
+    "traffic rate without a unit": (
+        STEP + "traffic: {from: alice, to: bob, rate: 10}",
+        *(6, 43, "steps[0].traffic.rate", "10 has no unit; expected a rate such as 1 Mbit/s, or 1000/s for datagrams"),
+    ),
+    "traffic without a rate": (
+        STEP + "traffic: {from: alice, to: bob, rate: 0/s}",
+        *(6, 43, "steps[0].traffic.rate", "expected a rate above 0, found '0/s'"),
+    ),
+    "traffic of small datagrams": (
+        STEP + "traffic: {from: alice, to: bob, size: 43}",
+        *(6, 43, "steps[0].traffic.size", "a datagram of IPv4 that can be measured has at least 44 bytes, not 43"),
+    ),
+    "traffic of large datagrams": (
+        STEP.replace("10.0.0.0/24", "{prefix: 10.0.0.0/24, mtu: 1500}")
+        + "traffic: {from: alice, to: bob, size: [64, 1501]}",
+        *(6, 43, "steps[0].traffic.size", "a datagram of 1501 bytes is larger than the MTU of 1500"),
+    ),
+    "tcp traffic at a rate": (
+        STEP + "traffic: {from: alice, to: bob, protocol: tcp, rate: 1 Mbit/s}",
+        *(6, 52, "steps[0].traffic.rate", "'rate' is for udp traffic, but this is tcp"),
+    ),
+    "traffic for a time and a count": (
+        STEP + "traffic: {from: alice, to: bob, duration: 1s, count: 5}",
+        *(6, 51, "steps[0].traffic.count", "either 'duration' or 'count' says how much is sent, not both"),
+    ),
+    "too many flows": (
+        STEP + "traffic: {from: alice, to: bob, flows: 1001}",
+        *(6, 44, "steps[0].traffic.flows", "expected at most 1000, found 1001"),
+    ),
+    "unknown metric of traffic": (
+        STEP + "traffic: {from: alice, to: bob}\n    expect: {troughput: 1 Mbit/s}",
+        *(7, 14, "steps[0].expect.troughput", "unknown key 'troughput' (did you mean 'throughput'?)"),
     ),
     "bad speed": (STEP + "replay: {file: x, speed: fast}", 6, 30, "steps[0].replay.speed", "expected max, or a number"),
 }

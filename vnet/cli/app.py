@@ -22,6 +22,7 @@ from vnet.cli import (
     restart,
     run,
     scapy_console,
+    schema,
     show,
     stats,
     top,
@@ -68,6 +69,7 @@ run.add_to(app)
 for verb in (up, down, ls, show, exec_verb, ping, logs, restart, link):
     verb.add_to(app)
 validate.add_to(app)
+schema.add_to(app)
 labs.add_to(app)
 graph.add_to(app)
 doctor.add_to(app)

@@ -149,7 +149,7 @@ class LogStepFile(StepFile):
 
 
 def _nested(said: Any) -> Any:
-    return said if isinstance(said, list) else [said]
+    return not_empty("step", said) if isinstance(said, list) else [said]
 
 
 def _one_kind(said: Any) -> Any:
@@ -347,10 +347,10 @@ class LabFile(Said):
     nodes: Annotated[dict[str, NodeFile], BeforeValidator(partial(not_empty, "node, such as alice: {kind: host}"))] = (
         key("name → node", {"alice": None, "bob": {"networks": {"lan": "10.0.0.9"}}})
     )
-    links: Annotated[Any, BeforeValidator(partial(not_yet, "links")), WithJsonSchema(False)] = key(
+    links: Annotated[Any, BeforeValidator(partial(not_yet, "links")), WithJsonSchema({"not": {}})] = key(
         "not in this version", default=None
     )
-    graph: Annotated[Any, BeforeValidator(partial(not_yet, "graph files")), WithJsonSchema(False)] = key(
+    graph: Annotated[Any, BeforeValidator(partial(not_yet, "graph files")), WithJsonSchema({"not": {}})] = key(
         "not in this version", default=None
     )
     steps: Annotated[list[AnyStep], BeforeValidator(lambda said: [] if said is None else said)] = key(

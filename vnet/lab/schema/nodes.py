@@ -117,7 +117,7 @@ class ServiceFile(Said):
 
 
 def _services(said: Any) -> Any:
-    return said if isinstance(said, list) or said is None else [said]
+    return [] if said is None else said if isinstance(said, list) else [said]
 
 
 def _ready_port(said: Any) -> Any:
@@ -128,6 +128,15 @@ def _ready_port(said: Any) -> Any:
     return said
 
 
+_PORT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 65535}
+_READY_PORT = {
+    "anyOf": [
+        _PORT_SCHEMA,
+        {"type": "object", "properties": {"tcp": _PORT_SCHEMA}, "required": ["tcp"], "additionalProperties": False},
+    ]
+}
+
+
 class ReadyFile(Said):
     """When a process node is ready, beyond that its command has attached; all that is named must hold."""
 
@@ -136,9 +145,10 @@ class ReadyFile(Said):
         "test -e started",
         default=None,
     )
-    port: Annotated[Port, BeforeValidator(_ready_port)] | None = key(
+    port: Annotated[Port, BeforeValidator(_ready_port), WithJsonSchema(_READY_PORT)] | None = key(
         "a TCP port of the node that accepts a connection: `80` or `{tcp: 80}`",
         80,
+        {"tcp": 80},
         default=None,
     )
     output: Pattern | None = key(
@@ -157,13 +167,6 @@ class ReadyFile(Said):
         return self
 
 
-_PORT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 65535}
-_READY_PORT = {
-    "anyOf": [
-        _PORT_SCHEMA,
-        {"type": "object", "properties": {"tcp": _PORT_SCHEMA}, "required": ["tcp"], "additionalProperties": False},
-    ]
-}
 _SERVICES = Annotated[list[ServiceFile], BeforeValidator(_services)]
 
 
@@ -236,6 +239,6 @@ class DefaultsFile(Said):
     """Keys that are the same for many."""
 
     nodes: NodeDefaults = key("keys that all nodes share", {"kind": "process"}, default=NodeDefaults())
-    links: Annotated[Any, BeforeValidator(partial(not_yet, "links")), WithJsonSchema(False)] = key(
+    links: Annotated[Any, BeforeValidator(partial(not_yet, "links")), WithJsonSchema({"not": {}})] = key(
         "not in this version", default=None
     )

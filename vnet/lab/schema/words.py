@@ -120,7 +120,7 @@ def comparison_schema(dimension: Dimension) -> dict[str, Any]:
 
 def quantity(dimension: Dimension) -> Any:
     """A validator for quantities of ``dimension``, and their JSON Schema."""
-    return BeforeValidator(partial(parse, dimension=dimension), json_schema_input_type=Any)
+    return BeforeValidator(partial(parse, dimension=dimension))
 
 
 def _comparisons(dimension: Dimension, said: Any) -> tuple[Comparison, ...]:

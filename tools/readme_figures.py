@@ -16,12 +16,16 @@ LABELS = {
     "roundtrip_sleep": "round trip, both sides asleep",
     "python_single": "from Python, one call for each datagram",
     "python_many": "from Python, `send_many` and `recv_many`",
+    "tcp_65535": "TCP between two stacks, MTU of 65,535",
+    "tcp_1500": "TCP between two stacks, MTU of 1,500",
 }
 SOCKETS = ("Unix datagram socket", "UDP on loopback")
 
 
 def quantity(value: float, unit: str) -> str:
     """Three digits, in the unit that people read."""
+    if unit == "bit/s":
+        return f"{value * 1e-9:.3g} Gbit/s"
     scale, name = (1e-6, "M/s") if unit == "datagrams/s" else (1e6, "µs") if value < 1e-3 else (1e3, "ms")
     return f"{value * scale:.3g} {name}"
 

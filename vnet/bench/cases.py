@@ -18,8 +18,8 @@ class Case:
     Attributes:
         ours, reference: names of halves.
         beside: other systems' halves, by the name that the table shows.
-        size: bytes of a datagram.
-        count: datagrams or round trips of one measurement.
+        size: bytes of a datagram; for TCP the MTU.
+        count: datagrams, round trips, or bytes of a TCP stream, of one measurement.
         bar: the ratio, or the value, that this project promises; see :attr:`lower`.
         lower: whether less is better.
     """
@@ -71,6 +71,14 @@ CASES = (
     Case(
         "python_many", "Python, send_many and recv_many", "datagrams/s", "python_lan_many", "python_unix",
         "Unix datagram socket", {"UDP on loopback": "python_udp"}, 64, 2_000_000, 100_000, 1e7, bar_on_value=True,
+    ),
+    Case(
+        "tcp_65535", "TCP between two stacks, MTU 65,535", "bit/s", "tcp", "tcp_loopback", "TCP on loopback",
+        {}, 65_535, 1 << 29, 1 << 29, 5e9, bar_on_value=True,
+    ),
+    Case(
+        "tcp_1500", "TCP between two stacks, MTU 1,500", "bit/s", "tcp", "tcp_loopback", "TCP on loopback",
+        {}, 1500, 1 << 29, 1 << 29, 1e9, bar_on_value=True,
     ),
 )  # fmt: skip
 

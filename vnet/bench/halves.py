@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import _native
 from ..nic import Nic
+from .streams import receive_tcp, send_tcp
 
 __all__ = ["Side", "receive_half", "send_half"]
 
@@ -26,6 +27,9 @@ class Side:
     nic: Nic
     peer_address: str
     sockets: dict[str, socket.socket]
+    # NICs for stacks, by their networks' MTU, and the TCP port of their streams.
+    streams: dict[int, Nic]
+    stream_port: int
 
     def datagram(self, size: int) -> bytes:
         """An IPv4 datagram of ``size`` bytes to the peer."""
@@ -55,12 +59,14 @@ def send_half(side: Side, name: str, size: int, count: int) -> None:
         "python_lan_many": lambda: _python_send_many(side, datagram, count),
         "python_unix": lambda: _python_socket_send(side, "unix", datagram, count),
         "python_udp": lambda: _python_socket_send(side, "udp", datagram, count),
+        "tcp": lambda: send_tcp(side, size, count),
+        "tcp_loopback": lambda: send_tcp(side, None, count),
     }
     halves[name]()
 
 
 def receive_half(side: Side, name: str, size: int, count: int) -> float:
-    """The measuring half.  Returns datagrams a second for streams, seconds a round trip for ping-pongs."""
+    """The measuring half.  Returns datagrams a second for streams, bits a second for TCP, seconds a round trip."""
     arena, datagram = side.arena, side.datagram(size)
     halves: dict[str, Callable[[], float]] = {
         "ring": lambda: count / arena.ring_receive(size, count),
@@ -77,6 +83,8 @@ def receive_half(side: Side, name: str, size: int, count: int) -> float:
         "python_lan_many": lambda: _python_receive_many(side, count),
         "python_unix": lambda: _python_socket_receive(side, "unix", size, count),
         "python_udp": lambda: _python_socket_receive(side, "udp", size, count),
+        "tcp": lambda: receive_tcp(side, size, count),
+        "tcp_loopback": lambda: receive_tcp(side, None, count),
     }
     return halves[name]()
 

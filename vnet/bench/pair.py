@@ -13,6 +13,7 @@ from .. import _native
 from ..errors import VnetError
 from ..lan import Lan
 from .halves import Side, prepare_socket, receive_half
+from .streams import MTUS, network
 
 __all__ = ["CAPTURED", "Pair"]
 
@@ -34,7 +35,12 @@ class Pair:
         self._arena_fd = os.memfd_create("vnet:bench")
         os.ftruncate(self._arena_fd, 4096 + RING)
         self._lan = Lan(f"bench-{os.getpid()}", "10.0.0.0/24", buffer=RING)
-        nic = self._lan.attach("bench")
+        nic = self._lan.attach("bench", network="lan")
+        streams = {}
+        for mtu in MTUS:
+            name, prefix, (own, _) = network(mtu)
+            self._lan.add_network(name, prefix, mtu=mtu)
+            streams[mtu] = self._lan.attach(f"bench-{mtu}", own, network=name)
         self._ours, theirs = {}, {}
         self._ours["unix"], theirs["unix"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours["udp"], theirs["udp"] = _udp_pair()
@@ -50,18 +56,21 @@ class Pair:
             text=True,
             pass_fds=(self._arena_fd, *fds.values()),
         )
+        port = _free_port()
         setup = {
             "processor": processors[1] if self.pinned else None,
             "lan": self._lan.name,
             "address": nic.address,
             "arena": self._arena_fd,
             "sockets": fds,
+            "network": nic.network,
+            "stream_port": port,
         }
         self._tell(json.dumps(setup))
         address = self._hear()
         for sock in theirs.values():
             sock.close()
-        self._side = Side(_native.Arena(self._arena_fd), nic, address, self._ours)
+        self._side = Side(_native.Arena(self._arena_fd), nic, address, self._ours, streams, port)
 
     def _tell(self, line: str) -> None:
         assert self._peer.stdin is not None
@@ -76,7 +85,7 @@ class Pair:
         return line.strip()
 
     def measure(self, name: str, size: int, count: int) -> float:
-        """Returns datagrams a second for streams, seconds a round trip for ping-pongs.
+        """Returns datagrams a second for streams, bits a second for TCP, seconds a round trip for ping-pongs.
 
         After a half with a capture, :attr:`missed` is the share of the datagrams that the capture missed.
         """
@@ -132,6 +141,12 @@ class Pair:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def _udp_pair() -> tuple[socket.socket, socket.socket]:

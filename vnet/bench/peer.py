@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ import sys
 from .. import _native
 from ..control import attach
 from .halves import Side, prepare_socket, send_half
+from .streams import MTUS, network
 
 __all__ = ["main"]
 
@@ -20,8 +22,13 @@ def main() -> None:
     if setup["processor"] is not None:
         os.sched_setaffinity(0, {setup["processor"]})
     sockets = {kind: prepare_socket(socket.socket(fileno=fd)) for kind, fd in setup["sockets"].items()}
-    with attach(setup["lan"], "peer") as nic:
-        side = Side(_native.Arena(setup["arena"]), nic, setup["address"], sockets)
+    lan = setup["lan"]
+    with attach(lan, "peer", network=setup["network"]) as nic, contextlib.ExitStack() as nics:
+        streams = {}
+        for mtu in MTUS:
+            name, _, (_, own) = network(mtu)
+            streams[mtu] = nics.enter_context(attach(lan, f"peer-{mtu}", own, network=name))
+        side = Side(_native.Arena(setup["arena"]), nic, setup["address"], sockets, streams, setup["stream_port"])
         print(nic.address, flush=True)
         for line in sys.stdin:
             name, size, count = json.loads(line)

@@ -75,6 +75,8 @@ def _as_json(result: Result) -> dict[str, Any]:
 def _show(value: float, unit: str) -> str:
     if unit == "s":
         return f"{value * 1e6:.3g} µs"
+    if unit == "bit/s":
+        return f"{value / 1e9:.3g} Gbit/s"
     return f"{value / 1e6:.3g} M/s"
 
 

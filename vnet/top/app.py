@@ -25,6 +25,8 @@ __all__ = ["TopApp"]
 
 # Samples that a NIC's bars go back.
 _HISTORY = 60
+# Lines of a terminal from which on the drops have a pane.
+_ROOM_FOR_DROPS = 12
 
 
 class TopApp(App[None]):
@@ -65,6 +67,7 @@ class TopApp(App[None]):
         self.sorted_by = sort
         self.wanted = ""
         self.paused = False
+        self.drops_wanted = True
         self.ended = False
         self.trouble = ""
         self._sample: Sample | None = None
@@ -182,10 +185,15 @@ class TopApp(App[None]):
         room = max(1, pane.size.height)
         last = list(self._drops.last)[-room:]
         pane.update("\n".join(_drop_line(drop) for drop in last))
-        missed = f", {self._drops.missed:,} more came too fast" if self._drops.missed else ""
-        self.query_one("#drops-title", Static).update(f"last drops{missed}")
+        some = " (some of them: they come too fast)" if self._drops.sampled else ""
+        self.query_one("#drops-title", Static).update(f"last drops{some}")
 
     def on_resize(self, event: events.Resize) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Gives the drops their pane, where they are wanted and the NICs are left with some lines."""
+        self.query_one("#drops-pane").display = self.drops_wanted and self.size.height >= _ROOM_FOR_DROPS
         self._told = (0, 0)
         self.call_after_refresh(self._show)
 
@@ -211,8 +219,8 @@ class TopApp(App[None]):
 
     def action_drops(self) -> None:
         """Opens or closes the pane of drops."""
-        pane = self.query_one("#drops-pane")
-        pane.display = not pane.display
+        self.drops_wanted = not self.drops_wanted
+        self._arrange()
 
     def action_pause(self) -> None:
         """Holds the view, or lets it go on."""

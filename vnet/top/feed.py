@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 from vnet.calls import stream
-from vnet.drops import Drop, follow
+from vnet.drops import Drop, DropStream, follow
 from vnet.errors import LanClosed, VnetError
 from vnet.sample import NicRates, Sample, rates
 
@@ -15,10 +16,9 @@ __all__ = ["Drops", "Samples"]
 
 # Seconds after which a thread looks whether it is to end.
 _LOOK = 0.2
-# Drops that are read at a time, and the seconds in between: of a million a second most are missed, and this process has
-# time for other things.
-_AT_A_TIME = 1000
-_BREATH = 0.1
+# Drops a second from which on they are too many to read them all; and seconds until some are taken again.
+_MOST = 2000
+_BREATH = 0.5
 # Drops that a pane may show, at most.
 KEPT = 200
 
@@ -97,26 +97,42 @@ class Samples(_Follower):
 
 
 class Drops(_Follower):
-    """The last drops of a LAN, the newest last."""
+    """The last drops of a LAN, the newest last.
+
+    Where they come faster than anybody reads, only some are taken now and then: what is shown is then the newest, and
+    not what has waited in a queue, and senders are left alone in between.  ``sampled`` says so.
+    """
 
     def __init__(self, lan: str) -> None:
         super().__init__("vnet-top-drops")
         self.last: deque[Drop] = deque(maxlen=KEPT)
-        self.missed = 0
+        self.sampled = False
         self._lan = lan
 
     def _run(self) -> None:
-        read = 0
-        with follow(self._lan) as drops:
-            while not self._stopping.is_set():
-                try:
-                    drop = drops.next(_LOOK)
-                except TimeoutError:
-                    continue
-                if drop is None:
-                    return
-                self.last.append(drop)
-                self.missed += drop.missed
-                read += 1
-                if read % _AT_A_TIME == 0:
-                    self._stopping.wait(_BREATH)
+        while not self._stopping.is_set():
+            with follow(self._lan) as drops:
+                self.sampled = self._read(drops)
+            if not self.sampled:
+                return
+            self._stopping.wait(_BREATH)
+
+    def _read(self, drops: DropStream) -> bool:
+        """Reads until there are too many in a second.  Returns whether it was that; else there are no more."""
+        since, read = time.monotonic(), 0
+        while not self._stopping.is_set():
+            try:
+                drop = drops.next(_LOOK)
+            except TimeoutError:
+                self.sampled = False
+                continue
+            if drop is None:
+                return False
+            self.last.append(drop)
+            read += 1
+            if read == _MOST:
+                if time.monotonic() < since + 1.0:
+                    return True
+                since, read = time.monotonic(), 0
+                self.sampled = False
+        return False

@@ -182,12 +182,14 @@ def _await_end(commands: Iterable[Command], over: Callable[[], bool]) -> None:
 
 def _states(group: int) -> Iterator[str]:
     """The states of the processes of a group: proc(5), the third and fifth field of stat."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                state, _, of = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
-                if of == str(group):
-                    yield state
+    # Closed also where somebody has seen enough before the end.
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    state, _, of = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
+                    if of == str(group):
+                        yield state
 
 
 def _check_program(program: str, path: str, directory: Path) -> None:

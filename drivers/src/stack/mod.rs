@@ -30,7 +30,8 @@
 //! as Linux does; a port where nobody listens answers with a reset, which smoltcp does by itself.
 //!
 //! **Hostile input.** Lengths, offsets and states are smoltcp's to check, numbers of sockets and bytes ours to bound. A
-//! built-in host that panics is taken off the LAN; a process's stack catches the panic (`process`).
+//! panic over a datagram ends one connection. One while sending cannot be told apart by connection: a built-in host is
+//! then taken off the LAN by its worker, a process's stack refuses all further calls.
 
 pub mod app;
 mod close;
@@ -45,6 +46,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::time::{Duration, Instant};
@@ -152,6 +154,7 @@ pub struct Stack {
     ids: u64,
     next_port: u16,
     now: u64,
+    faults: u64,
 }
 
 impl Stack {
@@ -187,6 +190,7 @@ impl Stack {
             ids: 0,
             next_port: EPHEMERAL.start() + (seed % EPHEMERAL.len() as u64) as u16,
             now: 0,
+            faults: 0,
         }
     }
 
@@ -207,8 +211,18 @@ impl Stack {
 
     /// Takes in a datagram. What it calls for at once (an echo reply, a reset, an ICMP error) leaves at once; the rest at
     /// the next [`Stack::poll`]. `now` in nanoseconds.
+    ///
+    /// A datagram that smoltcp panics over is the end of the connection that it was for, and of nothing else.
     pub fn receive(&mut self, datagram: &[u8], outlet: &mut dyn Outlet, now: u64) {
         self.now = now;
+        if catch_unwind(AssertUnwindSafe(|| self.take_in(datagram, outlet))).is_err() {
+            self.faults += 1;
+            self.forget_ends(datagram);
+        }
+    }
+
+    fn take_in(&mut self, datagram: &[u8], outlet: &mut dyn Outlet) {
+        let now = self.now;
         let head = Head::of(datagram);
         let opening = match &head {
             Some(Head::Tcp(segment)) if segment.is_first() => match self.admit(segment) {
@@ -232,6 +246,12 @@ impl Stack {
         if let Some((listener, handle)) = opening {
             self.check_opening(listener, handle);
         }
+    }
+
+    /// How many datagrams smoltcp panicked over.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.faults
     }
 
     /// Sends what is due, tends timers, and returns when to be called next, in nanoseconds of the caller's clock; `None`:

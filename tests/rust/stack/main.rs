@@ -1,5 +1,6 @@
 //! Stacks against stacks, over a wire that a seed drives: connections, listening, closing, loss.
 
+mod hostile;
 mod net;
 
 use net::{A, B, MICROSECOND, MILLISECOND, Pair, SECOND, any, end};

@@ -134,6 +134,7 @@ class MetricsServer:
     Made by :meth:`vnet.Lan.serve_metrics`.  A context manager; :meth:`close` may be called twice.
 
     Attributes:
+        address: where it was told to listen.
         url: where the metrics are.
     """
 
@@ -162,6 +163,7 @@ class MetricsServer:
             why = error.strerror or str(error)
             raise VnetError(f"metrics cannot be served at {address}: {why[:1].lower()}{why[1:]}") from None
         self._pid = os.getpid()
+        self.address = address
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}/metrics"
         self._thread = threading.Thread(
@@ -171,6 +173,11 @@ class MetricsServer:
 
     def __repr__(self) -> str:
         return f"<MetricsServer {self.url}>"
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is not closed yet."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         """Ends the server; the port is free when this returns."""

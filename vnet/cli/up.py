@@ -37,6 +37,9 @@ def up(
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, max=2**64 - 1, help="Use this seed instead of the lab's.")
     ] = None,
+    prometheus: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Have the base serve its counters to Prometheus there.")
+    ] = "",
 ) -> None:
     """Start a lab in the background and return when every node is ready.
 
@@ -48,10 +51,10 @@ def up(
     Example: vnet up office.yaml
     """
     with errors_as_json(as_json), progress() as line:
-        _up(file, seed, as_json, line)
+        _up(file, seed, prometheus, as_json, line)
 
 
-def _up(given: str, seed: int | None, as_json: bool, line: Progress) -> None:
+def _up(given: str, seed: int | None, prometheus: str, as_json: bool, line: Progress) -> None:
     from vnet.lab.finding import live_lan, origin_of
     from vnet.lab.source import open_source, plan
 
@@ -64,7 +67,7 @@ def _up(given: str, seed: int | None, as_json: bool, line: Progress) -> None:
             lan = live_lan(lab.name)
         except LanNotFound:
             try:
-                _start(lab, origin, as_json, line)
+                _start(lab, origin, prometheus, as_json, line)
             except NameTaken:
                 # Somebody else was quicker.
                 continue
@@ -72,13 +75,14 @@ def _up(given: str, seed: int | None, as_json: bool, line: Progress) -> None:
         line(f"changing {lab.name}")
         try:
             _apply(lan, source, lab, seed, origin, as_json, line)
+            _serve_metrics(lab.name, prometheus)
             return
         except LanNotFound:
             continue
     raise VnetError(f"other processes keep starting and ending LANs named {lab.name!r}")
 
 
-def _start(lab: Lab, origin: str, as_json: bool, line: Progress) -> NoReturn:
+def _start(lab: Lab, origin: str, prometheus: str, as_json: bool, line: Progress) -> NoReturn:
     from vnet.lab.launch import Launch
     from vnet.lab.signals import Signals
 
@@ -88,6 +92,7 @@ def _start(lab: Lab, origin: str, as_json: bool, line: Progress) -> NoReturn:
         launch = Launch(lab, origin)
         try:
             launch.wait(line)
+            _serve_metrics(lab.name, prometheus)
             line.clear()
             _say_up(lab, origin, launch.pid, time.perf_counter() - began, as_json)
             launch.settle()
@@ -95,6 +100,13 @@ def _start(lab: Lab, origin: str, as_json: bool, line: Progress) -> NoReturn:
             line.clear()
             launch.abandon()
             raise
+
+
+def _serve_metrics(lan: str, address: str) -> None:
+    from vnet.calls import call
+
+    if address:
+        call(lan, "metrics", address=address)
 
 
 def _say_up(lab: Lab, origin: str, pid: int, seconds: float, as_json: bool) -> None:

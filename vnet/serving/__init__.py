@@ -19,6 +19,7 @@ _SERVED: Mapping[str, str] = {
     "capture": "capture:capture",
     "drops": "drops:drops",
     "explain": "explain:explain",
+    "metrics": "metrics:metrics",
     "statistics": "statistics:statistics",
 }
 """What clients ask for, and the function that serves it: ``module:function``, the module one of this package."""

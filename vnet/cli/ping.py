@@ -49,11 +49,11 @@ def ping(
         int, typer.Option("--count", "-c", metavar="N", min=0, help="Requests to send; 0: until Ctrl-C.")
     ] = 5,
     interval: Annotated[
-        float, typer.Option("--interval", "-i", metavar="SECONDS", min=0.0, help="Time between two requests.")
-    ] = 0.2,
+        str, typer.Option("--interval", "-i", metavar="TIME", help="Time between two requests, such as 50ms.")
+    ] = "200ms",
     timeout: Annotated[
-        float, typer.Option("--timeout", "-W", metavar="SECONDS", min=0.001, help="When a request counts as lost.")
-    ] = 1.0,
+        str, typer.Option("--timeout", "-W", metavar="TIME", help="When a request counts as lost.")
+    ] = "1s",
     size: Annotated[
         int, typer.Option("--size", "-s", metavar="BYTES", min=0, max=65487, help="Bytes of payload.")
     ] = 56,
@@ -69,13 +69,14 @@ def ping(
     """
     if four and six:
         raise typer.BadParameter("-4 and -6 exclude one another")
-    if not all(map(math.isfinite, (interval, timeout))):
-        raise typer.BadParameter("interval and timeout are numbers of seconds")
+    pause, patience = _seconds("--interval", interval), _seconds("--timeout", timeout)
+    if not patience:
+        raise typer.BadParameter("--timeout is above 0")
     from vnet.calls import stream
     from vnet.lab.finding import find_lab
 
     tally = _Tally()
-    wanted: dict[str, Any] = {"from": sender, "to": target, "count": count, "interval": interval, "timeout": timeout}
+    wanted: dict[str, Any] = {"from": sender, "to": target, "count": count, "interval": pause, "timeout": patience}
     wanted |= {"size": size, "family": 4 if four else 6 if six else None}
     with errors_as_json(as_json):
         found = find_lab(lab, kinds=("lab", "run"), what="it has no hosts that vnet ping can use")
@@ -98,6 +99,22 @@ def ping(
             }
         )
     raise typer.Exit(0 if len(tally.times) == tally.sent else 1)
+
+
+def _seconds(option: str, text: str) -> float:
+    """A duration with its unit, or a number of seconds, as ping takes it."""
+    from vnet.lab.units import Dimension, parse
+
+    try:
+        number = float(text)
+    except ValueError:
+        try:
+            return parse(text, Dimension.DURATION)
+        except ValueError as error:
+            raise typer.BadParameter(f"{option}: {error}") from None
+    if not 0 <= number < math.inf:
+        raise typer.BadParameter(f"{option} is a time such as 50ms, or a number of seconds, not {text}")
+    return number
 
 
 def _listen(answers: Stream, tally: _Tally, sender: str, as_json: bool) -> str:

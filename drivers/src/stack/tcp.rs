@@ -34,8 +34,10 @@ impl Default for TcpOptions {
     }
 }
 
-/// Bytes of each buffer of a connection: see `docs/design.md`, "Sockets".
-const BUFFER: usize = 512 * 1024;
+/// Bytes of each buffer of a connection, and so of its window. Measured between two pinned processes on a busy machine: a
+/// quarter of it carries a third as much, four times as much carries half more at the largest MTU and less at 1,500. It is a
+/// quarter of a NIC's input buffer too, so that one window finds room there, and memory only as it fills.
+const BUFFER: usize = 1 << 20;
 
 /// How long a segment may go unacknowledged in the hope of data to go with the acknowledgement. RFC 9293 section 3.8.6.3
 /// allows 500 ms; on a LAN whose round trip takes microseconds, whoever waits for it should not wait long.

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import sys
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -346,3 +348,22 @@ def test_a_port_that_is_taken_is_told(lan: vnet.Lan) -> None:
     lan.close()
     with pytest.raises(vnet.LanClosed):
         lan.serve_metrics("127.0.0.1:0")
+
+
+def test_a_lab_that_stays_up_serves_metrics_where_it_was_told_to(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    lab = tmp_path / "lab.yaml"
+    lab.write_text("name: metered\nnetworks: {lan: 10.0.0.0/24}\nnodes: {alice: , bob: }\n")
+    assert vnet_command("up", str(lab), "--prometheus", address)[0] == 0
+    try:
+        assert '{lan="metered",network="lan",nic="alice"}' in fetch(f"http://{address}/metrics")
+        # Once more is no second server, and another lab is told who has the port.
+        assert vnet_command("up", str(lab), "--prometheus", address)[0] == 0
+        lab.write_text(lab.read_text().replace("metered", "another"))
+        code, _, errors = vnet_command("up", str(lab), "--prometheus", address)
+        assert (code, errors) == (2, f"vnet: metrics cannot be served at {address}: address already in use\n")
+        assert json.loads(vnet_command("ls", "--json")[1])["lans"][0]["name"] == "metered"
+    finally:
+        assert vnet_command("down", "--all")[0] == 0

@@ -53,8 +53,9 @@ check: dev ## formatting, lints, types, and the stub against the built module
 bench: build ## measure the LAN beside bare references
 	@$(BIN)/vnet bench
 
-soak: dev ## the long forms: 2,000 kills, and properties with many examples
+soak: dev ## the long forms: 2,000 kills of guests and 600 of labs, and properties with many examples
 	$(BIN)/python -m tests.killing --kills 2000
+	$(BIN)/python -m tests.live.killing --kills 600
 	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace --release --quiet
 	VNET_EXAMPLES=50 $(BIN)/python -m pytest --timeout=3600 $(shell grep -rl 'import.* examples' tests --include='test_*.py')
 

@@ -55,7 +55,10 @@ def nothing_left_behind(runtime_directory: Path, request: pytest.FixtureRequest)
     yield
 
     def left() -> set[str]:
-        files = {str(path) for path in runtime_directory.rglob("*")}
+        # walk() bears with directories that go away under it.
+        files = {
+            os.path.join(at, name) for at, within, names in os.walk(runtime_directory) for name in (*within, *names)
+        }
         return (_belongings() - before) | files
 
     if request.node.stash.get(_failed, False):

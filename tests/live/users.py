@@ -117,7 +117,8 @@ class User:
 
     def left(self) -> list[str]:
         """What there is of all that was ever typed: processes, sockets, directories."""
-        files = [str(path) for path in self.runtime.rglob("*")]
+        # walk() bears with directories that go away under it.
+        files = [os.path.join(at, name) for at, within, names in os.walk(self.runtime) for name in (*within, *names)]
         return [f"process {pid}: {command}" for pid, command in processes(self.mark).items()] + files
 
     def nothing_is_left(self, seconds: float = 1.0) -> bool:

@@ -32,8 +32,7 @@ class LogStep(Step):
     parts: tuple[tuple[str, str, str], ...]
 
     def title(self) -> str:
-        shown = " ".join(self.text.split())
-        return f"log: {shown if len(shown) <= 60 else shown[:57] + '...'}"
+        return "log"
 
     def run(self, stage: Stage) -> Outcome:
         counters: Any = None

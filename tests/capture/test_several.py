@@ -295,3 +295,44 @@ def test_wrong_arguments_are_told_and_make_no_file(
     assert not (tmp_path / "c").exists()
     with pytest.raises(TypeError, match=r"not one name: \['a'\]"):
         lan.capture(tmp_path / "c", nics="a")
+
+
+def test_a_capture_that_has_all_its_packets_lets_go_of_its_output(lan: vnet.Lan, tmp_path: Path) -> None:
+    a = lan.attach("a")
+    reading, writing = os.pipe()
+    capture = lan.capture(writing, limit=3)
+    os.close(writing)
+    other = lan.capture(tmp_path / "c", limit=3)
+    for _ in range(3):
+        a.send(datagram("10.0.0.1", "10.0.0.1"))
+    taken = b""
+    # To the end, though nobody has closed the capture.
+    while data := os.read(reading, 65_536):
+        taken += data
+    os.close(reading)
+    assert len(list(PcapngReader().feed(taken))) == 3
+    assert capture.wait(5)
+    assert other.wait(5)
+    assert eventually(lambda: len(list(PcapngReader().feed((tmp_path / "c").read_bytes()))) == 3)
+    assert (capture.ended, other.ended) == ("limit", "limit")
+    # Both are over: nothing is noted any more, and no thread waits for it.
+    assert eventually(lambda: not [name for name in threads().values() if name.startswith("vnet-capture")])
+
+
+def test_many_threads_end_captures_at_once(lan: vnet.Lan, tmp_path: Path) -> None:
+    a = lan.attach("a")
+    captures = [lan.capture(tmp_path / str(number)) for number in range(16)]
+    for _ in range(20):
+        a.send_many([datagram("10.0.0.1", "10.0.0.1")] * 10)
+        a.recv_many()
+    enders = [threading.Thread(target=each.close if at % 2 else each.discard) for at, each in enumerate(captures)]
+    for ender in enders:
+        ender.start()
+    for ender in enders:
+        ender.join(10)
+    assert [capture.datagrams for capture in captures[1::2]] == [200] * 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(str(number) for number in range(1, 16, 2))
+    again = lan.capture(tmp_path / "again")
+    a.send(datagram("10.0.0.1", "10.0.0.1"))
+    again.close()
+    assert again.datagrams == 1

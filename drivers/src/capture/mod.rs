@@ -41,7 +41,7 @@ use vnet_base::tables::SlotId;
 use vnet_base::{Lan, Receiver, note};
 
 use crate::clock;
-use output::Output;
+use output::{Descriptors, Output};
 use selection::{EVERYTHING, Selection};
 use sink::Sink;
 
@@ -90,6 +90,8 @@ struct Shared {
     pump: Mutex<Pump>,
     /// Who waits for the pump; the thread lets them go first.
     waiting: AtomicU32,
+    /// What the captures write to.
+    descriptors: Arc<Descriptors>,
     /// This is a forked child's copy: threads, locks and files are the parent's.
     abandoned: AtomicBool,
 }
@@ -112,7 +114,8 @@ impl Hub {
     #[must_use]
     pub fn new(lan: Arc<Lan>) -> Self {
         let pump = Mutex::new(Pump { receiver: None, selections: Vec::new() });
-        let shared = Shared { lan, pump, waiting: AtomicU32::new(0), abandoned: AtomicBool::new(false) };
+        let waiting = AtomicU32::new(0);
+        let shared = Shared { lan, pump, waiting, descriptors: Arc::default(), abandoned: AtomicBool::new(false) };
         Self { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 
@@ -127,7 +130,7 @@ impl Hub {
             Target::File(file) => Output::new(file)?,
             Target::Ring(files) => Output::ring(files)?,
         };
-        let sink = Arc::new(Sink::new(output));
+        let sink = Arc::new(Sink::new(output, Arc::clone(&self.shared.descriptors)));
         let mut selection = Selection::new(&self.shared.lan, Arc::clone(&sink), wanted);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pump = loop {
@@ -172,12 +175,10 @@ impl Hub {
     /// Forgets all captures in a forked child: they are the parent's.
     pub fn abandon(&self) {
         self.shared.abandoned.store(true, Ordering::Release);
+        self.shared.descriptors.close_in_child();
         // Whoever held a lock at the fork is not there to give it back.
         if let Ok(mut pump) = self.shared.pump.try_lock() {
-            for selection in std::mem::take(&mut pump.selections) {
-                selection.sink.abandon();
-                std::mem::forget(selection);
-            }
+            std::mem::forget(std::mem::take(&mut pump.selections));
         }
         if let Ok(mut thread) = self.thread.try_lock() {
             std::mem::forget(thread.take());

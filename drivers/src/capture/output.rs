@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
+use vnet_base::sync::{AtomicU32, Ordering};
 
 use super::pcapng;
 
@@ -98,7 +99,7 @@ impl Output {
         matches!(self.kind, Kind::Pipe | Kind::Socket)
     }
 
-    /// The descriptor, for [`close_in_child`].
+    /// The descriptor, for [`Descriptors`].
     pub(crate) fn descriptor(&self) -> u32 {
         self.file.as_raw_fd().cast_unsigned()
     }
@@ -228,15 +229,49 @@ pub(crate) fn stand_back() {
         let mut all = core::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, core::ptr::null_mut());
-        // To Linux, 0 is the calling thread.
-        libc::setpriority(libc::PRIO_PROCESS, 0, libc::getpriority(libc::PRIO_PROCESS, 0) + NICENESS);
+        // The process's id is that of its first thread; to Linux, 0 is the calling one, which may come from one that
+        // stands back already.
+        let own = libc::getpriority(libc::PRIO_PROCESS, libc::getpid().cast_unsigned());
+        libc::setpriority(libc::PRIO_PROCESS, 0, own + NICENESS);
     }
 }
 
-/// Closes a forked child's copy of a writer's descriptor, so that the reader sees the end when the parent ends.
-///
-/// The child must never drop the [`Output`]: by then the number may be another file's.
-pub(crate) fn close_in_child(descriptor: u32) {
-    // SAFETY: nothing else in the child uses or closes the number, as said above.
-    unsafe { libc::close(descriptor.cast_signed()) };
+/// The descriptors that captures of this process write to, for its forked children: a child that kept a pipe open would
+/// keep its reader from seeing the end. No lock, because a lock that another thread held at the fork stays held there.
+pub(crate) struct Descriptors([AtomicU32; 64]);
+
+/// No descriptor.
+const NONE: u32 = u32::MAX;
+
+impl Default for Descriptors {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU32::new(NONE)))
+    }
+}
+
+impl Descriptors {
+    /// Notes an open descriptor. Where there are more than there are places for, a child keeps the rest.
+    pub(crate) fn enter(&self, descriptor: u32) {
+        let free =
+            |place: &&AtomicU32| place.compare_exchange(NONE, descriptor, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        let _ = self.0.iter().find(free);
+    }
+
+    /// Forgets a descriptor, to be called before it is closed.
+    pub(crate) fn leave(&self, descriptor: u32) {
+        let held =
+            |place: &&AtomicU32| place.compare_exchange(descriptor, NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        let _ = self.0.iter().find(held);
+    }
+
+    /// Closes all of them, in a forked child. It must never drop the [`Output`]s: by then the numbers may be others'.
+    pub(crate) fn close_in_child(&self) {
+        for place in &self.0 {
+            let descriptor = place.swap(NONE, Ordering::AcqRel);
+            if descriptor != NONE {
+                // SAFETY: nothing else in the child uses or closes the number, as said above.
+                unsafe { libc::close(descriptor.cast_signed()) };
+            }
+        }
+    }
 }

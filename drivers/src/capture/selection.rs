@@ -306,6 +306,10 @@ impl Selection {
         if missed > 0 && !self.in_order.is_empty() {
             pcapng::missed(&mut self.piece.bytes, now, missed);
         }
+        if why == End::Limit {
+            // Nobody may be there to write the rest.
+            self.flush();
+        }
         let piece = std::mem::take(&mut self.piece);
         self.sink.stop((!piece.bytes.is_empty()).then_some(piece), why, false);
     }

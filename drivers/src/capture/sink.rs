@@ -10,9 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vnet_base::sync::{AtomicU32, AtomicU64, Ordering};
+use vnet_base::sync::{AtomicU64, Ordering};
 
-use super::output::{Failure, Output, Written, close_in_child, stand_back};
+use super::output::{Descriptors, Failure, Output, Written, stand_back};
 
 /// Most bytes that wait to be written; what comes beyond is missed.
 const MOST: usize = 32 << 20;
@@ -68,9 +68,10 @@ struct Queue {
 pub(crate) struct Sink {
     queue: Mutex<Queue>,
     changed: Condvar,
+    joining: Mutex<()>,
     /// Until all is written: a reader waits for the end.
     output: Mutex<Option<Output>>,
-    descriptor: AtomicU32,
+    descriptors: Arc<Descriptors>,
     reader: bool,
     /// In the file.
     pub packets: AtomicU64,
@@ -80,11 +81,13 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    pub(crate) fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output, descriptors: Arc<Descriptors>) -> Self {
+        descriptors.enter(output.descriptor());
         Self {
             queue: Mutex::default(),
             changed: Condvar::new(),
-            descriptor: AtomicU32::new(output.descriptor()),
+            joining: Mutex::new(()),
+            descriptors,
             reader: output.has_reader(),
             output: Mutex::new(Some(output)),
             packets: AtomicU64::new(0),
@@ -177,10 +180,17 @@ impl Sink {
         queue.failed = Some(End::Failed(error.raw_os_error(), words));
     }
 
-    /// The writer: until nothing more comes or it cannot go on.
+    /// The writer: until nothing more comes or it cannot go on. Then the output is closed; its reader waits for that.
     fn run(&self) {
         while let Some(piece) = self.next() {
             self.write(piece);
+        }
+        self.close();
+    }
+
+    fn close(&self) {
+        if let Some(output) = self.output().take() {
+            self.descriptors.leave(output.descriptor());
         }
     }
 
@@ -208,8 +218,14 @@ impl Sink {
     fn write(&self, mut piece: Piece) {
         let mut guard = self.output();
         let Some(output) = guard.as_mut() else { return };
-        let started = if piece.next_file { output.next_file() } else { Ok(()) };
-        self.descriptor.store(output.descriptor(), Ordering::Relaxed);
+        let started = if piece.next_file {
+            self.descriptors.leave(output.descriptor());
+            let started = output.next_file();
+            self.descriptors.enter(output.descriptor());
+            started
+        } else {
+            Ok(())
+        };
         let give_up = |stuck: Duration| {
             let queue = self.queue();
             queue.discarded || queue.stopped.is_some() && stuck > PATIENCE
@@ -271,19 +287,21 @@ impl Sink {
 
     /// After [`Sink::stop`]: returns how it ended, once all is written.
     pub(crate) fn join(&self) -> End {
+        // Whoever comes second waits for the first.
+        let _one = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = self.queue().thread.take();
         match thread {
             Some(thread) => drop(thread.join()),
             // No thread was needed so far. A pipe or a socket got one for its head, so this is a file.
             None => self.run(),
         }
-        drop(self.output().take());
         let queue = self.queue();
         queue.failed.clone().or(queue.stopped.clone()).unwrap_or(End::Stopped)
     }
+}
 
-    /// Lets go of the output in a forked child.
-    pub(crate) fn abandon(&self) {
-        close_in_child(self.descriptor.load(Ordering::Relaxed));
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -15,6 +15,7 @@ __all__ = [
     "Filter",
     "Held",
     "HostCalls",
+    "Mirror",
     "PingRun",
     "Port",
     "Program",
@@ -271,6 +272,21 @@ class Stack:
         """Ends every socket and gives the NIC back.  May be called twice."""
 
 @final
+class Mirror:
+    """A descriptor that polls as a socket does, for ``select``, ``selectors`` and asyncio.  Writing to it is refused."""
+
+    def __new__(cls, readable: bool, writable: bool) -> Mirror:
+        """Makes one that shows no socket yet, but this."""
+
+    def fileno(self) -> int:
+        """Returns the descriptor, or -1 once it is closed."""
+
+    def show(self, readable: bool, writable: bool) -> None:
+        """Shows no socket any more, but this."""
+
+    def close(self) -> None: ...
+
+@final
 class TcpSocket:
     """An end of a TCP connection."""
 
@@ -300,8 +316,8 @@ class TcpSocket:
     def ready(self) -> tuple[bool, bool]:
         """Returns whether receiving, and whether sending, would go without waiting."""
 
-    def fileno(self) -> int:
-        """Returns a descriptor that is readable and writable as the socket is."""
+    def show_on(self, mirror: Mirror) -> None:
+        """Has the mirror be readable and writable as the socket is, from now on."""
 
 @final
 class TcpListener:
@@ -314,7 +330,7 @@ class TcpListener:
     def local(self) -> tuple[str, int]: ...
     def close(self) -> None: ...
     def ready(self) -> tuple[bool, bool]: ...
-    def fileno(self) -> int: ...
+    def show_on(self, mirror: Mirror) -> None: ...
 
 @final
 class UdpSocket:
@@ -327,7 +343,7 @@ class UdpSocket:
     def local(self) -> tuple[str, int]: ...
     def close(self) -> None: ...
     def ready(self) -> tuple[bool, bool]: ...
-    def fileno(self) -> int: ...
+    def show_on(self, mirror: Mirror) -> None: ...
 
 _Sent: TypeAlias = tuple[int, int, list[int], int, int, str | None]
 _Flow: TypeAlias = tuple[int, int, int, int, float, int, int, int]

@@ -494,7 +494,7 @@ mod _native {
     #[pymodule_export]
     use super::service::{Service, offer, withdraw};
     #[pymodule_export]
-    use super::stack::{Stack, TcpListener, TcpSocket, UdpSocket};
+    use super::stack::{Mirror, Stack, TcpListener, TcpSocket, UdpSocket};
     #[pymodule_export]
     use super::traffic::{Program, TrafficGuest, start_on_host, wake_host};
     #[pymodule_export]

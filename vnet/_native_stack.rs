@@ -1,7 +1,7 @@
 //! The binding of a process's stack: converts between its sockets and what Python's socket module would do.
 
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyOSError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySlice};
 
-use vnet_drivers::stack::process::{ProcessStack, Trouble, Waited, Watched, shown};
+use vnet_drivers::stack::process::{Mirror as Shown, ProcessStack, Trouble, Waited, Watched, shown};
 use vnet_drivers::stack::{
     Cause, Listening, Local, OpenError, Stack as Core, Tcp, TcpOptions, TcpState, Udp, UdpError, UdpOptions,
 };
@@ -117,16 +117,16 @@ fn piece<'py>(data: &Bound<'py, PyAny>, start: usize) -> PyResult<Bound<'py, PyB
     Ok(part.call_method0("tobytes")?.cast_into::<PyBytes>()?)
 }
 
-/// What Python holds of a socket: closed, or the stack's end of it and the number of the descriptor that shows it.
+/// What Python holds of a socket: closed, or the stack's end of it and the number of the mirror that shows it.
 struct Held<T> {
     socket: T,
-    descriptor: Option<(u64, RawFd)>,
+    watched: Option<u64>,
 }
 
 type Holder<T> = Mutex<Option<Held<T>>>;
 
 fn hold<T>(socket: T) -> Holder<T> {
-    Mutex::new(Some(Held { socket, descriptor: None }))
+    Mutex::new(Some(Held { socket, watched: None }))
 }
 
 fn lock<T>(holder: &Holder<T>) -> MutexGuard<'_, Option<Held<T>>> {
@@ -142,34 +142,103 @@ fn closed() -> PyErr {
     os_error(libc::EBADF)
 }
 
-fn descriptor<T>(
+/// Has a mirror show a socket from now on.
+fn watch<T>(
     py: Python<'_>,
-    stack: &ProcessStack,
+    stack: &Arc<ProcessStack>,
     holder: &Holder<T>,
-    watched: impl FnOnce(&T) -> Watched,
-) -> PyResult<RawFd> {
-    stack.check().map_err(|why| trouble(py, why))?;
-    if let Some((_, fd)) = lock(holder).as_ref().ok_or_else(closed)?.descriptor {
-        return Ok(fd);
-    }
-    // Without the holder's lock: others take it with the stack's in their hand.
-    let made = stack.watch(|| using(holder, watched))?.ok_or_else(closed)?;
-    let mut held = lock(holder);
-    let kept = held.as_mut().map(|held| *held.descriptor.get_or_insert(made));
-    drop(held);
-    if kept != Some(made) {
-        stack.unwatch(made.0);
-    }
-    kept.map(|(_, fd)| fd).ok_or_else(closed)
+    mirror: &Mirror,
+    watched: impl FnOnce(&T) -> Watched + Send,
+) -> PyResult<()>
+where
+    T: Send,
+{
+    let shown = mirror.shown().ok_or_else(closed)?;
+    py.detach(|| {
+        // Without the holder's lock: others take it with the stack's in their hand.
+        let number = stack.watch(&shown, || using(holder, watched)).ok_or_else(closed)?;
+        let former = match lock(holder).as_mut() {
+            Some(held) => held.watched.replace(number),
+            None => Some(number),
+        };
+        if let Some(former) = former {
+            stack.unwatch(former);
+        }
+        mirror.shows(stack, number);
+        Ok(())
+    })
 }
 
 /// Takes a socket out of its holder, to be closed.
 fn release<T>(stack: &ProcessStack, holder: &Holder<T>) -> Option<T> {
     let held = lock(holder).take()?;
-    if let Some((number, _)) = held.descriptor {
+    if let Some(number) = held.watched {
         stack.unwatch(number);
     }
     Some(held.socket)
+}
+
+/// A descriptor that polls as a socket does: for `select`, `selectors` and asyncio.
+#[pyclass(frozen, module = "vnet._native")]
+pub(crate) struct Mirror {
+    mirror: Mutex<Option<Arc<Mutex<Shown>>>>,
+    source: Mutex<Option<(Arc<ProcessStack>, u64)>>,
+}
+
+#[pymethods]
+impl Mirror {
+    #[new]
+    fn new(readable: bool, writable: bool) -> PyResult<Self> {
+        let mut shown = Shown::new()?;
+        shown.show(readable, writable);
+        Ok(Self { mirror: Mutex::new(Some(Arc::new(Mutex::new(shown)))), source: Mutex::new(None) })
+    }
+
+    fn fileno(&self) -> RawFd {
+        let shown = self.shown();
+        shown.map_or(-1, |shown| shown.lock().unwrap_or_else(PoisonError::into_inner).descriptor().as_raw_fd())
+    }
+
+    fn show(&self, py: Python<'_>, readable: bool, writable: bool) {
+        py.detach(|| {
+            self.leave();
+            if let Some(shown) = self.shown() {
+                shown.lock().unwrap_or_else(PoisonError::into_inner).show(readable, writable);
+            }
+        });
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            self.leave();
+            self.mirror.lock().unwrap_or_else(PoisonError::into_inner).take();
+        });
+    }
+}
+
+impl Mirror {
+    fn shown(&self) -> Option<Arc<Mutex<Shown>>> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn shows(&self, stack: &Arc<ProcessStack>, number: u64) {
+        self.leave();
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(stack), number));
+    }
+
+    /// Shows no socket any more.
+    fn leave(&self) {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stack, number)) = source {
+            stack.unwatch(number);
+        }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 /// A TCP/IP stack on a NIC of this process.
@@ -406,8 +475,8 @@ impl TcpSocket {
         self.look(py, |stack, tcp| stack.tcp_ready(tcp))?.ok_or_else(closed)
     }
 
-    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
-        descriptor(py, &self.stack, &self.tcp, Watched::tcp)
+    fn show_on(&self, py: Python<'_>, mirror: &Mirror) -> PyResult<()> {
+        watch(py, &self.stack, &self.tcp, mirror, Watched::tcp)
     }
 }
 
@@ -522,8 +591,8 @@ impl TcpListener {
         py.detach(|| self.stack.with(look)).map_err(|why| trouble(py, why))?.ok_or_else(closed)
     }
 
-    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
-        descriptor(py, &self.stack, &self.listening, Watched::listening)
+    fn show_on(&self, py: Python<'_>, mirror: &Mirror) -> PyResult<()> {
+        watch(py, &self.stack, &self.listening, mirror, Watched::listening)
     }
 }
 
@@ -606,8 +675,8 @@ impl UdpSocket {
         py.detach(|| self.stack.with(look)).map_err(|why| trouble(py, why))?.ok_or_else(closed)
     }
 
-    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
-        descriptor(py, &self.stack, &self.udp, Watched::udp)
+    fn show_on(&self, py: Python<'_>, mirror: &Mirror) -> PyResult<()> {
+        watch(py, &self.stack, &self.udp, mirror, Watched::udp)
     }
 }
 

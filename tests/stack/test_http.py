@@ -49,11 +49,11 @@ def running(server: socketserver.BaseServer) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        with server:
-            yield
-            server.shutdown()
+        yield
     finally:
+        server.shutdown()
         thread.join()
+        server.server_close()
 
 
 @pytest.fixture

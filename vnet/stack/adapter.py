@@ -42,8 +42,9 @@ class LanAdapter(HTTPAdapter):
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """Makes the pool of connections; requests calls it."""
-        context = self._tls or create_urllib3_context()
-        super().init_poolmanager(connections, maxsize, block, ssl_context=tls_context(context), **options)
+        if self._tls is not None:
+            options["ssl_context"] = tls_context(self._tls)
+        super().init_poolmanager(connections, maxsize, block, **options)
         self.poolmanager.pool_classes_by_scheme = _pools(self._stack)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
@@ -56,7 +57,11 @@ def _pools(stack: Stack) -> dict[str, type[HTTPConnectionPool]]:
         pass
 
     class Https(_Lan, HTTPSConnection):
-        pass
+        def connect(self) -> None:
+            if self.ssl_context is None:
+                # One for each connection, as urllib3 does: what a request trusts, the next need not.
+                self.ssl_context = tls_context(create_urllib3_context())
+            super().connect()
 
     Http.stack = Https.stack = stack
 

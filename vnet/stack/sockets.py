@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import warnings
 from typing import IO, TYPE_CHECKING, Any, NoReturn, overload
 
+from .._native import Mirror
 from . import options
 from .addresses import ANY, error, native_host, shown, split
 from .options import Options
@@ -61,8 +61,8 @@ class Socket(socket.socket):
         self._kind = socket.SocketKind(kind)
         self._timeout: float | None = socket.getdefaulttimeout()
         self._options = Options(kind == socket.SOCK_STREAM, like)
-        # A descriptor that was given out before there was a native socket to mirror.
-        self._early: int | None = None
+        # The descriptor that was asked for; it may have been before there was a native socket to show.
+        self._mirror: Mirror | None = None
         self._end: Any = _GONE
 
     # What it is
@@ -102,20 +102,18 @@ class Socket(socket.socket):
     def _real_close(self) -> None:
         """Lets go of what is behind the socket; called by close() once all files made of it are closed, too."""
         end, self._end = self._end, _GONE
-        early, self._early = self._early, None
-        try:
-            if not isinstance(end, Missing):
-                self._close_end(end)
-        finally:
-            if early is not None:
-                os.close(early)
+        mirror, self._mirror = self._mirror, None
+        if mirror is not None:
+            mirror.close()
+        if not isinstance(end, Missing):
+            self._close_end(end)
 
     def _close_end(self, end: Any) -> None:
         end.close()
 
     def _holds(self) -> bool:
         """Whether there is something to let go of."""
-        return not isinstance(self._end, Missing) or self._early is not None
+        return not isinstance(self._end, Missing) or self._mirror is not None
 
     def __del__(self) -> None:
         try:
@@ -144,19 +142,23 @@ class Socket(socket.socket):
         """
         if self._end is _GONE:
             return -1
-        if self._early is not None:
-            return self._early
-        if isinstance(self._end, Missing):
-            self._early = _descriptor_of_nothing()
-            return self._early
-        return int(self._end.fileno())
+        if self._mirror is None:
+            # As Linux has it: before it is connected, a TCP socket is at its end, and both kinds can be written to.
+            self._mirror = Mirror(self._kind == socket.SOCK_STREAM, True)
+            shown = self._shown()
+            if not isinstance(shown, Missing):
+                shown.show_on(self._mirror)
+        return self._mirror.fileno()
+
+    def _shown(self) -> Any:
+        """The native socket whose readiness is this one's."""
+        return self._end
 
     def _settle(self, end: Any) -> None:
         """Puts a native socket behind this one."""
-        if self._early is not None:
-            # Whoever was given the early descriptor waits for the native one from now on.
-            os.dup2(end.fileno(), self._early, inheritable=False)
         self._end = end
+        if self._mirror is not None:
+            end.show_on(self._mirror)
 
     # Timeouts
 
@@ -324,13 +326,6 @@ class Socket(socket.socket):
         finally:
             if sent and hasattr(file, "seek"):
                 file.seek(offset + sent)
-
-
-def _descriptor_of_nothing() -> int:
-    """A descriptor of its own that is writable and at its end, as a kernel's socket that is not connected."""
-    ours, theirs = socket.socketpair()
-    theirs.close()
-    return ours.detach()
 
 
 def waiting(flags: int, timeout: float | None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -45,8 +44,7 @@ class StreamSocket(Socket):
         self._accepts = False
         # Whether somebody was told why the connection was not made, or broke: an error is reported once.
         self._told = False
-        # Whether a descriptor of the listener was given out, and whom to tell of its end.
-        self._watched = False
+        # Whom to tell that nobody will come any more.
         self._on_end: Callable[[BaseException], None] | None = None
 
     @classmethod
@@ -60,9 +58,9 @@ class StreamSocket(Socket):
     def _take_over(self, other: StreamSocket) -> None:
         """Puts what is behind another socket behind this one, which leaves the other closed."""
         self._timeout, self._options = other._timeout, other._options
-        self._end, self._early = other._end, other._early
-        self._listener, self._accepts, self._watched = other._listener, other._accepts, other._watched
-        other._end, other._early, other._listener = _UNCONNECTED, None, None
+        self._end, self._mirror = other._end, other._mirror
+        self._listener, self._accepts = other._listener, other._accepts
+        other._end, other._mirror, other._listener = _UNCONNECTED, None, None
         other.close()
 
     def _close_end(self, end: Any) -> None:
@@ -177,8 +175,8 @@ class StreamSocket(Socket):
 
     def _start_accepting(self) -> None:
         self._accepts = True
-        if self._early is not None and self._listener is not None:
-            os.dup2(self._listener.fileno(), self._early, inheritable=False)
+        if self._mirror is not None and self._listener is not None:
+            self._listener.show_on(self._mirror)
 
     def accept(self) -> tuple[StreamSocket, Any]:
         """Waits for a connection and returns it with its peer's address."""
@@ -202,10 +200,8 @@ class StreamSocket(Socket):
         An asyncio server does not stop listening because of an error; it would be told again and again.  Returns
         whether somebody had asked to be told, and was.
         """
-        if self._watched:
-            never = os.eventfd(0)
-            os.dup2(never, self.fileno(), inheritable=False)
-            os.close(never)
+        if self._mirror is not None:
+            self._mirror.show(False, False)
         on_end, self._on_end = self._on_end, None
         if on_end is None:
             return False
@@ -215,12 +211,8 @@ class StreamSocket(Socket):
     def _listening(self) -> bool:
         return self._accepts
 
-    def fileno(self) -> int:
-        """Returns a descriptor whose readiness is the socket's, or -1 once it is closed; see :class:`Socket`."""
-        if self._accepts and self._listener is not None:
-            self._watched = True
-            return self._listener.fileno() if self._early is None else self._early
-        return super().fileno()
+    def _shown(self) -> Any:
+        return self._listener if self._accepts and self._listener is not None else self._end
 
     # Addresses
 

@@ -180,12 +180,14 @@ class TlsSocket(StreamSocket):
                 with self._coding:
                     value = act(tls)
             except ssl.SSLWantReadError:
-                self._carry_out(deadline, what)
+                if what == "read":
+                    self._carry_out_some()
+                else:
+                    self._carry_out(deadline, what)
                 self._carry_in(deadline, what)
             except ssl.SSLError:
-                with contextlib.suppress(OSError):
-                    # The alert that says why.
-                    self._carry_out(Deadline(0.0), what)
+                # The alert that says why.
+                self._carry_out_some()
                 raise
             else:
                 return value
@@ -204,6 +206,24 @@ class TlsSocket(StreamSocket):
                 if late.errno is not None:
                     raise  # the connection's own
                 raise TimeoutError(f"The {what} operation timed out") from None
+
+    def _carry_out_some(self) -> None:
+        """Sends what goes without waiting.
+
+        Who receives must not wait for room to send: the other end may wait for the same, each for the other.
+        """
+        if not self._carrying_out.acquire(blocking=False):
+            return  # another thread sends, or will
+        try:
+            with self._coding:
+                self._unsent += self._outgoing.read()
+            # What went wrong is said to who sends or receives.
+            with contextlib.suppress(OSError):
+                while self._unsent:
+                    sent = self._end.send(self._unsent, 0.0)
+                    self._unsent = self._unsent[sent:]
+        finally:
+            self._carrying_out.release()
 
     def _carry_in(self, deadline: Deadline, what: str) -> None:
         before = self._incoming.pending
@@ -272,7 +292,7 @@ class TlsSocket(StreamSocket):
             raise
         if self._outgoing.pending:
             # Such as a new key, which the other end asked for.
-            self._carry_out(Deadline(self._timeout), "read")
+            self._carry_out_some()
         return data
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:

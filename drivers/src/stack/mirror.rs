@@ -28,7 +28,9 @@ const BALLAST: usize = 2048;
 const SMALL: usize = 1;
 const LARGE: usize = 64 * 1024;
 
-pub(super) struct Mirror {
+/// A descriptor, and what shows on it.
+#[derive(Debug)]
+pub struct Mirror {
     outer: OwnedFd,
     inner: OwnedFd,
     readable: bool,
@@ -37,6 +39,10 @@ pub(super) struct Mirror {
 
 impl Mirror {
     /// A mirror that shows neither.
+    ///
+    /// # Errors
+    ///
+    /// Those of making a socket pair.
     pub fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (outer, inner) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -47,6 +53,7 @@ impl Mirror {
     }
 
     /// The descriptor to be polled.
+    #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.outer.as_fd()
     }

@@ -26,7 +26,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -34,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use vnet_base::sync::{AtomicBool, AtomicU32, Ordering};
 
-use super::mirror::Mirror;
+pub use super::mirror::Mirror;
 use super::tcp::{ACK_DELAY, Delivering};
 use super::{Listening, Stack, Tcp, Udp};
 use crate::clock;
@@ -117,7 +116,7 @@ impl Watched {
 
 struct Core {
     stack: Stack,
-    mirrors: BTreeMap<u64, (Watched, Mirror)>,
+    mirrors: BTreeMap<u64, (Watched, Arc<Mutex<Mirror>>)>,
     next_mirror: u64,
     datagram: Vec<u8>,
     wake: Option<u64>,
@@ -280,31 +279,30 @@ impl ProcessStack {
         self.tell();
     }
 
-    /// A descriptor that polls as the socket that `watched` names, and its number, for [`ProcessStack::unwatch`]. `None`
-    /// where it names none; it runs with the stack's lock held.
-    ///
-    /// # Errors
-    ///
-    /// Those of a socket pair.
-    pub fn watch(&self, watched: impl FnOnce() -> Option<Watched>) -> io::Result<Option<(u64, RawFd)>> {
-        let mirror = Mirror::new()?;
-        let descriptor = mirror.descriptor().as_raw_fd();
+    /// Has a descriptor poll as the socket that `watched` names, from now on, and returns a number for
+    /// [`ProcessStack::unwatch`]. `None` where it names none; it runs with the stack's lock held. Of a stack that cannot be
+    /// used the descriptor is ready: the next call says why.
+    pub fn watch(&self, mirror: &Arc<Mutex<Mirror>>, watched: impl FnOnce() -> Option<Watched>) -> Option<u64> {
         let shared = &*self.shared;
         let mut core = shared.lock();
-        let Some(watched) = watched() else { return Ok(None) };
+        let watched = watched()?;
         core.next_mirror += 1;
         let number = core.next_mirror;
-        core.mirrors.insert(number, (watched, mirror));
-        core.show();
+        core.mirrors.insert(number, (watched, Arc::clone(mirror)));
+        if shared.check().is_ok() {
+            core.show();
+        } else {
+            core.show_end();
+        }
         drop(core);
         // From now on the keeper drives: whoever polls a descriptor does not.
         if !shared.polled.swap(true, Ordering::SeqCst) {
             shared.unpark();
         }
-        Ok(Some((number, descriptor)))
+        Some(number)
     }
 
-    /// Closes a descriptor that [`ProcessStack::watch`] gave.
+    /// Leaves a descriptor of [`ProcessStack::watch`] as it is.
     pub fn unwatch(&self, number: u64) {
         if self.shared.ring.check() != Err(Gone::Forked) {
             self.shared.lock().mirrors.remove(&number);
@@ -571,22 +569,26 @@ impl Core {
     /// Has each descriptor show how its socket stands.
     fn show(&mut self) {
         let stack = &mut self.stack;
-        for (watched, mirror) in self.mirrors.values_mut() {
+        for (watched, mirror) in self.mirrors.values() {
             let (readable, writable) = match &watched.0 {
                 Socket::Tcp(tcp) => stack.tcp_ready(tcp),
                 Socket::Listening(listening) => (stack.can_accept(listening), false),
                 Socket::Udp(udp) => stack.udp_ready(udp),
             };
-            mirror.show(readable, writable);
+            lock(mirror).show(readable, writable);
         }
     }
 
     /// Every descriptor becomes ready: the next call says what is wrong.
     fn show_end(&mut self) {
-        for (_, mirror) in self.mirrors.values_mut() {
-            mirror.show(true, true);
+        for (_, mirror) in self.mirrors.values() {
+            lock(mirror).show(true, true);
         }
     }
+}
+
+fn lock(mirror: &Mutex<Mirror>) -> MutexGuard<'_, Mirror> {
+    mirror.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long to sleep: until the stack wants to be called, and at most `left`.

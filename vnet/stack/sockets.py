@@ -121,11 +121,13 @@ class Socket(socket.socket):
                 return
         except AttributeError:
             return  # it was never made whole
-        # As the socket module: whoever forgets a socket is told. What is said of a stack that ended is enough.
-        if not self._stack.closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._closed = True
-        self._real_close()
+        try:
+            # As the socket module: whoever forgets a socket is told, but not of one whose stack was closed.
+            if not self._stack.closed:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._closed = True
+            self._real_close()
 
     def detach(self) -> NoReturn:
         """Raises ``EOPNOTSUPP``: there is no descriptor that could live on by itself."""

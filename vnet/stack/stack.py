@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import weakref
 from collections.abc import Awaitable, Callable
 from socket import (
     AF_INET,
@@ -71,23 +72,23 @@ class Stack:
         elif not 0 <= seed < 2**64:
             raise ValueError(f"seed is a whole number from 0 to 2**64 - 1, not {seed!r}")
         self._native = _native.Stack(nic, self._names.with_bits(), nic.mtu, seed)
-        self._closed = False
+        # Also when the program ends: its connections end in good order then, as those of the kernel do.
+        self._finalizer = weakref.finalize(self, self._native.close)
         self.nic = nic
         self.addresses = nic.addresses
 
     def __repr__(self) -> str:
-        return f"<Stack of {self.nic!r}{', closed' if self._closed else ''}>"
+        return f"<Stack of {self.nic!r}{', closed' if self.closed else ''}>"
 
     @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called, here or by closing the NIC."""
-        return self._closed
+        return not self._finalizer.alive
 
     def close(self) -> None:
         """Ends the stack and every socket of it, and gives the NIC back to ``nic.recv()``.  May be called twice."""
-        if not self._closed and os.getpid() == self.nic._pid:
-            self._closed = True
-            self._native.close()
+        if os.getpid() == self.nic._pid:
+            self._finalizer()
 
     def __enter__(self) -> Stack:
         return self
@@ -275,7 +276,7 @@ class Stack:
         return sock
 
     def _check(self) -> None:
-        if self._closed:
+        if self.closed:
             raise error(errno.EBADF, "this stack is closed")
 
     # asyncio

@@ -49,10 +49,10 @@ def test_the_table_has_what_was_counted_and_no_column_of_zeros(named: vnet.Lan) 
     ]
 
 
-def test_json_has_everything(named: vnet.Lan) -> None:
+def test_json_has_everything(named: vnet.Lan, capsys: pytest.CaptureFixture[str]) -> None:
     _nics = busy(named)
     named.reserve("kept")
-    plain = json.loads(vnet_command("stats", "office", "--json")[1])
+    plain = json.loads(vnet_here(capsys, "stats", "office", "--json")[1])
     assert (plain["format"], plain["lan"]) == (1, "office")
     counted = named.statistics().nics
     for nic in plain["nics"]:
@@ -66,7 +66,7 @@ def test_json_has_everything(named: vnet.Lan) -> None:
         "down",
         "10.0.0.4",
     )
-    assert [nic["name"] for nic in json.loads(vnet_command("stats", "office", "b", "a", "--json")[1])["nics"]] == [
+    assert [nic["name"] for nic in json.loads(vnet_here(capsys, "stats", "office", "b", "a", "--json")[1])["nics"]] == [
         "a",
         "b",
     ]

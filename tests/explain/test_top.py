@@ -49,12 +49,16 @@ async def until(condition: Callable[[], object], pilot: Pilot[None]) -> None:
 
 
 def drive(
-    story: Callable[[TopApp, Pilot[None]], Awaitable[None]], *, size: tuple[int, int] = (80, 24), sort: str = "traffic"
+    story: Callable[[TopApp, Pilot[None]], Awaitable[None]],
+    *,
+    size: tuple[int, int] = (80, 24),
+    sort: str = "traffic",
+    every: float = 0.05,
 ) -> None:
     """Runs the application over the LAN called office, and a story with it."""
 
     async def run() -> None:
-        app = TopApp("office", 0.05, sort)
+        app = TopApp("office", every, sort)
         async with app.run_test(size=size) as pilot:
             await until(lambda: app.chosen() and app.chosen()[0].row.rates is not None, pilot)
             await story(app, pilot)
@@ -161,18 +165,18 @@ def test_however_much_is_dropped_keys_are_answered_and_no_thread_is_left(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("vnet-top")]
 
 
-def test_two_thousand_nics_scroll() -> None:
+def test_a_thousand_nics_scroll() -> None:
     with vnet.Lan("office", "10.0.0.0/16") as lan:
-        _hosts = [lan.host(f"host-{number}") for number in range(2000)]
+        _hosts = [lan.host(f"host-{number}") for number in range(1000)]
 
         async def story(app: TopApp, pilot: Pilot[None]) -> None:
             assert lines_of(app)[0].startswith("host-0 ")
             await pilot.press("end")
-            await until(lambda: lines_of(app)[-1].startswith("host-1999"), pilot)
+            await until(lambda: lines_of(app)[-1].startswith("host-999"), pilot)
             await pilot.press("pageup")
-            await until(lambda: not lines_of(app)[-1].startswith("host-1999"), pilot)
+            await until(lambda: not lines_of(app)[-1].startswith("host-999"), pilot)
 
-        drive(story, sort="name")
+        drive(story, sort="name", every=0.2)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60), (30, 8), (10, 3), (1, 1)])

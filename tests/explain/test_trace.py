@@ -25,18 +25,20 @@ def test_a_scapy_expression_with_names_is_explained_and_not_sent(named: vnet.Lan
     assert a.statistics().tx_datagrams == b.statistics().rx_datagrams == 0
 
 
-def test_what_would_be_dropped_is_exit_code_1_and_says_what_to_do(named: vnet.Lan) -> None:
+def test_what_would_be_dropped_is_exit_code_1_and_says_what_to_do(
+    named: vnet.Lan, capsys: pytest.CaptureFixture[str]
+) -> None:
     _a = named.attach("a")
-    code, output, errors = vnet_command("trace", "office", "--from", "a", 'IP(dst="10.0.0.9")/ICMP()')
+    code, output, errors = vnet_here(capsys, "trace", "office", "--from", "a", 'IP(dst="10.0.0.9")/ICMP()')
     assert (code, errors) == (1, "")
     assert "no row for 10.0.0.9" in output
     assert "verdict  no_host: 10.0.0.9 is inside lan, but no NIC has the address" in output
     assert output.splitlines()[-1].split()[:2] == ["to", "do"]
 
 
-def test_several_datagrams_are_told_one_by_one_and_counted(named: vnet.Lan) -> None:
+def test_several_datagrams_are_told_one_by_one_and_counted(named: vnet.Lan, capsys: pytest.CaptureFixture[str]) -> None:
     _a, _b = named.attach("a"), named.attach("b")
-    code, output, _ = vnet_command("trace", "office", "--from", "a", 'IP(dst=["b", "10.0.0.9", "8.8.8.8"])/UDP()')
+    code, output, _ = vnet_here(capsys, "trace", "office", "--from", "a", 'IP(dst=["b", "10.0.0.9", "8.8.8.8"])/UDP()')
     assert code == 1
     assert output.count("verdict") == 3
     assert output.splitlines()[-1] == "3 datagrams: 1 delivered, 1 no_route, 1 no_host"
@@ -118,9 +120,9 @@ def test_errors_are_json_where_json_is_wanted(named: vnet.Lan) -> None:
     assert "no NIC is called 'nobody'" in json.loads(output)["error"]["message"]
 
 
-def test_the_help_has_an_example() -> None:
+def test_the_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("trace", "stats", "top"):
-        code, output, _ = vnet_command(verb, "--help")
+        code, output, _ = vnet_here(capsys, verb, "--help")
         assert (code, f"Example: vnet {verb} office" in output) == (0, True)
 
 

@@ -38,7 +38,7 @@ def capture(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NIC]... [FILTER]...",
+            metavar="NIC|FILTER",
             help="The NICs, all if none is named; from the first word that is no NIC's name, a filter as tcpdump's.",
             autocompletion=suggest_nic,
         ),

@@ -22,7 +22,7 @@ def test_fails(lan):
     a, b = lan.attach("a"), lan.attach("b")
     with lan.attach("gone") as gone:
         gone.send(datagram(gone.address, "10.0.0.77"))
-    a.send_many([datagram(a.address, to, b"payload") for to in (b.address, "10.0.0.99", "192.0.2.1")])
+    a.send_many([datagram(a.address, to, b"payloads") for to in (b.address, "10.0.0.99", "192.0.2.1")])
     b.recv(timeout=1)
     assert not "what it should be"
 """
@@ -167,9 +167,9 @@ def test_a_failure_names_the_drops_and_keeps_the_capture(project: Project) -> No
     assert told[2] == "gone  sent 1, of which dropped: 1 no_host; received 0"
     assert told[3] == "the last to be dropped:"
     assert told[4:10:2] == [
-        "gone  no_host  UDP 10.0.0.3 > 10.0.0.77, 20 bytes, ttl 64",
-        "a  no_host  UDP 10.0.0.1:28769 > 10.0.0.99:31084, 27 bytes, ttl 64",
-        "a  no_route  UDP 10.0.0.1:28769 > 192.0.2.1:31084, 27 bytes, ttl 64",
+        "gone  no_host  20 B  IP 10.0.0.3 > 10.0.0.77: UDP, cut short",
+        "a  no_host  28 B  IP 10.0.0.1.28769 > 10.0.0.99.31084: UDP, length 0",
+        "a  no_route  28 B  IP 10.0.0.1.28769 > 192.0.2.1.31084: UDP, length 0",
     ]
     assert told[5].strip() == datagram("10.0.0.3", "10.0.0.77").hex(" ", 4)
     path = project.path / "tmp" / "vnet-captures" / "test_it-test_fails.pcapng"
@@ -260,7 +260,7 @@ def test_fails(lan, make_lan, guest):
     )
     told = sections(done.stdout.str())
     assert "a  sent 1, of which dropped: 1 malformed" in told["vnet drops, LAN 1 of 2"]
-    assert "a  malformed  no IP datagram, 0 bytes" in told["vnet drops, LAN 1 of 2"]
+    assert "a  malformed  0 B  no IP, 0 bytes" in told["vnet drops, LAN 1 of 2"]
     assert "b  sent 1, of which dropped: 1 no_host" in told["vnet drops, LAN 2 of 2"]
     assert "test_it-test_fails-2.pcapng" in told["vnet drops, LAN 2 of 2"]
     assert told["vnet guest g"].splitlines()[:3] == ["echo one; echo two; exit 9: it ended with code 9", "one", "two"]

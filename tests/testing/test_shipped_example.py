@@ -19,10 +19,9 @@ def ship(project: Project) -> Path:
     return project.path
 
 
-def test_it_passes_alone_and_with_workers(project: Project) -> None:
+def test_it_passes_with_workers(project: Project) -> None:
     ship(project)
-    for arguments in ([], ["-n", "2"]):
-        project.run(*arguments).assert_outcomes(passed=47)
+    project.run("-n", "2").assert_outcomes(passed=47)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,13 +11,11 @@ from vnet.pcapng import CapturedPacket, PcapngReader
 from vnet.statistics import LanStatistics
 from vnet.verdict import Verdict
 
-__all__ = ["Drop", "Evidence", "Flow", "describe", "read_evidence"]
+__all__ = ["Drop", "Evidence", "Flow", "read_evidence"]
 
 # Drops that a report shows one by one, and bytes of each.
 _SHOWN = 8
 _BYTES = 28
-
-_PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
 
 @dataclass
@@ -53,9 +50,13 @@ class Drop:
     datagram: bytes
 
     def __str__(self) -> str:
-        first = self.datagram[:_BYTES].hex(" ", 4)
-        more = " ..." if len(self.datagram) > _BYTES else ""
-        return f"{self.nic}  {self.reason}  {describe(self.datagram)}\n    {first}{more}"
+        # As `vnet trace --drops` and `vnet capture` have it.
+        from vnet.cli.packetline import summary
+
+        size = len(self.datagram)
+        more = " ..." if size > _BYTES else ""
+        words = f"{self.nic}  {self.reason}  {size} B  {summary(self.datagram, size)}"
+        return f"{words}\n    {self.datagram[:_BYTES].hex(' ', 4)}{more}"
 
 
 @dataclass
@@ -132,34 +133,3 @@ def _count(evidence: Evidence, packet: CapturedPacket) -> None:
         flow.refused += 1
     else:
         flow.received += 1
-
-
-def describe(datagram: bytes) -> str:
-    """Returns a datagram in a few words: ``UDP 10.0.0.1:4000 > 10.0.0.9:53, 33 bytes, ttl 64``.
-
-    It never fails, whatever the bytes are.
-    """
-    size = f"{len(datagram)} bytes"
-    version = datagram[0] >> 4 if datagram else 0
-    if version == 4 and len(datagram) >= 20:
-        source, destination = ipaddress.ip_address(datagram[12:16]), ipaddress.ip_address(datagram[16:20])
-        header, protocol, hops = (datagram[0] & 15) * 4, datagram[9], f"ttl {datagram[8]}"
-        # A fragment but the first has no header of the protocol.
-        if int.from_bytes(datagram[6:8], "big") & 0x1FFF:
-            return f"fragment {source} > {destination}, {_PROTOCOLS.get(protocol, f'protocol {protocol}')}, {size}"
-    elif version == 6 and len(datagram) >= 40:
-        source, destination = ipaddress.ip_address(datagram[8:24]), ipaddress.ip_address(datagram[24:40])
-        header, protocol, hops = 40, datagram[6], f"hop limit {datagram[7]}"
-    else:
-        return f"no IP datagram, {size}"
-    name = _PROTOCOLS.get(protocol, f"protocol {protocol}")
-    upper = datagram[header:]
-    if name in ("TCP", "UDP", "SCTP") and len(upper) >= 4:
-        ports = [int.from_bytes(upper[at : at + 2], "big") for at in (0, 2)]
-        ends = (f"[{each}]" if version == 6 else f"{each}" for each in (source, destination))
-        where = " > ".join(f"{end}:{port}" for end, port in zip(ends, ports, strict=True))
-    else:
-        where = f"{source} > {destination}"
-        if protocol in (1, 58) and len(upper) >= 2:
-            name += f" type {upper[0]} code {upper[1]}"
-    return f"{name} {where}, {size}, {hops}"

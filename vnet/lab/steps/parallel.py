@@ -47,6 +47,7 @@ def _all_at_once(branches: Sequence[Step], stage: Stage) -> tuple[StepReport, ..
 
     reports: list[StepReport | None] = [None] * len(branches)
     defects: list[BaseException] = []
+    over = [threading.Event() for _ in branches]
 
     def run(index: int) -> None:
         try:
@@ -55,6 +56,8 @@ def _all_at_once(branches: Sequence[Step], stage: Stage) -> tuple[StepReport, ..
             # A defect of ours in one branch ends them all, and is told where all can see it.
             defects.append(defect)
             stage.limit.stop()
+        finally:
+            over[index].set()
 
     threads = [
         threading.Thread(target=run, args=(index,), name=f"vnet-branch-{stage.place}.{index + 1}", daemon=True)
@@ -63,17 +66,19 @@ def _all_at_once(branches: Sequence[Step], stage: Stage) -> tuple[StepReport, ..
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                # In slices, so that Ctrl-C is answered.
-                thread.join(0.1)
+        for event in over:
+            # Not join(): in some versions of Python a thread passes for ended whose join() was interrupted.
+            while not event.wait(0.1):
+                pass
     except BaseException:
         stage.limit.stop()
-        for thread in threads:
-            if thread.ident is not None:
-                # A command gets its grace; nothing else takes as long.
-                thread.join(5.0)
+        for thread, event in zip(threads, over, strict=True):
+            # A command gets its grace; nothing else takes as long.
+            if thread.ident is not None and event.wait(5.0):
+                thread.join(1.0)
         raise
+    for thread in threads:
+        thread.join()
     if defects:
         raise defects[0]
     return tuple(report for report in reports if report is not None)

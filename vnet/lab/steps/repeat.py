@@ -71,7 +71,7 @@ class RepeatStep(Step):
             if self.until == "success" and report.outcome == PASSED:
                 break
             if self.until == "failure" and report.outcome == FAILED and not self.tolerant:
-                failure = report.failure
+                failure = stage.limit.why() or report.failure
                 break
         if self.until == "success" and not failure and (kept.last is None or kept.last.outcome == FAILED):
             failure = f"none of {kept.rounds:,} rounds passed" + (

@@ -69,7 +69,7 @@ def capture(
 
     Without -w a line for each packet; -w - is for a pipe into tshark or Wireshark. The filter is tcpdump's language
     (pcap-filter); it needs libpcap. The end tells on standard error how much was captured and how much was missed: a
-    capture that cannot keep up never slows the LAN. Ctrl-C ends it in good order.
+    capture never makes a sender wait. Ctrl-C ends it in good order.
 
     Exit codes: 0, also for Ctrl-C, a closed pipe and the LAN's end; 2 wrong use, a filter that does not compile, a file
     that cannot be written whole; 3 there is no libpcap.

@@ -89,9 +89,9 @@ def _parts(graph: Graph, boxes: dict[str, NetworkBox], cards: dict[str, Card]) -
                 continue
             upper, lower = (one, other) if depth[one] <= depth[other] else (other, one)
             # The label stands at the network, of which the addresses are.
-            at_upper = upper[0] == "network"
-            edges.append(Edge(things[upper], things[lower], (*addresses, *words), at_upper, len(addresses), cut_off))
-        _make_room(things, edges, boxes)
+            holder = things[upper if upper[0] == "network" else lower]
+            edges.append(Edge(things[upper], things[lower], (*addresses, *words), holder, len(addresses), cut_off))
+        _make_room(things, edges, depth, boxes)
         found.append(place([[things[vertex] for vertex in layer] for layer in layers], edges))
     return found
 
@@ -107,18 +107,22 @@ def _size(vertex: Vertex, boxes: dict[str, NetworkBox], cards: dict[str, Card]) 
     return cards[name].width, cards[name].height
 
 
-def _make_room(things: dict[Vertex, Thing], edges: list[Edge], boxes: dict[str, NetworkBox]) -> None:
+def _make_room(
+    things: dict[Vertex, Thing], edges: list[Edge], depth: dict[Vertex, int], boxes: dict[str, NetworkBox]
+) -> None:
     """Widens what has more lines at one side than it is wide."""
-    for vertex, thing in things.items():
-        least = 20 + max(
-            demand([edge for edge in edges if edge.upper is thing], upper=True),
-            demand([edge for edge in edges if edge.lower is thing], upper=False),
-        )
+    for (kind, name), thing in things.items():
+        mine = [edge for edge in edges if thing in (edge.upper, edge.lower)]
+        # What leads to its own layer may come to lie at either side.
+        level = [edge for edge in mine if depth[edge.upper.key] == depth[edge.lower.key]]
+        above = [edge for edge in mine if edge.lower is thing and edge not in level]
+        below = [edge for edge in mine if edge.upper is thing and edge not in level]
+        least = max(demand(thing, [*above, *level]), demand(thing, [*below, *level]))
         if least <= thing.width:
             continue
-        if vertex[0] == "network":
-            boxes[vertex[1]].widen(least)
-            thing.width, thing.height = boxes[vertex[1]].width, boxes[vertex[1]].height
+        if kind == "network":
+            boxes[name].widen(least)
+            thing.width, thing.height = boxes[name].width, boxes[name].height
         else:
             thing.width = least
 

@@ -31,7 +31,7 @@ def width(text: str, size: float, *, mono: bool = False, bold: bool = False) -> 
 
 def cut(text: str, room: float, size: float, *, mono: bool = False, bold: bool = False) -> str:
     """``text``, or its two ends where it is wider than ``room`` pixels: names differ at the end as a rule."""
-    if width(text, size, mono=mono, bold=bold) <= room:
+    if width(text, size, mono=mono, bold=bold) <= room + 0.01:  # rooms are sums of such widths
         return text
     for kept in range(len(text) - 1, 1, -1):
         tail = kept // 2

@@ -22,8 +22,8 @@ _ASIDE = 36.0
 _CHANNEL, _DEEPEST = 46.0, 150.0
 # Beyond this, or what the area of all asks for, a layer takes several rows, unless one thing alone is wider.
 _WIDEST, _ASPECT = 1300.0, 1.4
-# Between two lines at one edge without labels.
-_PITCH = 14.0
+# Between two lines at one edge without labels; no line begins at a corner.
+_PITCH, _CORNER = 14.0, 10.0
 LABEL, LABEL_LINE = 10.5, 13.0
 
 
@@ -41,6 +41,8 @@ class Thing:
     height: float
     x: float = 0.0
     y: float = 0.0
+    # The column that it stands in, where its layer takes several rows: from left to right.
+    column: tuple[float, float] = (0.0, 0.0)
     above: list[Edge] = field(default_factory=list)
     below: list[Edge] = field(default_factory=list)
 
@@ -55,7 +57,7 @@ class Edge:
 
     Attributes:
         label: lines of text.
-        at_upper: whether the label stands at the upper end.
+        holder: the end at which the label stands.
         addresses: how many of the lines, from the first on, are addresses.
         cut: whether it carries nothing.
     """
@@ -63,7 +65,7 @@ class Edge:
     upper: Thing
     lower: Thing
     label: tuple[str, ...]
-    at_upper: bool
+    holder: Thing
     addresses: int = 0
     cut: bool = False
     start: float = 0.0
@@ -82,9 +84,9 @@ class Edge:
         """The end that ``thing`` is not."""
         return self.lower if thing is self.upper else self.upper
 
-    def labels(self, *, upper: bool) -> bool:
-        """Whether its label stands at the end that is asked for."""
-        return bool(self.label) and not self.beside and self.at_upper is upper
+    def pitch(self, thing: Thing) -> float:
+        """The width that it takes at the edge of one of its ends."""
+        return max(_PITCH, self.size[0] + 8 if self.label and self.holder is thing and not self.beside else 0.0)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def place(layers: Sequence[Sequence[Thing]], edges: Sequence[Edge]) -> Part:
     rank = {id(thing): n for n, row in enumerate(row for rows in wrapped for row in rows) for thing in row.things}
     for edge in edges:
         if rank[id(edge.upper)] > rank[id(edge.lower)]:
-            edge.upper, edge.lower, edge.at_upper = edge.lower, edge.upper, not edge.at_upper
+            edge.upper, edge.lower = edge.lower, edge.upper
         edge.beside = rank[id(edge.upper)] == rank[id(edge.lower)]
         edge.upper.below.append(edge)
         (edge.lower.below if edge.beside else edge.lower.above).append(edge)
@@ -162,13 +164,9 @@ def place(layers: Sequence[Sequence[Thing]], edges: Sequence[Edge]) -> Part:
     return Part(everything, moved, right - left, height)
 
 
-def demand(edges: Sequence[Edge], *, upper: bool) -> float:
-    """The width that edges need at one side of a thing: ``upper``, at their upper ends."""
-    return sum(_pitch(edge, upper) for edge in edges)
-
-
-def _pitch(edge: Edge, upper: bool) -> float:
-    return max(_PITCH, edge.size[0] + 8 if edge.labels(upper=upper) else 0.0)
+def demand(thing: Thing, edges: Sequence[Edge]) -> float:
+    """The width that a thing must have for lines at one of its sides."""
+    return 2 * _CORNER + sum(edge.pitch(thing) for edge in edges)
 
 
 def _rows(layer: Sequence[Thing], widest: float) -> list[_Row]:
@@ -196,6 +194,7 @@ def _columns(wrapped: Sequence[Sequence[_Row]]) -> None:
         for column in range(columns):
             for thing in layer[column::columns]:
                 thing.x = left + (widths[column] - thing.width) / 2
+                thing.column = left, left + widths[column]
             left += widths[column] + _ASIDE
     flat = [rows[0].things for rows in wrapped if len(rows) == 1]
     for layer in [*flat, *reversed(flat), *flat]:
@@ -229,15 +228,15 @@ def _spread(wanted: Sequence[float], widths: Sequence[float], gap: float) -> lis
 
 def _attach(thing: Thing) -> None:
     """Where on its edges a thing's lines begin and end: each near the other end, and labels side by side."""
-    for edges, upper in ((thing.below, True), (thing.above, False)):
+    for edges in (thing.below, thing.above):
         edges.sort(key=lambda edge: edge.other(thing).middle)
-        pitches = [_pitch(edge, upper) for edge in edges]
+        pitches = [edge.pitch(thing) for edge in edges]
         before = 0.0
         wanted = []
         for edge, pitch in zip(edges, pitches, strict=True):
             # Inside the edge, with room for those before and behind it.
-            first = thing.x + 10 + before + pitch / 2
-            last = thing.x + thing.width - 10 - (sum(pitches) - before - pitch / 2)
+            first = thing.x + _CORNER + before + pitch / 2
+            last = thing.x + thing.width - _CORNER - (sum(pitches) - before - pitch / 2)
             wanted.append(max(first, min(last, edge.other(thing).middle)))
             before += pitch
         for edge, x in zip(edges, _spread(wanted, pitches, 0.0), strict=True):
@@ -256,20 +255,21 @@ def _heights(wrapped: Sequence[Sequence[_Row]]) -> float:
             if number or index:
                 y += min(max(_CHANNEL, reach / 9), _DEEPEST)
             row.top = y
-            y += max((_label(e, False) for thing in row.things for e in thing.above), default=0.0)
+            y += max((_label(e, thing) for thing in row.things for e in thing.above), default=0.0)
             tallest = max(thing.height for thing in row.things)
             for thing in row.things:
                 thing.y = y
             y += tallest
-            y += max((_label(e, True) for thing in row.things for e in thing.below), default=0.0)
+            y += max((_label(e, thing) for thing in row.things for e in thing.below), default=0.0)
             row.turns = y
             y += sum(_depth(edge) for edge in row.asides())
             row.bottom = y
     return y
 
 
-def _label(edge: Edge, upper: bool) -> float:
-    return edge.size[1] + 12 if edge.labels(upper=upper) else 0.0
+def _label(edge: Edge, thing: Thing) -> float:
+    """The height that its label takes at one of its ends."""
+    return edge.size[1] + 12 if edge.label and edge.holder is thing and not edge.beside else 0.0
 
 
 def _lines(wrapped: Sequence[Sequence[_Row]], edges: Sequence[Edge]) -> Iterator[Line]:
@@ -283,15 +283,15 @@ def _lines(wrapped: Sequence[Sequence[_Row]], edges: Sequence[Edge]) -> Iterator
         start, end = edge.upper.y + edge.upper.height, edge.lower.y
         stretches = [(edge.start, start, row.bottom)]
         if row is not rows[-1] and lower_rows is not rows:
-            gap = _gap(edge.upper.x + edge.upper.width, lanes)
+            gap = _gap(edge.upper.column[1], lanes)
             stretches.append((gap, rows[rows.index(row) + 1].top - 6, rows[-1].bottom))
-        if lower_row is not lower_rows[0]:
-            gap = _gap(edge.lower.x - _ASIDE, lanes)
-            first = rows.index(row) + 1 if lower_rows is rows else 0
+        first = rows.index(row) + 1 if lower_rows is rows else 0
+        if lower_rows.index(lower_row) > first:
+            gap = _gap(edge.lower.column[0] - _ASIDE, lanes)
             stretches.append((gap, lower_rows[first].top, lower_rows[lower_rows.index(lower_row) - 1].bottom))
         stretches.append((edge.end, lower_row.top, end))
         w, h = edge.size
-        label = (edge.start - w / 2, start + 6) if edge.at_upper else (edge.end - w / 2, end - 6 - h)
+        label = (edge.start - w / 2, start + 6) if edge.holder is edge.upper else (edge.end - w / 2, end - 6 - h)
         yield Line(edge, tuple(_curve(stretches)), label)
 
 

@@ -147,6 +147,21 @@ def test_a_network_on_which_a_stranger_is_does_not_change(up: User) -> None:
         stranger.kill()
 
 
+def test_an_address_that_a_stranger_has_is_told_and_the_rest_is_applied(up: User) -> None:
+    command = [sys.executable, "-c", STRANGER.replace('network="lab"', '"10.1.0.30", network="desk"')]
+    more = "  late: {networks: {desk: 10.1.0.30}}\n  new: {networks: {desk: 10.1.0.31}}\n"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=up.environment) as stranger:
+        assert stranger.stdout
+        assert stranger.stdout.readline() == "in\n"
+        up.write("lab.yaml", LAB.replace("exec: python3", "env: {COLOUR: red}, exec: python3") + more)
+        assert up.fails("up", "lab.yaml") == ("vnet: lab.yaml:10: nodes.late: 10.1.0.30 belongs to NIC 'stranger'")
+        up.does("ping", "lab", "alice", "new", "-c", "1")
+        assert up.does("logs", "lab", "web") == "up None\nup red\n"
+        stranger.kill()
+        stranger.wait()
+    assert up.does("up", "lab.yaml").startswith("changed node late\n")
+
+
 def test_a_wrong_file_changes_nothing(up: User) -> None:
     before = commands(up)
     up.write("lab.yaml", LAB.replace("10.1.0.20", "10.9.0.20"))

@@ -14,11 +14,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -88,6 +89,7 @@ class Command:
         except OSError as error:
             raise MachineLacks(f"cannot run {shown(command)}: {error.strerror or error}") from None
         self.group = self.process.pid
+        self._stopped = False
         guard.guard(self.group)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -104,8 +106,18 @@ class Command:
 
     @property
     def code(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
-        return self.process.poll()
+        """The exit code, negative for a signal; None while it runs.
+
+        The kernel keeps the ended process until :meth:`stop`, and so its number and its group's from becoming
+        another's.
+        """
+        if self.process.returncode is None:
+            with contextlib.suppress(ChildProcessError):
+                ended = os.waitid(os.P_PID, self.group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None:
+                    return None
+                return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        return self.process.returncode
 
     @property
     def found(self) -> bool:
@@ -121,11 +133,13 @@ class Command:
 
     def wait(self, timeout: float) -> bool:
         """Wait for its first process to end; False when it still runs after ``timeout`` seconds."""
+        process = os.pidfd_open(self.group)
+        watched = select.poll()
+        watched.register(process, select.POLLIN)
         try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+            return bool(watched.poll(max(0.0, timeout) * 1000))
+        finally:
+            os.close(process)
 
     def terminate(self) -> None:
         """Ask its group to end; :meth:`stop` makes sure."""
@@ -133,27 +147,19 @@ class Command:
 
     def stop(self, deadline: float | None = None) -> None:
         """End the whole group: SIGTERM, then SIGKILL after a grace (or at ``deadline``, on the monotonic clock)."""
-        if self.process.poll() is None:
+        if self._stopped:
+            return
+        if self.code is None:
             self._signal(signal.SIGTERM)
             limit = time.monotonic() + GRACE_SECONDS if deadline is None else deadline
             _await_end([self], lambda: time.monotonic() >= limit)
         self._signal(signal.SIGKILL)
-        self.process.wait()
+        self._stopped = True
+        # Before the number is free.
         self._guard.unguard(self.group)
+        self.process.wait()
         self.output.finish()
         self.errors.finish()
-
-    @property
-    def lives(self) -> bool:
-        """Whether any process of its group runs: a shell ends at once and leaves its program to end in its own time."""
-        if self.process.poll() is None:
-            return True
-        try:
-            os.killpg(self.group, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        # Those that have ended count until their parent has noticed, which in a container may be never.
-        return any(state not in "ZX" for state in _states(self.group))
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -174,22 +180,28 @@ def stop_all(commands: Iterable[Command], hurry: Callable[[], bool] = lambda: Fa
 
 def _await_end(commands: Iterable[Command], over: Callable[[], bool]) -> None:
     """Wait for commands to end with all that they started, until ``over`` comes true."""
+    groups = {command.group for command in commands}
     pause = 0.001
-    while (commands := [command for command in commands if command.lives]) and not over():
+    while groups and (groups := groups & _living_groups()) and not over():
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
 
 
-def _states(group: int) -> Iterator[str]:
-    """The states of the processes of a group: proc(5), the third and fifth field of stat."""
-    # Closed also where somebody has seen enough before the end.
+def _living_groups() -> set[int]:
+    """The groups of which any process runs: a shell ends at once and leaves its program to end in its own time.
+
+    Not kill(2): to it those live, too, that have ended and wait to be noticed, which in a container may be for ever.
+    """
+    found = set()
     with os.scandir("/proc") as entries:
         for entry in entries:
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
-                    state, _, of = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
-                    if of == str(group):
-                        yield state
+                    # The third and fifth field of stat: proc(5).
+                    state, _, group = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
+                    if state not in "ZX":
+                        found.add(int(group))
+    return found
 
 
 def _check_program(program: str, path: str, directory: Path) -> None:

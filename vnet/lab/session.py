@@ -253,15 +253,22 @@ class Session:
             for name in difference.networks_coming:
                 self._add_network(lab.networks[name])
             coming = [lab.nodes[name] for name in lab.nodes if name in difference.coming]
-            for node in coming:
+            rerun = [lab.nodes[name] for name in difference.rerun]
+            for node in (*coming, *rerun):
                 # Until it is up; a failure on the way leaves the mark, and the next time finds it.
                 self._failures[node.name] = "it was not started"
-            self._join(coming)
-            rerun = [lab.nodes[name] for name in difference.rerun]
+            failures: list[VnetError] = []
+            there = []
+            for node in coming:
+                with self._noting(node, failures, patient=True):
+                    self._join([node])
+                    there.append(node)
             self._stop(rerun)
             for node in rerun:
                 self._await_departure(node.name)
-            self._run([*coming, *rerun])
+            self._run([*there, *rerun])
+            if failures:
+                raise failures[0]
             return difference
 
     # Down
@@ -314,7 +321,12 @@ class Session:
                 self.settings.pause(0)
             join = self.lan.host if node.kind == "host" else self.lan.reserve
             addresses = [str(address) for address in node.addresses]
-            joined = join(node.name, addresses, network=node.network, buffer=node.buffer or DEFAULT_BUFFER)
+            try:
+                joined = join(node.name, addresses, network=node.network, buffer=node.buffer or DEFAULT_BUFFER)
+            except LanClosed:
+                raise
+            except VnetError as error:
+                raise type(error)(f"{self._place(node)}: {error}") from None
             self._since[node.name] = time.time()
             if node.kind == "host":
                 for service in node.serve:

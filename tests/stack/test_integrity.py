@@ -50,10 +50,12 @@ def transfer(sender: Any, receiver: Any, data: bytes, seed: int) -> bytes:
 @contextlib.contextmanager
 def connection(server: Stack, client: Stack, address: str) -> Iterator[tuple[Any, Any]]:
     """Both ends of a connection between two stacks: the client's and the server's."""
-    with server.listen(0) as listener, client.connect((address, listener.getsockname()[1]), timeout=30) as there:
-        with listener.accept()[0] as here:
-            here.settimeout(30)
-            yield there, here
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(server.listen(0))
+        there = stack.enter_context(client.connect((address, listener.getsockname()[1]), timeout=30))
+        here = stack.enter_context(listener.accept()[0])
+        here.settimeout(30)
+        yield there, here
 
 
 @pytest.mark.parametrize("mtu", [1280, 1500, 9000, 65_535])

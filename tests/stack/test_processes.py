@@ -253,7 +253,8 @@ def test_sockets_hold_their_stack_and_nic(named: vnet.Lan) -> None:
         return vnet.attach("office", "b").stack().connect(("a", 7), timeout=10)
 
     with named.attach("a").stack() as server, server.listen(7) as listener, connect() as sock:
-        with listener.accept()[0] as connection:
+        connection, _ = listener.accept()
+        with connection:
             sock.sendall(b"x")
             assert connection.recv(1) == b"x"
 

@@ -23,8 +23,13 @@ def serve(
         raise TypeError(f"{kind.__name__} is no TCP or UDP server of socketserver")
     host, port = ("", address) if isinstance(address, int) else split(address, socket.AF_INET6, "server")
     own = stack.resolve(host)[0] if host else stack.addresses[0]
-    made = type(kind.__name__, (_OnTheLan, kind), {"address_family": family_of(own), "stack": stack})
-    return made((own if host else "", port), handler)
+    about = {
+        "stack": stack,
+        "address_family": family_of(own),
+        # socketserver's own five are soon too few, and who finds no room tries again a second later only.
+        "request_queue_size": max(kind.request_queue_size, 128),
+    }
+    return type(kind.__name__, (_OnTheLan, kind), about)((own if host else "", port), handler)
 
 
 class _OnTheLan(socketserver.TCPServer):

@@ -163,6 +163,8 @@ def between(source: Host, destination: Host, plan: TrafficPlan, family: int | No
         ValueError: the two have no addresses of one family, or the plan does not fit their network.
         VnetError: one of them is off the LAN.
     """
+    if family not in (None, 4, 6):
+        raise ValueError(f"family is 4 or 6, not {family}")
     for version in (4, 6) if family is None else (family,):
         addresses = [
             next((a for a in host.addresses if (":" in a) is (version == 6)), None) for host in (source, destination)

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from conftest import Project, sections
+from inner import Project, sections
 from support import datagram
 
 pytest_plugins = ["pytester"]

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from inner import Project
 from support import ROOT
 
 pytest_plugins = ["pytester"]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from support import datagram
-from viewing import follower, in_terminal, vnet_command, vnet_here
+from viewing import VNET, follower, in_terminal, vnet_command, vnet_here
 
 import vnet
 from vnet import NicStatistics, Verdict
@@ -145,6 +146,17 @@ def test_watch_in_a_terminal_stays_in_its_size(named: vnet.Lan) -> None:
         assert lines[-1].startswith("total")
 
 
+@pytest.mark.parametrize("arguments", [["stats"], ["stats", "--watch"], ["trace", "--from", "a", "--hex", "45"]])
+def test_a_full_disk_under_the_output_is_one_sentence(named: vnet.Lan, arguments: list[str]) -> None:
+    _a = named.attach("a")
+    verb, *options = arguments
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*VNET, verb, "office", *options], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (2, "vnet: the output cannot be written: no space left on device\n")
+
+
 def test_ctrl_c_ends_watch_without_a_word(named: vnet.Lan) -> None:
     with follower("stats", "office", "--watch", "--interval", "50ms") as watch:
         watch.line()
@@ -260,8 +272,6 @@ def test_prometheus_reads_what_was_counted(named: vnet.Lan) -> None:
 
 
 def test_without_prometheus_client_the_command_to_get_it_is_told(named: vnet.Lan) -> None:
-    import subprocess
-
     program = "import sys; sys.modules['prometheus_client'] = None\nimport vnet.cli; vnet.cli.main()"
     done = subprocess.run(
         [sys.executable, "-c", program, "stats", "office", "--prometheus"], capture_output=True, text=True, check=False

@@ -14,6 +14,7 @@ code    meaning
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -24,6 +25,9 @@ from vnet.errors import LabError, MachineLacks, VnetError
 from vnet.lab.signals import Terminated
 
 __all__ = ["main"]
+
+# What a file says that takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
@@ -39,8 +43,10 @@ def main() -> None:
     code = _guarded()
     try:
         sys.stdout.flush()
-    except OSError:
+    except BrokenPipeError:
         abandon_output()
+    except OSError as error:
+        code = code or _unwritten(error)
     raise SystemExit(code)
 
 
@@ -71,6 +77,8 @@ def _guarded() -> int:
     except Terminated as end:
         return 128 + end.signal
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _unwritten(error)
         if (usage := _usage(error)) is not None:
             complain(f"vnet: {usage}; vnet --help shows how it is used")
             return 2
@@ -81,6 +89,13 @@ def _guarded() -> int:
             f"vnet: this is a defect in vnet: {type(error).__name__}: {why}; set VNET_TRACEBACK=1 for the traceback"
         )
         return 70
+
+
+def _unwritten(error: OSError) -> int:
+    """Standard output is lost, and so is what was to be said there."""
+    abandon_output()
+    complain(f"vnet: the output cannot be written: {(error.strerror or str(error)).lower()}")
+    return 2
 
 
 def _usage(error: Exception) -> str | None:

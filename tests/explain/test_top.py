@@ -6,11 +6,13 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support import Guest, datagram, eventually
@@ -275,3 +277,21 @@ def test_it_lives_in_a_terminal_of_80_by_24_and_gives_it_back(
     # The screen is as before, and the shell goes on.
     assert eventually(lambda: "the code is 0" in screen(), timeout=10), screen()
     assert "last drops" not in screen()
+
+
+@pytest.mark.parametrize(("way", "code"), [("C-c", 130), ("TERM", 143)])
+def test_ctrl_c_and_sigterm_give_the_terminal_back(
+    named: vnet.Lan, tmux: Callable[..., str], way: str, code: int
+) -> None:
+    _alice = named.attach("alice")
+    command = f"echo before; {sys.executable} -m vnet top office --interval 100ms; echo the code is $?; cat"
+    tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
+    assert eventually(lambda: "alice" in tmux("capture-pane", "-p"), timeout=20)
+    if way == "C-c":
+        tmux("send-keys", way)
+    else:
+        shell = int(tmux("display-message", "-p", "#{pane_pid}"))
+        (top,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        os.kill(int(top), signal.SIGTERM)
+    assert eventually(lambda: f"the code is {code}" in tmux("capture-pane", "-p"), timeout=10)
+    assert tmux("capture-pane", "-p").split("\n")[0] == "before"

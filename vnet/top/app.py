@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import Iterable
 from typing import ClassVar
@@ -54,6 +56,7 @@ class TopApp(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
         Binding("s", "sort", "Sort"),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("d", "drops", "Drops"),
@@ -93,6 +96,8 @@ class TopApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
+        # The terminal is given back in good order also to whoever ends this from elsewhere.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, 128 + signal.SIGTERM)
         self.query_one(NicTable).focus()
         self._samples.start()
         self._drops.start()
@@ -198,6 +203,10 @@ class TopApp(App[None]):
         self.call_after_refresh(self._show)
 
     # Keys
+
+    def action_interrupt(self) -> None:
+        """Ends as Ctrl-C ends other verbs."""
+        self.exit(return_code=128 + signal.SIGINT)
 
     def action_sort(self) -> None:
         """Goes to the next of the sort keys."""

@@ -231,6 +231,44 @@ def test_any_terminal_will_do(user: User, terminal: dict[str, str]) -> None:
             assert "\x1b" not in screen.shown
 
 
+def test_no_output_at_all_and_a_full_disk_are_told_apart(user: User) -> None:
+    served(user)
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *VNET]
+    done = subprocess.run([*shell, "up", "web.yaml"], cwd=user.directory, env=user.environment, timeout=60, check=False)
+    assert done.returncode == 0
+    assert user.does("down", "web") == "web is down\n"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*VNET, "up", "web.yaml"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=user.directory,
+            env=user.environment,
+            timeout=60,
+            check=False,
+        )
+    # Nobody has been told that it is up, so it is not.
+    assert (done.returncode, "no space left on device" in done.stderr) == (2, True)
+    assert user.left() == []
+
+
+def test_a_directory_that_is_gone_is_told(user: User) -> None:
+    command = 'mkdir gone; cd gone; rmdir ../gone; "$@" up - < ../two.yaml'
+    user.write("two.yaml", TWO)
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *VNET],
+        capture_output=True,
+        text=True,
+        cwd=user.directory,
+        env=user.environment,
+        timeout=60,
+        check=False,
+    )
+    said = "<stdin>: the current directory, where its commands would begin, is gone\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_output_into_a_closed_pipe_changes_nothing(user: User) -> None:
     served(user)
     for arguments in (

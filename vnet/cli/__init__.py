@@ -36,6 +36,7 @@ def main() -> None:
     Raises:
         SystemExit: always; its code is the exit code.
     """
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         # In a locale without arrows and ticks, a question mark is better than no report.
         if isinstance(stream, io.TextIOWrapper):
@@ -48,6 +49,16 @@ def main() -> None:
     except OSError as error:
         code = code or _unwritten(error)
     raise SystemExit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Give ``vnet ... >&-`` somewhere to write: the next file that is opened would be its standard output."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _guarded() -> int:

@@ -82,6 +82,11 @@ def open_source(given: str) -> Source:
         LabError: there is no such lab, or it cannot be read as text.
     """
     if given == "-":
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            gone = "the current directory, where its commands would begin, is gone"
+            raise LabError(gone, file="<stdin>") from None
         return Source("<stdin>", _text(sys.stdin.buffer.read(LARGEST_FILE + 1), "<stdin>"), Path.cwd(), "lab")
     path, labs = Path(given), shipped_labs()
     # A folder that happens to bear a shipped lab's name does not hide the lab.

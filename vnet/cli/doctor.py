@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vnet.errors import MachineLacks
-
 if TYPE_CHECKING:
     from vnet.doctor import Finding
 
@@ -56,10 +54,8 @@ def doctor(
 
 
 def _extcap(install: bool, as_json: bool) -> None:
-    try:
-        from vnet import extcap
-    except ImportError:
-        raise MachineLacks("this build of vnet has no extcap program; install vnet anew: pip install vnet") from None
+    from vnet import extcap
+
     path = extcap.install() if install else extcap.uninstall()
     if as_json:
         print(json.dumps({"format": 1, "installed": install, "file": None if path is None else str(path)}, indent=2))

@@ -37,7 +37,7 @@ def findings(manager: PackageManager) -> Iterator[Finding]:
     yield _libpcap(manager)
     yield _program("tshark", "reads captures and shows live ones in a terminal", manager, "tshark")
     yield _program("wireshark", "reads captures and shows live ones", manager, "wireshark")
-    yield _extcap()
+    yield _extcap(manager)
     yield _program("dot", "lays out what vnet graph -f dot prints", manager, "dot", option="-V")
     if (Path(__file__).parents[2] / "Cargo.toml").is_file():
         yield _cargo()
@@ -78,17 +78,16 @@ def _libpcap(manager: PackageManager) -> Finding:
     return Finding(PROGRAMS, "libpcap", State.MISSING, "it is not there", why, manager.install("libpcap"))
 
 
-def _extcap() -> Finding:
+def _extcap(manager: PackageManager) -> Finding:
+    from vnet import extcap
+
     name, why = "Wireshark's view of labs", "live LANs are in its list of interfaces"
-    remedy = "vnet doctor --install-extcap"
-    try:
-        from vnet import extcap
-    except ImportError:
-        return Finding(PROGRAMS, name, State.MISSING, "this version of vnet has no extcap", why, "")
     path = extcap.installed()
-    if path is None:
-        return Finding(PROGRAMS, name, State.MISSING, "not installed", why, remedy)
-    return Finding(PROGRAMS, name, State.OK, str(path), why)
+    if path is not None:
+        return Finding(PROGRAMS, name, State.OK, str(path), why)
+    if shutil.which("tshark") is None and shutil.which("wireshark") is None:
+        return Finding(PROGRAMS, name, State.MISSING, "it takes Wireshark or tshark", why, manager.install("tshark"))
+    return Finding(PROGRAMS, name, State.MISSING, "not installed", why, "vnet doctor --install-extcap")
 
 
 def _cargo() -> Finding:

@@ -216,7 +216,9 @@ def _finite(value: float | str | None) -> float | str | None:
 def explain(step: StepReport) -> list[str]:
     """Why a step failed: what was expected and what was found, why it could not be done, what helps to see why."""
     lines = [step.failure] if step.failure else []
-    lines += [f"expected {c.metric} {c.expected}, found {c.found}" for c in step.checks if not c.passed]
+    # A step that could not be done has measured nothing, which says no more than that.
+    missed = [c for c in step.checks if not c.passed and not (step.failure and c.found == "none")]
+    lines += [f"expected {c.metric} {c.expected}, found {c.found}" for c in missed]
     lines += [line for detail in step.details for line in detail.splitlines()]
     lines += [f"look at: {hint}" for hint in step.hints]
     return lines
@@ -225,6 +227,8 @@ def explain(step: StepReport) -> list[str]:
 def failed_leaves(step: StepReport) -> Iterator[StepReport]:
     """The steps that failed by themselves: this one, or those inside it."""
     inner = [leaf for each in step.steps for leaf in failed_leaves(each)]
+    if step.kind == "wait_until":
+        inner = []  # what the last look found is part of what it says itself
     if step.outcome == FAILED and (not inner or any(not check.passed for check in step.checks)):
         yield step
     yield from inner

@@ -196,8 +196,12 @@ def show(value: float, dimension: Dimension, digits: int = 3) -> str:
     if dimension is Dimension.DURATION:
         scale = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if value else ((1.0, "s"),)
         return _scaled(value, (*scale, (1e-9, "ns")), digits)
+    if dimension is Dimension.RATE and not value:
+        return "0 bit/s"
     if dimension is Dimension.RATE:
         return _scaled(value, ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1.0, "bit/s")), digits)
+    if dimension is Dimension.SIZE and not value:
+        return "0 B"
     if dimension is Dimension.SIZE:
         return _scaled(value, ((2**20, "MiB"), (2**10, "KiB"), (1.0, "B")), digits)
     return f"{value:g}" if value != int(value) else str(int(value))

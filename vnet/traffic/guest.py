@@ -26,6 +26,7 @@ from vnet.traffic.parties import (
     Drain,
     End,
     FlowSpec,
+    check_sink,
     make_sink,
     make_source,
     read_arrivals,
@@ -63,6 +64,7 @@ def _take_part(
     sink = make_sink(plan, incoming)
     guest.start(sink)
     guest.drive(nic, 0.0)
+    check_sink(sink, nic.name)
     calls.call(str(nic.lan), do, node=nic.name, ready=True)
     # Nobody sends before the beginning.
     begin = float(_answer(orders)["begin"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from vnet import _native
+from vnet.errors import VnetError
 from vnet.traffic.plan import DEFAULT_RATE, TrafficPlan
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "End",
     "FlowSpec",
     "HostParty",
+    "check_sink",
     "Party",
     "Sent",
     "make_sink",
@@ -138,6 +140,16 @@ def read_arrivals(program: _native.Program) -> Arrivals:
     return Arrivals(tuple(Arrived(*flow) for flow in flows), tuple(latencies), extremes, failure)
 
 
+def check_sink(sink: _native.Program, name: str) -> None:
+    """Whether a sink that is ready has its port.
+
+    Raises:
+        VnetError: it has not, and says why.
+    """
+    if why := sink.tally()[3]:
+        raise VnetError(f"{name} could not receive: {why}")
+
+
 class Drain:
     """Waits for what is on its way to a sink, but not longer than nothing comes any more."""
 
@@ -172,6 +184,7 @@ class HostParty:
             self._host._start(self._sink)
             while not self._sink.ready():
                 time.sleep(0.0001)
+            check_sink(self._sink, self._host.name)
         self._sources = [make_source(plan, flow) for flow in outgoing]
 
     def begin(self, at: float) -> None:

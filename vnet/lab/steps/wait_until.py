@@ -56,7 +56,10 @@ class WaitUntilStep(Step):
         looks = "1 look" if tries == 1 else f"{tries:,} looks"
         found = "; ".join(explain(last)[:2]) if last is not None else ""
         failure = f"{why} ({looks})" + (f"; the last one: {found}" if found else "")
-        return Outcome(f"{why} ({looks})", {"tries": tries}, failure, steps=(last,) if last is not None else ())
+        if last is None:
+            return Outcome(f"{why} ({looks})", {"tries": tries}, failure)
+        details = (*last.details, *(f"look at: {hint}" for hint in last.hints))
+        return Outcome(f"{why} ({looks})", {"tries": tries}, failure, details, steps=(last,))
 
 
 def _ordinal(number: int) -> str:

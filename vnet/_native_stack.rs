@@ -33,7 +33,7 @@ fn os_error(number: i32) -> PyErr {
 fn trouble(py: Python<'_>, why: Trouble) -> PyErr {
     match why {
         Trouble::Gone(why) => gone(py, why),
-        Trouble::Closed => PyOSError::new_err((libc::EBADF, "the stack is closed")),
+        Trouble::Closed => error(py, "NicClosed", "the stack of this NIC was closed"),
         Trouble::Broken => error(py, "VnetError", "the stack of this NIC failed; close it and make another"),
     }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import warnings
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, NoReturn, overload
 
 from .._native import Mirror
@@ -285,8 +286,12 @@ class Socket(socket.socket):
         """Sends several buffers as one.  There is no ancillary data on a LAN (``EOPNOTSUPP``)."""
         if list(ancdata):
             raise error(errno.EOPNOTSUPP, "there is no ancillary data on a LAN")
-        data = b"".join(buffers)
+        data = b"".join(self._taken(buffers))
         return self.send(data, flags) if address is None else self.sendto(data, flags, address)
+
+    def _taken(self, buffers: Iterable[Buffer]) -> Iterable[Buffer]:
+        """What of several buffers is sent in one call."""
+        return buffers
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         """Receives; the ancillary data is always empty."""

@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import _native
+from ..errors import NicClosed
 from .addresses import ANY, error, family_of, gai_error, literal, port_numbers, shown, split
 from .datagram import DatagramSocket
 from .names import Names
@@ -277,7 +278,7 @@ class Stack:
 
     def _check(self) -> None:
         if self.closed:
-            raise error(errno.EBADF, "this stack is closed")
+            raise NicClosed("the stack of this NIC was closed")
 
     # asyncio
 

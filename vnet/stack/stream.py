@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LanClosed, NicClosed
@@ -23,6 +23,9 @@ __all__ = ["Deadline", "StreamSocket"]
 
 # Before there is a connection, and on a listening socket, as Linux has it.
 _UNCONNECTED = Missing(errno.ENOTCONN, send=errno.EPIPE, send_all=errno.EPIPE)
+
+# Most bytes that are taken of several buffers in one call.
+_PIECE = 1 << 18
 
 # What became of an attempt to connect, and of a connection that broke.
 _FATES = {
@@ -244,6 +247,16 @@ class StreamSocket(Socket):
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         """Sends all of ``data``.  After an error nobody can tell how much of it was sent."""
         self._end.send_all(data, waiting(flags, self._timeout) if flags else self._timeout)
+
+    def _taken(self, buffers: Iterable[Buffer]) -> Iterable[Buffer]:
+        # A stream may take less than all: to join what would not fit, again and again, takes quadratic time.
+        room = _PIECE
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")[:room]
+            room -= len(view)
+            yield view
+            if not room:
+                return
 
     def sendto(self, data: Buffer, *where: Any) -> int:
         """Sends as :meth:`send`: a connection has one other end, and an address is not looked at."""

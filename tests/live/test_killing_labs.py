@@ -12,7 +12,7 @@ from .users import User
 
 @pytest.mark.timeout(600)
 def test_killed_labs_leave_nothing_and_come_up_again(user: User) -> None:
-    kills = int(os.environ.get("VNET_LAB_KILLS", "24"))
+    kills = int(os.environ.get("VNET_LAB_KILLS", "16"))
     tally = kill(user, kills, seed=1)
     assert sum(tally.kills.values()) == kills
     assert set(tally.kills) == {"client of up", "base of up", "client of run", "run", "client of down", "base of down"}

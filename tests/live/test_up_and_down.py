@@ -219,15 +219,22 @@ def test_down_ends_a_lab_that_is_on_its_way_up(user: User) -> None:
     assert error == "vnet: the lab was taken down while it came up\n"
 
 
-@pytest.mark.parametrize("terminal", [{"TERM": "dumb"}, {"NO_COLOR": "1"}, {"TERM": ""}, {"COLUMNS": "0"}])
-def test_any_terminal_will_do(user: User, terminal: dict[str, str]) -> None:
+def test_any_terminal_will_do(user: User) -> None:
     served(user)
-    for arguments in (("up", "web.yaml"), ("show", "web"), ("ls",), ("restart", "web", "web"), ("down", "web")):
+    for arguments, terminal in (
+        (("up", "web.yaml"), {"TERM": "dumb"}),
+        (("show", "web"), {"TERM": "dumb"}),
+        (("show", "web"), {"TERM": ""}),
+        (("show", "web"), {"NO_COLOR": "1"}),
+        (("ls",), {"COLUMNS": "0"}),
+        (("restart", "web", "web"), {"COLUMNS": "0"}),
+        (("down", "web"), {"TERM": ""}),
+    ):
         screen = Terminal(user, *arguments, **terminal)
         assert screen.end() == 0
         assert "web" in screen.shown
         assert "Traceback" not in screen.shown
-        if terminal.get("TERM") in ("dumb", ""):
+        if "TERM" in terminal:
             assert "\x1b" not in screen.shown
 
 
@@ -300,22 +307,9 @@ def test_output_into_a_closed_pipe_changes_nothing(user: User) -> None:
 
 def test_wrong_use_of_every_verb_is_one_sentence(user: User) -> None:
     for arguments in (
-        *(["up"], ["up", "a", "b"], ["down"], ["down", "x", "--all"], ["ls", "x"], ["show"], ["exec"], ["exec", "x"]),
-        *(
-            ["exec", "x", "y"],
-            ["exec", "x", "y", "--"],
-            ["ping", "x"],
-            ["ping", "x", "y", "z", "-4", "-6"],
-            ["logs", "x"],
-        ),
-        *(
-            ["logs", "x", "y", "--lines", "-1"],
-            ["restart", "x"],
-            ["link"],
-            ["link", "x", "y"],
-            ["link", "x", "--delay", "1"],
-        ),
-        *(["show", "nobody"], ["show", "../.."], ["show", ""], ["show", "a\nb"], ["up", "nobody.yaml"], ["uup"]),
+        *(["up"], ["down"], ["down", "x", "--all"], ["ls", "x"], ["show", "../.."], ["exec", "x", "y", "--"]),
+        *(["ping", "x", "y", "z", "-4", "-6"], ["logs", "x", "y", "--lines", "-1"], ["restart", "x"]),
+        *(["link", "x", "--delay", "1ms"], ["show", "a\nb"], ["up", "nobody.yaml"], ["uup"]),
     ):
         said = user.fails(*arguments)
         assert said.startswith(("vnet: ", "nobody.yaml: ")), said

@@ -20,7 +20,7 @@ import vnet
 
 # vnet as a command of a folder that is first in PATH, as an installation has it.
 BIN = str(Path(sys.executable).parent)
-LABS = ["dual-stack", "injection", "process-guests", "quickstart", "replay", "thousand-hosts"]
+LABS = [path.stem for path in sorted((Path(__file__).parents[2] / "topologies").glob("*.yaml"))]
 
 Ask = Callable[[str], list[str]]
 

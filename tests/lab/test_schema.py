@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,12 @@ def schema() -> dict[str, Any]:
 def test_it_is_a_schema_of_its_dialect(schema: dict[str, Any]) -> None:
     assert schema["$schema"] == DIALECT == jsonschema.Draft202012Validator.META_SCHEMA["$id"]
     jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_the_verb_prints_it(schema: dict[str, Any]) -> None:
+    command = [sys.executable, "-m", "vnet", "schema"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == schema
 
 
 def test_no_pattern_means_another_thing_to_javascript(schema: dict[str, Any]) -> None:

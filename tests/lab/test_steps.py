@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -218,6 +220,14 @@ def test_a_log_line_names_addresses_and_counters(read: ReadLab, real_lan: Any) -
     )
     report = run_lab(lab, Options(say=said.append))
     assert said == ["10.0.0.2: 3 in, 3 out, 0 lost, { }"] == [report.steps[1].summary]
+
+
+def test_a_log_line_goes_beside_the_report(tmp_path: Path, real_lan: Any) -> None:
+    (tmp_path / "lab.yaml").write_text(TWO + "  - log: 'hello from {alice}'\n")
+    command = [sys.executable, "-m", "vnet", "run", "--json", "lab.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == "hello from 10.0.0.1\n"
+    assert json.loads(done.stdout)["steps"][0]["summary"] == "hello from 10.0.0.1"
 
 
 def test_a_step_that_hangs_is_ended_at_its_time_and_keeps_its_output(read: ReadLab, lans: Recorder) -> None:  # noqa: F811

@@ -21,8 +21,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-with vnet.attach() as nic, nic.stack() as stack:
-    with stack.server(http.server.ThreadingHTTPServer, int(sys.argv[1]), Handler) as server:
-        print("serving at", *nic.addresses, flush=True)
-        with contextlib.suppress(vnet.LanClosed):
-            server.serve_forever()
+with contextlib.ExitStack() as closing:
+    nic = closing.enter_context(vnet.attach())
+    stack = closing.enter_context(nic.stack())
+    server = closing.enter_context(stack.server(http.server.ThreadingHTTPServer, int(sys.argv[1]), Handler))
+    print("serving at", *nic.addresses, flush=True)
+    with contextlib.suppress(vnet.LanClosed):
+        server.serve_forever()

@@ -6,8 +6,10 @@ import ast
 import contextlib
 import importlib
 import itertools
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
@@ -91,17 +93,39 @@ def _attached(lan: str, name: str, addresses: list[str] | None, network: str | N
 
 @contextlib.contextmanager
 def _signals_as_exits() -> Iterator[None]:
-    """A console that is told to end, or whose terminal goes away, ends in good order, so that the NIC leaves."""
+    """A console that is told to end, or whose terminal goes away, ends in good order, so that the NIC leaves.
+
+    A signal that comes just before the console waits for a key would be heard only after that key: Python runs its
+    handlers between two steps of a program.  So a thread, which hears of signals at once, repeats it until it is heard.
+    """
+    heard, main = threading.Event(), threading.get_ident()
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        if not heard.is_set():
+            heard.set()
+            raise SystemExit(128 + number)
 
+    def repeat(told: int) -> None:
+        while byte := os.read(told, 1):
+            while byte[0] in before and not heard.wait(0.05):
+                signal.pthread_kill(main, byte[0])
+
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
     before = {number: signal.signal(number, leave) for number in (signal.SIGHUP, signal.SIGTERM)}
+    earlier = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    thread = threading.Thread(target=repeat, args=(told,), name="vnet-signals", daemon=True)
+    thread.start()
     try:
         yield
     finally:
+        heard.set()
+        signal.set_wakeup_fd(earlier)
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(tell)
+        thread.join()
+        os.close(told)
 
 
 def _scapy(nic: Nic) -> Any:

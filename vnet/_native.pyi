@@ -273,7 +273,7 @@ class Stack:
 
 @final
 class Mirror:
-    """A descriptor that polls as a socket does, for ``select``, ``selectors`` and asyncio.  Writing to it is refused."""
+    """A descriptor that polls as a socket does, for ``select``, ``selectors`` and asyncio; writing to it is refused."""
 
     def __new__(cls, readable: bool, writable: bool) -> Mirror:
         """Makes one that shows no socket yet, but this."""

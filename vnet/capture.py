@@ -6,8 +6,8 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from . import _native
@@ -46,13 +46,17 @@ class CaptureOptions:
         if self.files < 0 or (self.files and self.file_size is None):
             raise ValueError("files is how many ring files are kept, which needs file_size")
 
-    def arguments(self) -> _native.CaptureArguments:
-        """What the native part gets; errors of the filter as of :func:`vnet.filters.compile_filter`."""
-        program = self.program
-        if program is None and self.filter:
-            from .filters import compile_filter
+    def compiled(self, names: Mapping[str, Sequence[str]]) -> CaptureOptions:
+        """The same with the filter's program; ``names`` and errors as of :func:`vnet.filters.compile_filter`."""
+        if self.program is not None or not self.filter:
+            return self
+        from .filters import compile_filter
 
-            program = compile_filter(self.filter)
+        return replace(self, program=compile_filter(self.filter, names))
+
+    def arguments(self) -> _native.CaptureArguments:
+        """What the native part gets, once the filter is compiled."""
+        program = self.program
         return {
             "nics": None if self.nics is None else list(self.nics),
             "direction": self.direction,

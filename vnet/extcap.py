@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif given.extcap_config or given.extcap_reload_option:
             _print_config(_lan(given), given.extcap_reload_option)
         elif given.extcap_capture_filter is not None:
-            return _check_filter(given.extcap_capture_filter)
+            return _check_filter(_lan(given), given.extcap_capture_filter)
         elif given.extcap_version is None:
             parser.error("Wireshark asks with --extcap-interfaces, --extcap-dlts, --extcap-config or --capture")
     except BrokenPipeError:
@@ -113,13 +113,14 @@ def _print_config(lan: str, only: str | None) -> None:
     arg(3, "snaplen", "Bytes kept of each packet", "integer", "{range=0,65535}{default=0}{tooltip=0 keeps all}")
 
 
-def _check_filter(expression: str) -> int:
+def _check_filter(lan: str, expression: str) -> int:
     """Says on standard output what is wrong with a filter; nothing means that it is right."""
     from .filters import FilterError, compile_filter
+    from .live_capture import addresses_of
 
     try:
         if expression:
-            compile_filter(expression)
+            compile_filter(expression, addresses_of(lan))
     except FilterError as error:
         print(error)
     return 0

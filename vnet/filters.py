@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import functools
+import re
+from collections.abc import Mapping, Sequence
 
 from . import _native
 from .errors import MachineLacks
 
-__all__ = ["FilterError", "compile_filter", "runner"]
+__all__ = ["FilterError", "compile_filter", "runner", "with_addresses"]
 
 # DLT_RAW on Linux: the packet begins with an IPv4 or IPv6 header. (LINKTYPE_RAW, 101, is what files bear.)
 _DLT_RAW = 12
@@ -35,8 +37,72 @@ class _Program(ctypes.Structure):
     _fields_ = (("count", ctypes.c_uint), ("instructions", ctypes.c_void_p))
 
 
-def compile_filter(expression: str) -> bytes:
-    """Compiles an expression of pcap-filter(7) for raw IP.  Names of hosts and services are looked up as tcpdump does.
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*|&&|\|\||\S")
+_QUALIFIERS = ("host", "src", "dst")
+_OPERATORS = ("or", "and", "||", "&&")
+# What may follow an operator and is no host, whatever a NIC is called.
+_OTHERS = frozenset(
+    [
+        "arp",
+        "broadcast",
+        "gateway",
+        "greater",
+        "icmp",
+        "icmp6",
+        "ip",
+        "ip6",
+        "len",
+        "less",
+        "multicast",
+        "net",
+        "not",
+        "port",
+        "portrange",
+        "proto",
+        "protochain",
+        "sctp",
+        "tcp",
+        "udp",
+    ]
+)
+
+
+def with_addresses(expression: str, names: Mapping[str, Sequence[str]]) -> str:
+    """Puts the addresses of NICs for their names, where a filter speaks of hosts: ``host alice``, ``src alice or bob``.
+
+    >>> with_addresses("src alice or bob and port 53", {"alice": ["10.0.0.1", "fd00::1"], "bob": ["10.0.0.2"]})
+    'src (10.0.0.1 or fd00::1) or src 10.0.0.2 and port 53'
+    """
+    made, end = "", 0
+    # The words that say what the next host is to be, and what stood last: such words, a host or an operator behind one.
+    saying, stood = "", ""
+    for found in _WORD.finditer(expression):
+        word = found[0]
+        made += expression[end : found.start()]
+        end = found.end()
+        listed = stood == "operator" and word not in _QUALIFIERS and word not in _OTHERS
+        if word in _QUALIFIERS or (stood == "saying" and word in _OPERATORS):
+            saying = f"{saying} {word}" if stood == "saying" else word
+            stood = "saying"
+        elif stood == "saying" or listed:
+            stood = "host"
+            if addresses := names.get(word):
+                said = f"({' or '.join(addresses)})" if len(addresses) > 1 else addresses[0]
+                # In a list, parentheses would hide from libpcap what the hosts before were to be.
+                word = f"{saying} {said}" if listed else said
+        else:
+            stood = "operator" if stood == "host" and word in _OPERATORS else ""
+        made += word
+    return made + expression[end:]
+
+
+def compile_filter(expression: str, names: Mapping[str, Sequence[str]] | None = None) -> bytes:
+    """Compiles an expression of pcap-filter(7) for raw IP.
+
+    Arguments:
+        expression: the filter.
+        names: NICs and their addresses; see :func:`with_addresses`.  Other names of hosts, and those of services, are
+            looked up as tcpdump does.
 
     Returns:
         The program, ``struct bpf_insn``s one after the other; :class:`vnet._native.Filter` runs it.
@@ -47,13 +113,14 @@ def compile_filter(expression: str) -> bytes:
     """
     if "\0" in expression:
         raise FilterError("the filter has a zero byte in it")
+    resolved = with_addresses(expression, names) if names else expression
     library = _library()
     handle = library.pcap_open_dead(_DLT_RAW, _SNAP_LENGTH)
     if not handle:
         raise MemoryError("libpcap has no memory for a filter")
     program = _Program()
     try:
-        if library.pcap_compile(handle, ctypes.byref(program), expression.encode(), 1, _NO_MASK) != 0:
+        if library.pcap_compile(handle, ctypes.byref(program), resolved.encode(), 1, _NO_MASK) != 0:
             words = library.pcap_geterr(handle).decode(errors="replace")
             raise FilterError(f"the filter {expression!r} does not compile: {' '.join(words.split())}")
         try:

@@ -357,7 +357,7 @@ class Lan:
             path: the file; or an open descriptor, of a pipe perhaps, which stays the caller's.
             nics: names of NICs, also of such as come later; ``None`` for all.
             direction: ``in`` for what they get, ``out`` for what they send, ``both``.
-            filter: in tcpdump's language, ``udp port 53``.
+            filter: in tcpdump's language, ``udp port 53``; names of NICs stand for their addresses, ``host alice``.
             drops: only datagrams, and copies of broadcasts, that did not arrive.
             limit: how many packets are written at most.
             snaplen: bytes kept of each packet, 1 to 65,535.
@@ -378,7 +378,9 @@ class Lan:
         return self._start_capture(path, options)
 
     def _start_capture(self, where: str | os.PathLike[str] | int, options: CaptureOptions) -> Capture:
-        capture = Capture(self._base, where, options, self._captures.discard)
+        with self._register.lock:
+            names = {name: list(map(str, entry.addresses)) for name, entry in self._register.nics.items()}
+        capture = Capture(self._base, where, options.compiled(names), self._captures.discard)
         self._captures.add(capture)
         return capture
 

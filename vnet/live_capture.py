@@ -10,6 +10,7 @@ from typing import Any
 
 from .calls import stream
 from .capture import CaptureOptions
+from .control import describe
 from .errors import LanClosed
 
 __all__ = ["CaptureReport", "LiveCapture"]
@@ -75,7 +76,7 @@ class LiveCapture:
             "file_size": options.file_size,
             "keep_files": options.files,
             "name": name or None,
-            **_filter(options),
+            **_filter(lan, options),
         }
         given = {key: value for key, value in plain.items() if value is not None}
         self._answers = stream(lan, "capture", files=(file,), **given)
@@ -130,14 +131,18 @@ class LiveCapture:
         self.close()
 
 
-def _filter(options: CaptureOptions) -> dict[str, Any]:
+def addresses_of(lan: str) -> dict[str, list[str]]:
+    """The NICs of a live LAN and their addresses; errors as of :func:`vnet.attach`."""
+    return {nic["name"]: nic["addresses"] for nic in describe(lan)["nics"]}
+
+
+def _filter(lan: str, options: CaptureOptions) -> dict[str, Any]:
     """The filter, compiled here: the base needs no libpcap, and runs nothing but a checked program."""
-    program = options.program
     if not options.filter:
         return {}
-    from .filters import FilterError, compile_filter
+    from .filters import FilterError
 
-    code = compile_filter(options.filter) if program is None else program
+    code = options.compiled(addresses_of(lan) if options.program is None else {}).program or b""
     if len(code) > 8 * _LONGEST_PROGRAM:
         raise FilterError(f"the filter takes {len(code) // 8:,} instructions; a live capture has room for 1,000")
     return {"filter": options.filter[:1000], "program": base64.b64encode(code).decode()}

@@ -105,15 +105,16 @@ def _options(
 ) -> CaptureOptions:
     """What is wanted, checked; the filter compiled."""
     from vnet.capture import CaptureOptions
-    from vnet.control import describe
     from vnet.filters import FilterError, compile_filter
     from vnet.lab.tree import did_you_mean
+    from vnet.live_capture import addresses_of
 
     if file_size and write in ("", "-"):
         raise typer.BadParameter("--file-size is for -w FILE")
     if files and not file_size:
         raise typer.BadParameter("--files says how many files of --file-size are kept; give that too")
-    known = [nic["name"] for nic in describe(lan)["nics"]]
+    addresses = addresses_of(lan)
+    known = list(addresses)
     for nic in nics or ():
         if nic not in known:
             raise VnetError(f"no NIC of {lan} is called {nic!r}{did_you_mean(nic, known)}")
@@ -123,7 +124,7 @@ def _options(
         chosen.append(rest.pop(0))
     expression = " ".join(rest)
     try:
-        program = compile_filter(expression) if expression else None
+        program = compile_filter(expression, addresses) if expression else None
         return CaptureOptions(
             nics=tuple(chosen) or None,
             direction=direction,

@@ -27,7 +27,7 @@ impl Stack {
     /// Closes a connection: what was sent is delivered, then its end, while the owner goes on. What comes for it now is
     /// thrown away; a peer that goes on sending when all of ours is delivered is reset, as by Linux.
     pub fn close(&mut self, tcp: Tcp) {
-        self.tcp(&tcp).close();
+        self.finish(&tcp);
         self.let_go(tcp);
     }
 

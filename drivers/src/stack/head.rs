@@ -21,6 +21,11 @@ fn transport(datagram: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
+/// Where the TCP header of a datagram starts that has one.
+pub(super) fn tcp_header(datagram: &[u8]) -> Option<usize> {
+    transport(datagram).and_then(|(protocol, at)| (protocol == 6).then_some(at))
+}
+
 /// The addresses of a datagram: source, destination.
 pub(super) fn addresses(datagram: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match datagram.first()? >> 4 {

@@ -156,6 +156,7 @@ pub struct Stack {
     next_port: u16,
     now: u64,
     faults: u64,
+    incoming: Vec<u8>,
 }
 
 impl Stack {
@@ -192,6 +193,7 @@ impl Stack {
             next_port: EPHEMERAL.start() + (seed % EPHEMERAL.len() as u64) as u16,
             now: 0,
             faults: 0,
+            incoming: Vec::new(),
         }
     }
 
@@ -214,12 +216,19 @@ impl Stack {
     /// the next [`Stack::poll`]. `now` in nanoseconds.
     ///
     /// A datagram that smoltcp panics over is the end of the connection that it was for, and of nothing else.
+    ///
+    /// It is copied first: what lies in a ring another process may write over while it is being read.
     pub fn receive(&mut self, datagram: &[u8], outlet: &mut dyn Outlet, now: u64) {
         self.now = now;
-        if catch_unwind(AssertUnwindSafe(|| self.take_in(datagram, outlet))).is_err() {
+        let mut copy = std::mem::take(&mut self.incoming);
+        copy.clear();
+        copy.extend_from_slice(datagram);
+        wire::hold_back(&mut copy);
+        if catch_unwind(AssertUnwindSafe(|| self.take_in(&copy, outlet))).is_err() {
             self.faults += 1;
-            self.forget_ends(datagram);
+            self.forget_ends(&copy);
         }
+        self.incoming = copy;
     }
 
     fn take_in(&mut self, datagram: &[u8], outlet: &mut dyn Outlet) {

@@ -118,7 +118,6 @@ struct Core {
     stack: Stack,
     mirrors: BTreeMap<u64, (Watched, Arc<Mutex<Mirror>>)>,
     next_mirror: u64,
-    datagram: Vec<u8>,
     wake: Option<u64>,
     broken: bool,
 }
@@ -166,7 +165,6 @@ impl ProcessStack {
             stack: Stack::new(addresses, mtu, seed),
             mirrors: BTreeMap::new(),
             next_mirror: 0,
-            datagram: Vec::new(),
             wake: None,
             broken: false,
         };
@@ -386,13 +384,10 @@ impl Shared {
     /// Takes in what came, some tens of datagrams at most. For whoever has the role.
     fn take_in(&self, core: &mut Core) -> Result<usize, Trouble> {
         let now = clock::monotonic();
-        let Core { stack, datagram, .. } = core;
+        let stack = &mut core.stack;
         let mut sender = self.ring.usable_sender()?;
         let taken = self.ring.receive_for_stack(BUDGET, |bytes| {
-            // A copy: what lies in the ring another process may write over while it is being read.
-            datagram.clear();
-            datagram.extend_from_slice(bytes);
-            stack.receive(datagram, &mut *sender, now);
+            stack.receive(bytes, &mut *sender, now);
         })?;
         Ok(taken)
     }

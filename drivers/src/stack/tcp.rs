@@ -97,13 +97,28 @@ pub(super) struct Connection {
     /// Nanoseconds between probes, and since when.
     keepalive: Option<(u64, u64)>,
     timeout: u64,
+    /// Whether the program sends no more, and smoltcp has not been told yet.
+    finishing: bool,
     /// Whether what comes is thrown away.
     deaf: bool,
+    /// What came and was not taken, and how much of it was: smoltcp throws it away when it is done with waiting for late
+    /// segments.
+    rest: Vec<u8>,
+    taken: usize,
 }
 
 impl Connection {
     pub fn new() -> Self {
-        Self { cause: None, was: State::SynSent, keepalive: None, timeout: UNACKNOWLEDGED, deaf: false }
+        Self {
+            cause: None,
+            was: State::SynSent,
+            keepalive: None,
+            timeout: UNACKNOWLEDGED,
+            finishing: false,
+            deaf: false,
+            rest: Vec::new(),
+            taken: 0,
+        }
     }
 }
 
@@ -170,6 +185,7 @@ impl Stack {
         match self.state(tcp) {
             TcpState::Connecting => Ok(0),
             TcpState::Ended(cause) => Err(cause),
+            TcpState::Open if self.is_finishing(tcp.handle) => Err(Cause::Finished),
             TcpState::Open => self.tcp(tcp).send_slice(data).map_err(|_| Cause::Finished),
         }
     }
@@ -181,8 +197,15 @@ impl Stack {
     ///
     /// How the connection ended.
     pub fn take(&mut self, tcp: &Tcp, take: impl FnOnce(&[u8]) -> usize) -> Result<Option<usize>, Cause> {
-        if self.connections.get(&tcp.handle).is_some_and(|connection| connection.deaf) {
-            return Ok(Some(0));
+        if let Some(connection) = self.connections.get_mut(&tcp.handle) {
+            if connection.deaf {
+                return Ok(Some(0));
+            }
+            if connection.taken < connection.rest.len() {
+                let taken = take(&connection.rest[connection.taken..]);
+                connection.taken += taken;
+                return Ok((taken > 0).then_some(taken));
+            }
         }
         let state = self.state(tcp);
         let taken = self.tcp(tcp).recv(|bytes| {
@@ -192,7 +215,8 @@ impl Stack {
         match (taken, state) {
             (Ok(0), _) | (Err(RecvError::InvalidState), TcpState::Connecting | TcpState::Open) => Ok(None),
             (Ok(taken), _) => Ok(Some(taken)),
-            (Err(RecvError::Finished), _) => Ok(Some(0)),
+            // smoltcp forgets that the peer was done when it is done with waiting for late segments.
+            (Err(RecvError::Finished), _) | (_, TcpState::Ended(Cause::Finished)) => Ok(Some(0)),
             (Err(RecvError::InvalidState), TcpState::Ended(cause)) => Err(cause),
         }
     }
@@ -203,7 +227,8 @@ impl Stack {
     ///
     /// As of [`Stack::take`].
     pub fn receivable(&mut self, tcp: &Tcp) -> Result<Option<usize>, Cause> {
-        match self.tcp(tcp).recv_queue() {
+        let rest = self.connections.get(&tcp.handle).map_or(0, |connection| connection.rest.len() - connection.taken);
+        match self.tcp(tcp).recv_queue().max(rest) {
             0 => self.take(tcp, |_| 0),
             queued => Ok(Some(queued)),
         }
@@ -247,7 +272,22 @@ impl Stack {
 
     /// Sends no more: what was sent leaves, then the end of the stream.
     pub fn finish(&mut self, tcp: &Tcp) {
-        self.tcp(tcp).close();
+        self.finish_handle(tcp.handle);
+    }
+
+    /// After the peer's FIN, ours leaves when all is acknowledged: in LAST-ACK smoltcp ignores that the peer's window has
+    /// opened again, and would wait for ever.
+    pub(super) fn finish_handle(&mut self, handle: SocketHandle) {
+        let socket = self.sockets.get_mut::<Socket>(handle);
+        if socket.state() != State::CloseWait || socket.send_queue() == 0 {
+            socket.close();
+        } else if let Some(connection) = self.connections.get_mut(&handle) {
+            connection.finishing = true;
+        }
+    }
+
+    fn is_finishing(&self, handle: SocketHandle) -> bool {
+        self.connections.get(&handle).is_some_and(|connection| connection.finishing)
     }
 
     /// Receives no more: what comes is thrown away.
@@ -260,14 +300,16 @@ impl Stack {
     /// Whether receiving, and whether sending, would come to something at once: bytes, the end, or an error.
     #[must_use]
     pub fn tcp_ready(&self, tcp: &Tcp) -> (bool, bool) {
-        let deaf = self.connections.get(&tcp.handle).is_some_and(|connection| connection.deaf);
+        let connection = self.connections.get(&tcp.handle);
+        let deaf = connection.is_some_and(|connection| connection.deaf);
+        let finishing = connection.is_some_and(|connection| connection.finishing);
         let socket = self.sockets.get::<Socket>(tcp.handle);
         match socket.state() {
             State::Listen | State::SynSent | State::SynReceived => (deaf, false),
             State::Closed => (true, true),
-            State::Established => (deaf || socket.can_recv(), socket.can_send()),
+            State::Established => (deaf || socket.can_recv(), finishing || socket.can_send()),
             State::FinWait1 | State::FinWait2 => (deaf || socket.can_recv(), true),
-            State::CloseWait => (true, socket.can_send()),
+            State::CloseWait => (true, finishing || socket.can_send()),
             State::Closing | State::LastAck | State::TimeWait => (true, true),
         }
     }
@@ -278,8 +320,9 @@ impl Stack {
         for id in listeners {
             self.stop_listening(id);
         }
-        for handle in self.connections.keys() {
-            self.sockets.get_mut::<Socket>(*handle).close();
+        let handles: Vec<SocketHandle> = self.connections.keys().copied().collect();
+        for handle in handles {
+            self.finish_handle(handle);
         }
     }
 
@@ -398,10 +441,22 @@ impl Stack {
     /// Sets each socket's timeout. smoltcp's also ends a connection that is idle: it stands only where an answer is due.
     pub(super) fn set_timeouts(&mut self) {
         let now = self.now;
-        for (handle, connection) in &self.connections {
+        for (handle, connection) in &mut self.connections {
             let socket = self.sockets.get_mut::<Socket>(*handle);
             if connection.deaf {
                 discard(socket);
+            }
+            if connection.finishing && socket.send_queue() == 0 {
+                connection.finishing = false;
+                socket.close();
+            }
+            if socket.state() == State::TimeWait {
+                let rest = &mut connection.rest;
+                let mut keep = |bytes: &mut [u8]| {
+                    rest.extend_from_slice(bytes);
+                    (bytes.len(), bytes.len())
+                };
+                while socket.recv(&mut keep).is_ok_and(|taken| taken > 0) {}
             }
             let timeout = match (socket.state(), connection.keepalive) {
                 (State::Listen | State::SynSent | State::SynReceived | State::Closed, _) => continue,
@@ -427,7 +482,7 @@ fn is_undelivered(socket: &Socket<'_>) -> bool {
     match socket.state() {
         State::Closed => socket.remote_endpoint().is_some(),
         State::FinWait1 | State::Closing | State::LastAck | State::SynReceived => true,
-        _ => false,
+        _ => socket.send_queue() > 0,
     }
 }
 

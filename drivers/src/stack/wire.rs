@@ -1,4 +1,13 @@
 //! What leaves a stack, and smoltcp's device.
+//!
+//! # Windows
+//!
+//! smoltcp announces its window in units of 2^scale bytes, rounded down, and takes it at its word: what comes behind the end
+//! that it announced last is thrown away. As data comes in, the rounding makes that end move *back* by up to a unit
+//! (RFC 9293 section 3.8.6.2.1 calls it shrinking the window, and says not to), and what a sender put there in good faith is
+//! lost. Worse, a smoltcp sender can then forget to send it again: when the window closes its retransmission timer becomes a
+//! probe, and when it opens that ends without another. So the last unit of every window that is announced to us stays
+//! unused: no end that came later lies before it. Against peers that keep their word it costs some bytes of a megabyte.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -7,7 +16,8 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use vnet_base::{Sender, Verdict};
 
-use super::head::{Segment, addresses};
+use super::SOCKETS;
+use super::head::{Segment, addresses, tcp_header};
 use super::mend::{is_echo_reply6, quote};
 
 /// Where a stack's datagrams go: a NIC's [`Sender`], or a test's wire.
@@ -62,11 +72,13 @@ pub(super) struct Wire {
     waiting: BTreeMap<IpAddr, Queue>,
     /// SYNs that nobody got, with the verdict on each.
     pub refusals: Vec<(Segment, Verdict)>,
+    /// How far each connection has ever sent: the sequence number behind it.
+    sent: BTreeMap<Ends, u32>,
 }
 
 impl Wire {
     pub fn new(mtu: usize) -> Self {
-        Self { mtu, scratch: Vec::new(), waiting: BTreeMap::new(), refusals: Vec::new() }
+        Self { mtu, scratch: Vec::new(), waiting: BTreeMap::new(), refusals: Vec::new(), sent: BTreeMap::new() }
     }
 
     pub fn is_clear(&self) -> bool {
@@ -93,9 +105,35 @@ impl Wire {
     }
 
     fn send_segment(&mut self, length: usize, outlet: &mut dyn Outlet) {
+        self.keep_ahead(length);
         let datagram = &self.scratch[..length];
         if !self.waiting.is_empty() || !matches!(outlet.try_forward(datagram), Some(Verdict::Delivered)) {
             self.send_slowly(length, outlet);
+        }
+    }
+
+    /// Has a segment without data carry the highest sequence number that was sent, as RFC 9293 asks (SND.NXT). While smoltcp
+    /// sends again, its acknowledgements carry the number that it is sending again, which the peer has behind it and does
+    /// not accept. With both ends sending again, each would wait for an acknowledgement that the other throws away.
+    fn keep_ahead(&mut self, length: usize) {
+        let segment = &mut self.scratch[..length];
+        let Some((ends, at, bare, next)) = place(segment) else { return };
+        if self.sent.len() > 2 * SOCKETS {
+            // Of connections that are over. Those that are not begin anew with their next segment.
+            self.sent.clear();
+        }
+        let begins = segment[at + 13] & 2 != 0;
+        if !bare || begins {
+            let highest = self.sent.entry(ends).or_insert(next);
+            if begins || next.wrapping_sub(*highest).cast_signed() > 0 {
+                *highest = next;
+            }
+        } else if let Some(highest) = self.sent.get(&ends)
+            && highest.wrapping_sub(next).cast_signed() > 0
+        {
+            let sum = u16::from_be_bytes([segment[at + 16], segment[at + 17]]);
+            segment[at + 4..at + 8].copy_from_slice(&highest.to_be_bytes());
+            segment[at + 16..at + 18].copy_from_slice(&updated(sum, next, *highest).to_be_bytes());
         }
     }
 
@@ -208,6 +246,53 @@ impl TxToken for Outgoing<'_> {
         }
         result
     }
+}
+
+/// Has a segment that came announce a window that is smaller by one unit.
+pub(super) fn hold_back(datagram: &mut [u8]) {
+    let Some(at) = tcp_header(datagram) else { return };
+    let Some(header) = datagram.get_mut(at..at + 20) else { return };
+    let window = u16::from_be_bytes([header[14], header[15]]);
+    // That of a SYN is in bytes.
+    if window > 0 && header[13] & 2 == 0 {
+        let sum = u16::from_be_bytes([header[16], header[17]]);
+        header[14..16].copy_from_slice(&(window - 1).to_be_bytes());
+        header[16..18].copy_from_slice(&updated(sum, u32::from(window), u32::from(window - 1)).to_be_bytes());
+    }
+}
+
+/// The ends of a connection: addresses, ports.
+type Ends = (u128, u128, u32);
+
+/// The ends of a TCP segment that smoltcp wrote, where its header starts, whether it takes no place in the sequence, and the
+/// sequence number behind it.
+fn place(segment: &[u8]) -> Option<(Ends, usize, bool, u32)> {
+    let number = |at: usize| Some(u32::from_be_bytes(segment.get(at..at + 4)?.try_into().ok()?));
+    let (from, to, at) = if segment[0] >> 4 == 4 {
+        (u128::from(number(12)?), u128::from(number(16)?), usize::from(segment[0] & 15) * 4)
+    } else {
+        let address = |at: usize| Some(u128::from_be_bytes(segment.get(at..at + 16)?.try_into().ok()?));
+        (address(8)?, address(24)?, 40)
+    };
+    let tcp = segment.get(at..at + 20)?;
+    let flags = tcp[13];
+    if flags & 4 != 0 {
+        // A reset stands where it has to stand.
+        return None;
+    }
+    let payload = segment.len().checked_sub(at + usize::from(tcp[12] >> 4) * 4)?;
+    let takes = payload as u32 + u32::from(flags & 1 != 0) + u32::from(flags & 2 != 0);
+    Some(((from, to, number(at)?), at, takes == 0, number(at + 4)?.wrapping_add(takes)))
+}
+
+/// The Internet checksum `sum` after a 32-bit word of what it covers has changed: RFC 1624.
+fn updated(sum: u16, before: u32, after: u32) -> u16 {
+    let half = |word: u32| (word >> 16) + (word & 0xffff);
+    let mut total = u32::from(!sum) + half(!before) + half(after);
+    while total > 0xffff {
+        total = half(total);
+    }
+    !(total as u16)
 }
 
 /// Bytes at the head of a datagram that hold all its headers.

@@ -293,3 +293,52 @@ fn sockets_come_to_an_end_before_memory_does() {
     assert_eq!(pair.a.open_udp(any(0), &small), Err(OpenError::TooMany));
     assert_eq!(pair.a.connect(end(B, 80), any(0), &TcpOptions::default()), Err(OpenError::TooMany));
 }
+
+/// Both directions at once, with readers that take what they like, through input buffers that hold two datagrams.
+#[test]
+fn both_directions_arrive_whole_however_slowly_they_are_read() {
+    for seed in 0..200 {
+        let mut random = hostile::Random(seed);
+        let mtu = [1500, 9000, 65_535][random.below(3) as usize];
+        let mut pair = Pair::new(mtu, seed);
+        pair.net.room = [130_000, 1 << 20][random.below(2) as usize];
+        let listening = listener(&mut pair, 1);
+        let (client, server) = connected(&mut pair, &listening, 80);
+        let total = 1_000_000 + random.below(2_000_000) as usize;
+        let chunk: Vec<u8> = (0..total).map(byte).collect();
+        let (mut sent, mut received) = ([0; 2], [0; 2]);
+        pair.run(60 * SECOND, |pair| {
+            for side in 0..2 {
+                let (stack, tcp) = if side == 0 { (&mut pair.a, &client) } else { (&mut pair.b, &server) };
+                if sent[side] < total {
+                    let more = (random.below(300_000) as usize).min(total - sent[side]);
+                    sent[side] += stack.send(tcp, &chunk[sent[side]..sent[side] + more]).expect("an open connection");
+                    if sent[side] == total {
+                        stack.finish(tcp);
+                    }
+                }
+                let most = random.below(100_000) as usize * random.below(2) as usize;
+                let at = received[side];
+                let taken = stack.take(tcp, |bytes| {
+                    let length = bytes.len().min(most);
+                    assert_eq!(&bytes[..length], &chunk[at..at + length]);
+                    length
+                });
+                received[side] += taken.expect("no reset").unwrap_or(0);
+            }
+            if pair.net.now > 30 * SECOND {
+                let s = pair.a.tcp(&client);
+                println!(
+                    "seed {seed} mtu {mtu} {sent:?} {received:?} of {total}: a {:?} {} {}",
+                    s.state(),
+                    s.send_queue(),
+                    s.recv_queue()
+                );
+                let s = pair.b.tcp(&server);
+                println!("b {:?} {} {}", s.state(), s.send_queue(), s.recv_queue());
+                panic!();
+            }
+            received == [total; 2]
+        });
+    }
+}

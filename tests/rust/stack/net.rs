@@ -128,7 +128,9 @@ impl Pair {
     pub fn advance(&mut self, until: u64) {
         let arrivals = self.net.sides.iter().filter_map(|side| side.arriving.front().map(|(at, _)| *at));
         let next = self.wakes.into_iter().flatten().chain(arrivals).min();
-        self.net.now = next.unwrap_or(until).max(self.net.now + 1).min(until);
+        // Programs that wait for nothing are looked at now and then.
+        let later = self.net.now + 20 * MILLISECOND;
+        self.net.now = next.unwrap_or(later).min(later).max(self.net.now + 1).min(until);
     }
 
     /// Runs until `done` says so; panics when the time is over before.

@@ -18,6 +18,8 @@ LABELS = {
     "python_many": "from Python, `send_many` and `recv_many`",
     "tcp_65535": "TCP between two stacks, MTU of 65,535",
     "tcp_1500": "TCP between two stacks, MTU of 1,500",
+    "stream_64B_captured": "64-byte datagrams, all captured",
+    "stream_1500B_captured": "1,500-byte datagrams, all captured",
 }
 SOCKETS = ("Unix datagram socket", "UDP on loopback")
 

@@ -87,16 +87,28 @@ def test_a_live_lan_shows_what_is_up(named: vnet.Lan) -> None:
         assert graph("office").stdout.decode().count(" up ") == 2
 
 
-def test_a_name_that_is_a_lab_and_a_live_lan_is_for_the_user_to_settle(tmp_path: Path) -> None:
+def test_a_live_lan_comes_before_a_shipped_lab_of_its_name(tmp_path: Path) -> None:
     with vnet.Lan("quickstart", "10.9.0.0/24") as lan:
         lan.host("lively")
-        done = graph("quickstart")
-        assert (done.returncode, done.stdout) == (2, b"")
-        assert b"vnet graph --live quickstart draws the LAN" in done.stderr
+        assert b"lively" in graph("quickstart").stdout
         assert b"lively" in graph("quickstart", "--live").stdout
         assert b"alice" in graph("quickstart", "--file").stdout
         # Another lab's file is not meant by that name.
         assert b"ada" in graph("dual-stack").stdout
+
+
+def test_a_name_that_is_a_file_and_a_live_lan_is_for_the_user_to_settle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "office").write_text("networks: {desk: 10.0.0.0/24}\nnodes: {ada: {}}\n")
+    monkeypatch.chdir(tmp_path)
+    with vnet.Lan("office", "10.9.0.0/24") as lan:
+        lan.host("lively")
+        done = graph("office")
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"vnet graph --live office draws the LAN" in done.stderr
+        assert b"lively" in graph("office", "--live").stdout
+        assert b"ada" in graph("office", "--file").stdout
 
 
 @pytest.mark.parametrize(

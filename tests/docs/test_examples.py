@@ -112,7 +112,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
 
 def test_the_readme_is_short_and_the_list_of_pages_leads_to_every_page() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 200
+    assert len(text.splitlines()) <= 230
     assert "](docs/README.md)" in text
     pages = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):

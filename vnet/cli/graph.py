@@ -115,7 +115,7 @@ def _format(out: str, form: str, as_json: bool) -> str:
 
 
 def _graph(given: str, *, live: bool, file: bool) -> Graph:
-    """What is to be drawn: an existing file or shipped lab, or else a live LAN; where it could be both, neither."""
+    """What is to be drawn: an existing file, a live LAN, or a shipped lab; of a file and a LAN of one name, neither."""
     from vnet.control import describe
     from vnet.graph import from_description, from_lab
     from vnet.lab.source import SUFFIXES, load, shipped_labs
@@ -126,13 +126,15 @@ def _graph(given: str, *, live: bool, file: bool) -> Graph:
 
         return from_description(describe(lan_name(given)))
     is_file = given == "-" or Path(given).is_file()
-    if file or is_file or given in shipped_labs():
-        if not file and given in live_names():
-            what = "a file" if is_file else "a lab that comes with vnet"
+    if not file and given in live_names():
+        if is_file:
             raise VnetError(
-                f"{given!r} is {what} and a LAN that is up: vnet graph --live {given} draws the LAN, "
+                f"{given!r} is a file and a LAN that is up: vnet graph --live {given} draws the LAN, "
                 f"vnet graph --file {given} the lab as it is written"
             )
+        # What is up comes before what ships: it is most often the same, and shows more.
+        return from_description(describe(given))
+    if file or is_file or given in shipped_labs():
         return from_lab(load(given))
     if os.sep not in given and Path(given).suffix not in SUFFIXES:
         try:

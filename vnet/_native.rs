@@ -37,6 +37,8 @@ mod service;
 mod stack;
 #[path = "_native_traffic.rs"]
 mod traffic;
+#[path = "_native_udp.rs"]
+mod udp;
 
 /// An exception of `vnet.errors` by its name.
 fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {
@@ -494,9 +496,11 @@ mod _native {
     #[pymodule_export]
     use super::service::{Service, offer, withdraw};
     #[pymodule_export]
-    use super::stack::{Mirror, Stack, TcpListener, TcpSocket, UdpSocket};
+    use super::stack::{Mirror, Stack, TcpListener, TcpSocket};
     #[pymodule_export]
     use super::traffic::{Program, TrafficGuest, start_on_host, wake_host};
+    #[pymodule_export]
+    use super::udp::UdpSocket;
     #[pymodule_export]
     use super::{Base, HostCalls, PingRun, Segment};
 

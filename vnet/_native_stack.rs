@@ -10,27 +10,26 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySlice};
 
 use vnet_drivers::stack::process::{Mirror as Shown, ProcessStack, Trouble, Waited, Watched, shown};
-use vnet_drivers::stack::{
-    Cause, Listening, Local, OpenError, Stack as Core, Tcp, TcpOptions, TcpState, Udp, UdpError, UdpOptions,
-};
+use vnet_drivers::stack::{Cause, Listening, Local, OpenError, Stack as Core, Tcp, TcpOptions, TcpState, UdpOptions};
 
 use super::port::Port;
+use super::udp::UdpSocket;
 use super::{addresses, error, gone, seconds};
 
 /// Most bytes that are taken over from an object other than bytes in one call.
 const PIECE: usize = 1 << 20;
 
-type Address = (String, u16);
+pub(super) type Address = (String, u16);
 type LocalAddress = (Option<String>, u16);
 
-fn os_error(number: i32) -> PyErr {
+pub(super) fn os_error(number: i32) -> PyErr {
     let text = std::io::Error::from_raw_os_error(number).to_string();
     // "Connection refused (os error 111)": Python adds the number by itself.
     let text = text.split(" (os error").next().unwrap_or_default().to_owned();
     PyOSError::new_err((number, text))
 }
 
-fn trouble(py: Python<'_>, why: Trouble) -> PyErr {
+pub(super) fn trouble(py: Python<'_>, why: Trouble) -> PyErr {
     match why {
         Trouble::Gone(why) => gone(py, why),
         Trouble::Closed => error(py, "NicClosed", "the stack of this NIC was closed"),
@@ -66,16 +65,16 @@ fn local_of((address, port): LocalAddress) -> PyResult<Local> {
     Ok(Local { address, port })
 }
 
-fn remote_of((address, port): Address) -> PyResult<SocketAddr> {
+pub(super) fn remote_of((address, port): Address) -> PyResult<SocketAddr> {
     Ok(SocketAddr::new(addresses(&[address])?[0], port))
 }
 
-fn address_of(address: SocketAddr) -> Address {
+pub(super) fn address_of(address: SocketAddr) -> Address {
     (address.ip().to_string(), address.port())
 }
 
 /// Waits for what `ready` returns, without the GIL, answering signals.
-fn wait<T: Send>(
+pub(super) fn wait<T: Send>(
     py: Python<'_>,
     stack: &ProcessStack,
     timeout: Option<f64>,
@@ -95,12 +94,12 @@ fn wait<T: Send>(
 }
 
 /// What a wait for nothing raises: Python's sockets tell a look from a wait.
-fn too_late(timeout: Option<f64>) -> PyErr {
+pub(super) fn too_late(timeout: Option<f64>) -> PyErr {
     if timeout == Some(0.0) { os_error(libc::EAGAIN) } else { PyTimeoutError::new_err("timed out") }
 }
 
 /// The bytes of any bytes-like object, from `start`; no more than a piece where they have to be copied.
-fn piece<'py>(data: &Bound<'py, PyAny>, start: usize) -> PyResult<Bound<'py, PyBytes>> {
+pub(super) fn piece<'py>(data: &Bound<'py, PyAny>, start: usize) -> PyResult<Bound<'py, PyBytes>> {
     if start == 0
         && let Ok(bytes) = data.cast::<PyBytes>()
     {
@@ -118,14 +117,14 @@ fn piece<'py>(data: &Bound<'py, PyAny>, start: usize) -> PyResult<Bound<'py, PyB
 }
 
 /// What Python holds of a socket: closed, or the stack's end of it and the number of the mirror that shows it.
-struct Held<T> {
+pub(super) struct Held<T> {
     socket: T,
     watched: Option<u64>,
 }
 
-type Holder<T> = Mutex<Option<Held<T>>>;
+pub(super) type Holder<T> = Mutex<Option<Held<T>>>;
 
-fn hold<T>(socket: T) -> Holder<T> {
+pub(super) fn hold<T>(socket: T) -> Holder<T> {
     Mutex::new(Some(Held { socket, watched: None }))
 }
 
@@ -134,16 +133,16 @@ fn lock<T>(holder: &Holder<T>) -> MutexGuard<'_, Option<Held<T>>> {
 }
 
 /// Uses a socket within a look at the stack; `None` when it was closed, by another thread perhaps.
-fn using<T, R>(holder: &Holder<T>, work: impl FnOnce(&T) -> R) -> Option<R> {
+pub(super) fn using<T, R>(holder: &Holder<T>, work: impl FnOnce(&T) -> R) -> Option<R> {
     lock(holder).as_ref().map(|held| work(&held.socket))
 }
 
-fn closed() -> PyErr {
+pub(super) fn closed() -> PyErr {
     os_error(libc::EBADF)
 }
 
 /// Has a mirror show a socket from now on.
-fn watch<T>(
+pub(super) fn watch<T>(
     py: Python<'_>,
     stack: &Arc<ProcessStack>,
     holder: &Holder<T>,
@@ -170,7 +169,7 @@ where
 }
 
 /// Takes a socket out of its holder, to be closed.
-fn release<T>(stack: &ProcessStack, holder: &Holder<T>) -> Option<T> {
+pub(super) fn release<T>(stack: &ProcessStack, holder: &Holder<T>) -> Option<T> {
     let held = lock(holder).take()?;
     if let Some(number) = held.watched {
         stack.unwatch(number);
@@ -606,90 +605,6 @@ impl TcpListener {
 }
 
 impl Drop for TcpListener {
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-/// A UDP port.
-#[pyclass(frozen, module = "vnet._native")]
-pub(crate) struct UdpSocket {
-    stack: Arc<ProcessStack>,
-    udp: Holder<Udp>,
-    at: SocketAddr,
-}
-
-#[pymethods]
-impl UdpSocket {
-    fn sendto(&self, data: &Bound<'_, PyAny>, address: Address, timeout: Option<f64>) -> PyResult<usize> {
-        let py = data.py();
-        let remote = remote_of(address)?;
-        let piece = piece(data, 0)?;
-        let bytes = piece.as_bytes();
-        let holder = &self.udp;
-        let sent =
-            wait(py, &self.stack, timeout, |stack| match using(holder, |udp| stack.send_to(udp, bytes, remote)) {
-                Some(Err(UdpError::Full)) => None,
-                Some(result) => Some(Some(result)),
-                None => Some(None),
-            })?;
-        match sent.ok_or_else(|| too_late(timeout))?.ok_or_else(closed)? {
-            Ok(()) => Ok(bytes.len()),
-            Err(UdpError::TooLong) => Err(os_error(libc::EMSGSIZE)),
-            Err(UdpError::Full) => Err(os_error(libc::EAGAIN)),
-            Err(UdpError::Unaddressable) => {
-                Err(os_error(if remote.port() == 0 { libc::EINVAL } else { libc::ENETUNREACH }))
-            }
-        }
-    }
-
-    fn recvfrom<'py>(
-        &self,
-        py: Python<'py>,
-        size: usize,
-        timeout: Option<f64>,
-    ) -> PyResult<(Bound<'py, PyBytes>, Address)> {
-        let holder = &self.udp;
-        let came = wait(py, &self.stack, timeout, |stack| {
-            let take = |payload: &[u8], remote| (payload[..payload.len().min(size)].to_vec(), remote);
-            match using(holder, |udp| stack.take_from(udp, take)) {
-                Some(None) => None,
-                Some(Some(datagram)) => Some(Some(datagram)),
-                None => Some(None),
-            }
-        })?;
-        let (payload, remote) = came.ok_or_else(|| too_late(timeout))?.ok_or_else(closed)?;
-        Ok((PyBytes::new(py, &payload), address_of(remote)))
-    }
-
-    fn local(&self) -> Address {
-        address_of(self.at)
-    }
-
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.give_back());
-    }
-
-    fn ready(&self, py: Python<'_>) -> PyResult<(bool, bool)> {
-        let look = |stack: &mut Core| using(&self.udp, |udp| stack.udp_ready(udp));
-        py.detach(|| self.stack.with(look)).map_err(|why| trouble(py, why))?.ok_or_else(closed)
-    }
-
-    fn show_on(&self, py: Python<'_>, mirror: &Mirror) -> PyResult<()> {
-        watch(py, &self.stack, &self.udp, mirror, Watched::udp)
-    }
-}
-
-impl UdpSocket {
-    fn give_back(&self) {
-        if let Some(udp) = release(&self.stack, &self.udp) {
-            let _ = self.stack.with(|stack| stack.close_udp(udp));
-            self.stack.tell();
-        }
-    }
-}
-
-impl Drop for UdpSocket {
     fn drop(&mut self) {
         self.give_back();
     }

@@ -210,8 +210,8 @@ def _left(deadline: float | None, most: float) -> float:
 
 
 def _to_lines(lan: str, options: CaptureOptions, limit: float | None, as_json: bool) -> CaptureReport:
-    from vnet.cli.packetline import packet_line
     from vnet.live_capture import CaptureReport, LiveCapture
+    from vnet.packetline import packet_line
     from vnet.pcapng import PcapngReader
 
     color = on_terminal() and not os.environ.get("NO_COLOR")
@@ -262,7 +262,7 @@ def _to_lines(lan: str, options: CaptureOptions, limit: float | None, as_json: b
 
 
 def _plain(packet: CapturedPacket) -> dict[str, object]:
-    from vnet.cli.packetline import summary
+    from vnet.packetline import summary
 
     return {
         "time": packet.time / 1e9,

@@ -167,8 +167,8 @@ def _print(told: list[Explanation]) -> None:
 
 
 def _follow(lan: str, nics: list[str], count: int, as_json: bool) -> None:
-    from vnet.cli.packetline import summary
     from vnet.drops import follow
+    from vnet.packetline import summary
 
     with follow(lan, nics) as drops:
         if on_terminal():

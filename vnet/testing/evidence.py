@@ -51,7 +51,7 @@ class Drop:
 
     def __str__(self) -> str:
         # As `vnet trace --drops` and `vnet capture` have it.
-        from vnet.cli.packetline import summary
+        from vnet.packetline import summary
 
         size = len(self.datagram)
         more = " ..." if size > _BYTES else ""

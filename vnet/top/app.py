@@ -15,8 +15,8 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
-from vnet.cli.packetline import summary
 from vnet.drops import Drop
+from vnet.packetline import summary
 from vnet.sample import NicRates, Sample
 from vnet.top.feed import Drops, Samples
 from vnet.top.layout import SORTS, NicLine, fit, heading

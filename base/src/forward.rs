@@ -6,7 +6,7 @@ use std::time::Duration;
 use vnet_tables::layout::FLAG_CAPTURE;
 use vnet_tables::{Address, Destination, Found, NetworkId, NicRow, NicState, SlotId, Tables};
 
-use crate::buffer::{Batch, Refused};
+use crate::buffer::{Batch, InputBuffer, Refused};
 use crate::control::{TxCounters, add};
 use crate::datagram;
 use crate::doorbell::Listener;
@@ -352,7 +352,15 @@ impl Sender {
             self.publish_notes();
         }
         if self.notes.is_empty() {
-            self.notes.generation = self.tables.nic(SlotId(0)).generation();
+            let row = self.tables.nic(SlotId(0));
+            self.notes.generation = row.generation();
+            // Not the moment when a little is free: then each batch would be copied to see whether it fits.
+            let crowded = |buffer: InputBuffer| buffer.used() > buffer.outlook(0).size / 4 * 3;
+            self.notes.crowded = self.notes.crowded && self.segment.buffer(SlotId(0), row).is_some_and(crowded);
+        }
+        if self.notes.crowded {
+            self.notes.miss();
+            return;
         }
         let generation = self.tables.nic(receiver).generation();
         self.notes.push(&datagram[..kept], datagram.len(), receiver, generation, [verdict as u8, u8::from(copy)]);
@@ -365,11 +373,17 @@ impl Sender {
         let row = self.tables.nic(SlotId(0));
         if let Some(buffer) = self.segment.buffer(SlotId(0), row) {
             let mut batch = buffer.batch();
-            let taken = match batch.open_soon(self.notes.generation, self.token) {
+            let opened = if self.notes.crowded {
+                Err(Refused::Locked)
+            } else {
+                batch.open_soon(self.notes.generation, self.token)
+            };
+            let taken = match opened {
                 Ok(()) => {
                     // Under the lock, so that times grow in the order of the ring, whoever sends.
                     let head = Notes::head((self.clock)(), self.slot, self.tables.nic(self.slot).generation());
-                    batch.push(&head, self.notes.bytes(), self.slot.0, None)
+                    self.notes.crowded = !batch.push(&head, self.notes.bytes(), self.slot.0, None);
+                    !self.notes.crowded
                 }
                 // The capture that these were for has ended.
                 Err(Refused::Gone) => true,

@@ -61,12 +61,20 @@ pub(crate) struct Notes {
     pub(crate) count: u64,
     /// The generation of slot 0 when the first of them was noted: that of the capture that they are for.
     pub(crate) generation: u32,
+    /// The ring had no room lately. Until it has a good deal of it, datagrams are counted and not copied: what a capture
+    /// misses should cost the LAN next to nothing.
+    pub(crate) crowded: bool,
 }
 
 impl Notes {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.count == 0
+    }
+
+    /// Notes that a datagram is missed.
+    pub(crate) fn miss(&mut self) {
+        self.count += 1;
     }
 
     /// Whether a datagram of which `kept` bytes are kept needs a record of its own behind those noted.

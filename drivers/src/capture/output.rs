@@ -216,9 +216,9 @@ fn local_time() -> String {
     format!("{year:04}{month:02}{:02}{:02}{:02}{:02}", tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec)
 }
 
-/// How much a capture's threads stand back, as of nice(1). Where processors are short they get a third of what a sender
+/// How much a capture's threads stand back, as of nice(1). Where processors are short they get a ninth of what a sender
 /// or receiver gets: the LAN keeps its pace, and what the capture misses is counted.
-const NICENESS: libc::c_int = 5;
+const NICENESS: libc::c_int = 10;
 
 /// Makes the calling thread one that nobody waits for: it stands back where processors are short. And keeps signals from
 /// it: a reader that has gone and a file that may grow no further are errors to it, whatever the program does about

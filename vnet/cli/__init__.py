@@ -91,7 +91,7 @@ def _guarded() -> int:
         if isinstance(error, OSError) and error.errno in _FULL:
             return _unwritten(error)
         if (usage := _usage(error)) is not None:
-            complain(f"vnet: {usage}; vnet --help shows how it is used")
+            complain(f"vnet: {usage}{'' if usage.endswith('?') else ';'} vnet --help shows how it is used")
             return 2
         if os.environ.get("VNET_TRACEBACK"):
             traceback.print_exc()

@@ -8,7 +8,7 @@ import vnet
 
 
 class Page(BaseHTTPRequestHandler):
-    def do_GET(self):  # noqa: N802 - http.server calls it so
+    def do_GET(self):
         body = b"ready\n"
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -94,6 +94,7 @@ def _start(lab: Lab, origin: str, prometheus: str, as_json: bool, line: Progress
             launch.wait(line)
             _serve_metrics(lab.name, prometheus)
             line.clear()
+            launch.hold_signals()
             _say_up(lab, origin, launch.pid, time.perf_counter() - began, as_json)
             launch.settle()
         except BaseException:

@@ -72,6 +72,10 @@ class Launch:
             f"the base of lab {self._lab.name!r} {describe_end(code)} while the lab came up; nothing of it is left"
         )
 
+    def hold_signals(self) -> None:
+        """Put signals off for good: who is told from here on that the lab is up finds it up."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGQUIT))
+
     def settle(self) -> NoReturn:
         """Let the lab go on its own, and end this process with code 0: its very last act.
 

@@ -295,3 +295,17 @@ def test_ctrl_c_and_sigterm_give_the_terminal_back(
         os.kill(int(top), signal.SIGTERM)
     assert eventually(lambda: f"the code is {code}" in tmux("capture-pane", "-p"), timeout=10)
     assert tmux("capture-pane", "-p").split("\n")[0] == "before"
+
+
+def test_what_threads_tell_while_the_view_goes_is_let_pass(named: vnet.Lan) -> None:
+    _alice = named.attach("alice")
+
+    async def story(app: TopApp, pilot: Pilot[None]) -> None:
+        await until(lambda: app._sample is not None, pilot)
+        assert app._sample is not None
+        await app.query("*").remove()
+        app.on_top_app_arrived(TopApp.Arrived(app._sample, {}))
+        app.on_top_app_ended()
+        app._show_drops()
+
+    drive(story)

@@ -149,7 +149,13 @@ class TopApp(App[None]):
             found.sort(key=SORTS[self.sorted_by], reverse=True)
         return found
 
+    def _goes(self) -> bool:
+        """Whether the view is being taken down: its widgets go first, while threads may still tell something."""
+        return not self.query(NicTable)
+
     def _show(self) -> None:
+        if self._goes():
+            return
         chosen = self.chosen()
         networks = len({shown.nic.network for shown in self._lines.values()})
         table = self.query_one(NicTable)
@@ -182,6 +188,8 @@ class TopApp(App[None]):
         return "  ".join(parts)
 
     def _show_drops(self) -> None:
+        if self._goes():
+            return
         pane = self.query_one("#drops", Static)
         told = (len(self._drops.last), self._drops.last[-1].time if self._drops.last else 0)
         if self.paused or told == self._told:

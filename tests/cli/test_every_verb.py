@@ -23,7 +23,7 @@ VERBS: list[str] = [name for name, command in ROOT.commands.items() if not comma
 
 # Verbs that print nothing that a program would read as JSON: a script for a shell, a terminal of one's own, packets,
 # what somebody else's command prints; and a schema, which is JSON.
-WITHOUT_JSON = {"completion", "top", "scapy", "exec", "logs", "schema"}
+WITHOUT_JSON = {"completion", "top", "scapy", "exec", "schema"}
 
 # Answers many command lines out of one process, which has imported everything: each in a child of its own.
 _SERVER = """

@@ -181,6 +181,9 @@ def test_logs_show_what_was_printed_and_the_last_lines_of_it(office: User) -> No
     assert office.does("logs", "office", "web") == "started 10.1.0.2 fd00:1::3\nup\n"
     assert office.does("logs", "office", "web", "--lines", "1") == "up\n"
     assert office.does("logs", "office", "web", "-n", "0") == ""
+    told = json.loads(office.does("logs", "office", "web", "--json"))
+    assert (told["format"], told["node"], told["missing_bytes"]) == (1, "web", 0)
+    assert told["output"] == "started 10.1.0.2 fd00:1::3\nup\n"
     assert "'alice' is a built-in host, which prints nothing" in office.fails("logs", "office", "alice")
     assert "'spare' is a node without a command" in office.fails("logs", "office", "spare")
 
@@ -207,6 +210,15 @@ def test_logs_follow_through_a_restart_to_the_end_of_the_lab(office: User) -> No
     office.does("down", "office")
     assert terminal.end() == 0
     assert terminal.shown == "up\r\nstarted 10.1.0.2 fd00:1::3\r\nup\r\n"
+
+
+def test_logs_follow_as_objects_of_a_line_each(office: User) -> None:
+    terminal = Terminal(office, "logs", "office", "web", "--follow", "--json")
+    assert terminal.shows('"line": "up"')
+    office.does("down", "office")
+    assert terminal.end() == 0
+    told = [json.loads(line) for line in terminal.shown.splitlines()]
+    assert [each["line"] for each in told] == ["started 10.1.0.2 fd00:1::3", "up"]
 
 
 def test_ctrl_c_ends_a_follower_and_not_the_lab(office: User) -> None:

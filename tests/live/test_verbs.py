@@ -106,8 +106,9 @@ def test_exec_says_what_cannot_be_run_and_where(office: User) -> None:
 def test_exec_in_a_terminal_has_the_terminal_and_ctrl_c_is_the_commands(office: User) -> None:
     program = (
         "import os, signal, time\n"
-        "print(os.isatty(0), os.isatty(1), os.isatty(2), os.tcgetpgrp(0) == os.getpgrp(), flush=True)\n"
-        "try: time.sleep(60)\n"
+        "try:\n"
+        "    print(os.isatty(0), os.isatty(1), os.isatty(2), os.tcgetpgrp(0) == os.getpgrp(), flush=True)\n"
+        "    time.sleep(60)\n"
         "except KeyboardInterrupt: print('heard it', flush=True); raise SystemExit(9)\n"
     )
     terminal = Terminal(office, "exec", "office", "spare", "--", "python3", "-c", program)

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import support
 
 import vnet
 from vnet.calls import Call, call, stream
+from vnet.control import describe
 
 
 def test_a_call_gets_the_arguments_and_gives_the_answer(named: vnet.Lan) -> None:
@@ -200,3 +202,28 @@ def test_a_client_that_takes_no_answers_is_as_good_as_gone(named: vnet.Lan, monk
     named.serve("flood", flood)
     with stream("office", "flood"):
         assert support.eventually(lambda: ended == [True], timeout=10)
+
+
+def test_a_lan_is_whole_when_others_find_it(runtime_directory: Path) -> None:
+    wrong: list[Exception] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                describe("office")
+            except (vnet.LanNotFound, vnet.LanClosed):
+                continue
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(50):
+        with vnet.Lan("office", "10.0.0.0/24"):
+            pass
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -25,14 +25,15 @@ __all__ = ["Keeper", "close_captures", "living", "shut_down"]
 class Keeper:
     """What else ends with a LAN. The finalizer reaches it here, because it must not keep the LAN alive."""
 
-    def __init__(self, guardian: Guardian | None, register: Register, captures: set[Capture]) -> None:
-        self.guardian = guardian
+    def __init__(self, register: Register, captures: set[Capture]) -> None:
+        self.guardian: Guardian | None = None
+        self.server: ControlServer | None = None
         self.register = register
         self.metrics: list[MetricsServer] = []
         self.captures = captures
 
 
-def shut_down(base: _native.Base, server: ControlServer | None, keeper: Keeper, pid: int) -> None:
+def shut_down(base: _native.Base, keeper: Keeper, pid: int) -> None:
     """Ends a LAN, in the process that made it and in no other."""
     if os.getpid() != pid:
         return
@@ -42,8 +43,8 @@ def shut_down(base: _native.Base, server: ControlServer | None, keeper: Keeper, 
     # What could not be written is told to whoever closes the capture or the LAN; here nobody listens.
     with contextlib.suppress(CaptureError):
         close_captures(keeper.captures)
-    if server is not None:
-        server.close()
+    if keeper.server is not None:
+        keeper.server.close()
     base.close()
     if keeper.guardian is not None:
         keeper.guardian.dismiss()

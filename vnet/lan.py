@@ -94,25 +94,35 @@ class Lan:
         self._register = Register(base, name, buffer)
         self._server: ControlServer | None = None
         self._guardian: Guardian | None = None
-        if prefixes is not None:
-            self._register.add_network("lan", prefixes, mtu)
-        if name is not None:
-            # Before anything that it would have to remove.
-            path = socket_path(name)
-            guardian = self._guardian = Guardian(path)
-            listener = None
-            try:
-                listener = claim_socket(guardian)
-                serve_all(self)
-                self._server = ControlServer(self, listener, path)
-            except BaseException:
-                if listener is not None:
-                    listener.close()
-                guardian.dismiss(clear=True)
-                raise
-        self._keeper = Keeper(self._guardian, self._register, self._captures)
-        self._finalizer = weakref.finalize(self, shut_down, base, self._server, self._keeper, os.getpid())
+        self._keeper = Keeper(self._register, self._captures)
+        self._finalizer = weakref.finalize(self, shut_down, base, self._keeper, os.getpid())
+        try:
+            if prefixes is not None:
+                self._register.add_network("lan", prefixes, mtu)
+            if name is not None:
+                self._open(name)
+        except BaseException:
+            self._finalizer()
+            raise
         living().add(self)
+
+    def _open(self, name: str) -> None:
+        """Lets other processes find the LAN: last of all, because from then on they ask."""
+        path = socket_path(name)
+        # Before anything that it would have to remove.
+        guardian = Guardian(path)
+        listener = None
+        try:
+            listener = claim_socket(guardian)
+            serve_all(self)
+            self._guardian = self._keeper.guardian = guardian
+            self._server = self._keeper.server = ControlServer(self, listener, path)
+        except BaseException:
+            if listener is not None:
+                listener.close()
+            self._keeper.guardian = None
+            guardian.dismiss(clear=True)
+            raise
 
     def __repr__(self) -> str:
         state = "" if self._finalizer.alive else ", closed"

@@ -24,6 +24,8 @@ __all__ = ["add_to"]
 
 # Times that another process may bring a lab of this name up or down between our look and our try.
 _TRIES = 5
+# Seconds in which a lab that is being built has said what it is.
+_FRESH = 1.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,7 +66,9 @@ def _up(given: str, seed: int | None, prometheus: str, as_json: bool, line: Prog
     origin = origin_of(lab.file, lab.directory)
     for _ in range(_TRIES):
         try:
-            lan = live_lan(lab.name)
+            while (lan := live_lan(lab.name)).kind == "program" and 0 <= time.time() - lan.since < _FRESH:
+                # Another `vnet up` may be building it, and has not said yet what it is.
+                time.sleep(0.01)
         except LanNotFound:
             try:
                 _start(lab, origin, prometheus, as_json, line)

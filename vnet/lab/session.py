@@ -130,11 +130,12 @@ class Session:
         """
         with self._changing:
             self.lan = self._make_lan()
-            self.lan.describe_as(kind=self.settings.kind, origin=self.settings.origin, **_about(self.lab))
             self.environment = {**command_environment(), "VNET_LAN": str(self.lan.name)}
             for network in self.lab.networks.values():
                 self._add_network(network)
             self._join(self.lab.nodes.values())
+            # Not before: whoever asks for the lab by what it is finds it whole.
+            self.lan.describe_as(kind=self.settings.kind, origin=self.settings.origin, **_about(self.lab))
 
     def start(self) -> None:
         """Start the commands and wait until every node is ready.

@@ -20,6 +20,6 @@ def test_a_shipped_lab_passes(name: str, tmp_path: Path, real_lan: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["passed"]
-    # Two senders at once, one of them put off by the scheduler while it holds the capture's ring: the other does not wait,
-    # and the capture says what it missed. That is rare; what it has is nearly all.
+    # Where the scheduler puts one sender off while it holds the capture's ring, another does not wait for it, and the
+    # capture says what it missed. That is rare; what it has is nearly all.
     assert report["capture"]["missed"] <= report["capture"]["datagrams"] // 10

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .errors import AddressError, AddressOutside, AddressTaken, NetworkFull
 
-__all__ = ["Network", "parse_address", "parse_prefixes"]
+__all__ = ["Network", "link_local", "parse_address", "parse_prefixes"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -43,6 +43,12 @@ def parse_address(text: str) -> Address:
         return ipaddress.ip_address(text)
     except ValueError:
         raise AddressError(f"{text!r} is not an IP address") from None
+
+
+def link_local(mac: int) -> ipaddress.IPv6Address:
+    """Returns the link-local address that follows from a MAC address (RFC 4291, section 2.5.6 and appendix A)."""
+    company, own = mac >> 24, mac & 0xFF_FFFF
+    return ipaddress.IPv6Address(0xFE80 << 112 | (company << 40 | 0xFF_FE << 24 | own) ^ 0x02 << 56)
 
 
 def _usable(prefix: Prefix) -> tuple[int, int]:

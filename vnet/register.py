@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -10,14 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _native
-from .errors import AddressError, LanFull, NameTaken, NetworkFull
-from .network import Address, Network, parse_address
+from .errors import AddressError, AddressTaken, LanFull, NameTaken, NetworkFull
+from .network import Address, Network, link_local, parse_address
 from .runtime import check_name
 
-__all__ = ["LARGEST", "Entry", "NicInfo", "Register", "derive"]
+__all__ = ["LARGEST", "LARGEST_ON_TAP", "Entry", "NicInfo", "Register", "derive"]
 
 # Largest IP datagram: the total length field of IPv4 (RFC 791 section 3.1).
 LARGEST = 65_535
+# Largest MTU that the kernel lets a TAP device have: MAX_MTU of tun.c, 65,535 less the Ethernet header.
+LARGEST_ON_TAP = 65_521
+# Kinds of guests that the base serves in its worker, and those of them that are Linux behind a TAP device.
+_SERVED = frozenset({"host", "netns", "tap", "plug"})
+_TAPS = frozenset({"netns", "tap", "plug"})
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 # Smallest MTU: 68 bytes for IPv4 (RFC 791), 1,280 for IPv6 (RFC 8200 section 5).
 _SMALLEST = {4: 68, 6: 1280}
 
@@ -28,9 +35,9 @@ class NicInfo:
 
     Attributes:
         name: unique on the LAN.
-        kind: ``process`` or ``host``.
+        kind: ``process``, ``host``, ``netns``, ``tap`` or ``plug``.
         network: the name of its network.
-        addresses: its IP addresses, IPv4 first.
+        addresses: its IP addresses, IPv4 first; the link-local one that Linux has besides comes last.
         mac: its MAC address.
         mtu: largest datagram in bytes of IP.
         state: ``up``, or ``down`` where nobody holds it: its guest died or has not attached yet.
@@ -49,8 +56,9 @@ class NicInfo:
 class Entry:
     """A NIC in the register.
 
-    ``reserved``: its place is kept when its guest leaves.  ``watch``: the number of the lease's watch, for a guest in
-    another process.  ``holders``: how many have held it so far.
+    ``addresses``: those of the network's prefixes, then the link-local one of a Linux guest.  ``reserved``: its place
+    is kept when its guest leaves.  ``watch``: the number of the lease's watch, for a guest in another process.
+    ``holders``: how many have held it so far.
     """
 
     name: str
@@ -58,6 +66,7 @@ class Entry:
     network: Network
     addresses: tuple[Address, ...]
     mac: str
+    mtu: int
     slot: int
     generation: int
     reserved: bool
@@ -85,6 +94,8 @@ class Register:
         self.networks: dict[str, Network] = {}
         self.nics: dict[str, Entry] = {}
         self.closed = False
+        # The names of NICs by network and MAC address.
+        self._macs: dict[tuple[int, str], str] = {}
         self._base = base
         self._lan = lan
         self._buffer = buffer
@@ -153,7 +164,7 @@ class Register:
             network=entry.network.name,
             addresses=tuple(map(str, entry.addresses)),
             mac=entry.mac,
-            mtu=entry.network.mtu,
+            mtu=entry.mtu,
             state="up" if self.is_up(entry) else "down",
         )
 
@@ -170,8 +181,17 @@ class Register:
         buffer: int | None,
         *,
         reserve: bool = False,
+        mac: str | None = None,
+        bridges: bool = False,
     ) -> Entry:
-        """Puts a NIC on the LAN, or takes the place that was kept for it; errors as of :meth:`vnet.Lan.attach`."""
+        """Puts a NIC on the LAN, or takes the place that was kept for it; errors as of :meth:`vnet.Lan.attach`.
+
+        Arguments:
+            reserve: keep the place for a guest that comes later.
+            mac: its MAC address; ``None`` for one that follows from LAN and name.
+            bridges: others are behind it, so it may be without addresses, and has no link-local one that follows from
+                its MAC address: the bridge has that.
+        """
         check_name("NIC", name)
         with self.changed:
             self.bury_dropped()
@@ -187,8 +207,13 @@ class Register:
             where = self.network(network)
             if buffer is not None and not 1 <= buffer <= self._buffer:
                 raise ValueError(f"buffer is 1 to {self._buffer} bytes, the LAN's largest, not {buffer}")
-            addresses = self._addresses(where, address)
-            entry = self._add(name, kind, where, addresses, buffer or self._buffer, reserve)
+            number = self._mac(where, name, mac)
+            addresses: tuple[Address, ...] = ()
+            if address is None or address or not bridges:
+                addresses = self._addresses(where, address)
+            if kind in _TAPS and not bridges:
+                addresses += self._link_local(where, number)
+            entry = self._add(name, kind, where, addresses, number, buffer or self._buffer, reserve, bridges)
             self.changed.notify_all()
             return entry
 
@@ -224,16 +249,56 @@ class Register:
             raise AddressError(f"an address is given twice: {', '.join(asked)}")
         return found
 
+    def _link_local(self, network: Network, mac: int) -> tuple[Address, ...]:
+        """The address that Linux has on the network by itself, if the network has IPv6."""
+        if all(prefix.version != 6 for prefix in network.prefixes):
+            return ()
+        address = link_local(mac)
+        owner = self.nics.get(network.owner(address) or "")
+        if owner is not None:
+            if not self._is_dead(owner):
+                raise AddressTaken(f"{address} belongs to NIC {owner.name!r}")
+            self._forget(owner)
+        return (address,)
+
+    def _mac(self, network: Network, name: str, given: str | None) -> int:
+        """The MAC address of a NIC that joins, as a number."""
+        number = 0x02 << 40 | derive(f"{self._lan}/{name}", 5)
+        if given is not None:
+            text = given.lower() if isinstance(given, str) else ""
+            if not _MAC.fullmatch(text):
+                raise ValueError(f"{given!r} is not a MAC address such as 02:00:00:00:00:01")
+            number = int(text.replace(":", ""), 16)
+            # The group bit: IEEE 802-2014 section 8.2.2.
+            if number == 0 or number >> 40 & 1:
+                raise ValueError(f"{given} cannot be a NIC's MAC address: it is zero or that of a group")
+        owner = self.nics.get(self._macs.get((network._number, _mac_text(number)), ""))
+        if owner is not None:
+            if not self._is_dead(owner):
+                raise AddressTaken(f"the MAC address {owner.mac} belongs to NIC {owner.name!r}")
+            self._forget(owner)
+        return number
+
     def _add(
-        self, name: str, kind: str, network: Network, addresses: tuple[Address, ...], buffer: int, reserve: bool
+        self,
+        name: str,
+        kind: str,
+        network: Network,
+        addresses: tuple[Address, ...],
+        mac: int,
+        buffer: int,
+        reserve: bool,
+        bridges: bool,
     ) -> Entry:
         texts = list(map(str, addresses))
-        mac = 0x02 << 40 | derive(f"{self._lan}/{name}", 5)
-        served = kind == "host"
+        served = kind in _SERVED
+        mtu = min(network.mtu, LARGEST_ON_TAP) if kind in _TAPS else network.mtu
+        # The native module may be without bridges still.
+        options: dict[str, Any] = {"bridges": True} if bridges else {}
         while True:
             try:
                 slot, generation = self._base.add_nic(
-                    name, network._number, texts, mac, network.mtu, buffer, served, not reserve
+                    name, network._number, texts, mac, mtu, buffer, served, not reserve, **options
                 )
                 break
             except LanFull:
@@ -244,7 +309,8 @@ class Register:
             kind=kind,
             network=network,
             addresses=addresses,
-            mac=":".join(f"{octet:02x}" for octet in mac.to_bytes(6, "big")),
+            mac=_mac_text(mac),
+            mtu=mtu,
             slot=slot,
             generation=generation,
             reserved=reserve,
@@ -253,6 +319,7 @@ class Register:
             holders=0 if reserve else 1,
         )
         network.take(addresses, name)
+        self._macs[network._number, entry.mac] = name
         self.nics[name] = entry
         return entry
 
@@ -300,6 +367,7 @@ class Register:
         """Takes a NIC off the LAN, addresses and all."""
         self._base.remove(entry.slot, entry.generation)
         entry.network.give_back(entry.addresses)
+        self._macs.pop((entry.network._number, entry.mac), None)
         self.nics.pop(entry.name, None)
         self._dead.pop(entry.name, None)
 
@@ -331,6 +399,10 @@ class Register:
             self._forget(entry)
             self.changed.notify_all()
             return True
+
+
+def _mac_text(mac: int) -> str:
+    return ":".join(f"{octet:02x}" for octet in mac.to_bytes(6, "big"))
 
 
 def derive(text: str, size: int) -> int:

@@ -11,6 +11,8 @@
 //!   area      the bytes of a ring (unsafe)
 //!   doorbell  step 5: wake the receiver only if it sleeps
 //!   receiver  the other end of an input buffer
+//!   offload   what datagrams lack that cross whole, and finishing them for receivers that want them finished
+//!   checksum  the Internet checksum
 //!   control   control blocks, counters and worker blocks in the buffers segment, drawn
 //!   segment   the two memory files, mapped
 //!   map       memory files and mappings (unsafe)
@@ -25,6 +27,8 @@
 
 mod area;
 pub mod buffer;
+#[cfg(not(loom))]
+pub mod checksum;
 pub mod control;
 #[cfg(not(loom))]
 pub mod datagram;
@@ -42,6 +46,8 @@ mod map;
 pub mod model;
 #[cfg(not(loom))]
 pub mod note;
+#[cfg(not(loom))]
+pub mod offload;
 #[cfg(not(loom))]
 pub mod receiver;
 #[cfg(not(loom))]

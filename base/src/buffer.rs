@@ -378,7 +378,7 @@ impl Batch {
         self.start(locked, generation)
     }
 
-    /// As [`Batch::open`], but never sleeps for the lock.
+    /// As [`Batch::open`], but does not wait for an owner that is stopped or dead.
     ///
     /// # Errors
     ///

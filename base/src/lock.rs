@@ -11,12 +11,19 @@ use std::time::Duration;
 
 use crate::sync::{AtomicU32, Ordering, futex_wait, futex_wake, spin_loop, take_place};
 
-/// The name of one attachment as an owner of locks: 1 to 2³¹ − 1, never given out twice on a LAN.
+/// The name of one attachment as an owner of locks: 1 to 2³⁰ − 1, never given out twice on a LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u32);
 
 /// Set while somebody sleeps on the word.
 const WAITED_FOR: u32 = 1 << 31;
+
+/// Set when somebody has waited in vain for this owner, so that whoever can do without the lock does not wait as well.
+/// It goes with the owner: to unlock is to clear the word.
+const IN_VAIN: u32 = 1 << 30;
+
+/// The owner's token, in a word that holds the lock.
+const OWNER: u32 = IN_VAIN - 1;
 
 /// Turns that a taker spins before it sleeps. A batch under the lock takes about this long.
 const SPINS: u32 = if cfg!(loom) { 1 } else { 200 };
@@ -26,6 +33,11 @@ const NAP: Duration = Duration::from_millis(5);
 
 /// Naps until a taker gives up: with [`NAP`] 80 ms, under the 100 ms that no guest ever stalls.
 const NAPS: u32 = 16;
+
+/// One sleep of who can do without the lock, and how many of them one owner is worth: 20 ms. An owner that the scheduler has
+/// put off is back by then, as its waiter has left it a processor.
+const SHORT_NAP: Duration = Duration::from_micros(2_500);
+const SHORT_NAPS: u32 = 8;
 
 /// A lock word in shared memory. All zero is unlocked.
 #[repr(transparent)]
@@ -46,10 +58,11 @@ impl OwnerLock {
         self.try_lock(me) || self.lock_contended(me)
     }
 
-    /// Takes the lock if it is free within some microseconds: what a running owner needs for a batch. Never sleeps.
+    /// Takes the lock if its owner gives it back soon: as [`OwnerLock::lock`], but for those who can do without. An owner
+    /// that is stopped or dead costs all of them together 20 ms; until it is back, none waits for it again.
     #[inline]
     pub fn lock_soon(&self, me: Token) -> bool {
-        self.try_lock(me) || self.spin(me)
+        self.try_lock(me) || self.lock_soon_contended(me)
     }
 
     #[cold]
@@ -68,18 +81,58 @@ impl OwnerLock {
         if self.spin(me) {
             return true;
         }
-        for _ in 0..NAPS {
-            // Whoever slept takes the lock marked as waited for, because others may sleep still.
-            let held = match self.0.compare_exchange(0, me.0 | WAITED_FOR, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return true,
+        (0..NAPS).any(|_| match self.take_waited_for(me) {
+            Ok(()) => true,
+            Err(held) => {
+                self.nap(held, NAP);
+                false
+            }
+        })
+    }
+
+    #[cold]
+    fn lock_soon_contended(&self, me: Token) -> bool {
+        if self.0.load(Ordering::Relaxed) & IN_VAIN != 0 {
+            return false;
+        }
+        if self.spin(me) {
+            return true;
+        }
+        let (mut waits_for, mut naps) = (0, 0);
+        // Owners that come and go are waited for, but no longer than by those who need the lock.
+        for _ in 0..4 * SHORT_NAPS {
+            let held = match self.take_waited_for(me) {
+                Ok(()) => return true,
                 Err(held) => held,
             };
-            let marked = held | WAITED_FOR;
-            if held == marked || self.0.compare_exchange(held, marked, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                futex_wait(&self.0, marked, Some(NAP));
+            let owner = held & OWNER;
+            naps = if owner == waits_for { naps + 1 } else { 0 };
+            waits_for = owner;
+            if held & IN_VAIN != 0 {
+                return false;
             }
+            if naps == SHORT_NAPS {
+                // Relaxed: the mark orders nothing. If it fails, the owner is not the same any more, or another waits too.
+                let _ = self.0.compare_exchange(held, held | IN_VAIN, Ordering::Relaxed, Ordering::Relaxed);
+                return false;
+            }
+            self.nap(held, SHORT_NAP);
         }
         false
+    }
+
+    /// Takes the lock, or says what its word holds. Whoever slept takes it marked as waited for, because others may sleep
+    /// still.
+    fn take_waited_for(&self, me: Token) -> Result<(), u32> {
+        self.0.compare_exchange(0, me.0 | WAITED_FOR, Ordering::Acquire, Ordering::Relaxed).map(|_| ())
+    }
+
+    /// Sleeps until the owner for which the word holds `held` gives the lock back, at most for `time`.
+    fn nap(&self, held: u32, time: Duration) {
+        let marked = held | WAITED_FOR;
+        if held == marked || self.0.compare_exchange(held, marked, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            futex_wait(&self.0, marked, Some(time));
+        }
     }
 
     /// Gives the lock back.
@@ -110,7 +163,7 @@ impl OwnerLock {
     pub fn owner(&self) -> Option<Token> {
         // Acquire: partners with the acquire-release of the dead owner's compare-exchange; the kernel has drained the
         // dead processor's stores before the base could learn of the death.
-        let token = self.0.load(Ordering::Acquire) & !WAITED_FOR;
+        let token = self.0.load(Ordering::Acquire) & OWNER;
         (token != 0).then_some(Token(token))
     }
 

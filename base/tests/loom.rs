@@ -68,6 +68,28 @@ fn two_senders_lose_and_mix_nothing() {
 }
 
 #[test]
+fn senders_that_could_do_without_the_lock_wait_for_an_owner_that_comes_back() {
+    loom::model(|| {
+        let buffer = ring_of(control(), SMALL);
+        let senders = [2, 3].map(|me| {
+            let theirs = buffer.clone();
+            thread::spawn(move || {
+                let mut batch = theirs.batch();
+                batch.open_soon(0, Token(me)).expect("the other gives the lock back");
+                assert!(batch.push(&[], &u64::from(me).to_ne_bytes(), me as u16, None));
+            })
+        });
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        let mut reader = Reader::new(buffer);
+        let mut taken: Vec<u64> = std::iter::from_fn(|| reader.take()).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, [2, 3]);
+    });
+}
+
+#[test]
 fn room_that_the_receiver_gave_back_is_written_over_without_a_race() {
     loom::model(|| {
         let buffer = ring_of(control(), SMALL);

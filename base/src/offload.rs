@@ -160,7 +160,9 @@ impl Offload {
         Self(word)
     }
 
-    fn fields(self) -> Fields {
+    /// What the word says, not held against any datagram.
+    #[must_use]
+    pub fn fields(self) -> Fields {
         let part = |shift: u32| (self.0 >> shift) as u16;
         let kind = match self.0 >> KIND & 3 {
             1 => Some(Segments::Tcp4),
@@ -209,6 +211,14 @@ impl Offload {
             }
         }
         Ok(fields)
+    }
+
+    /// Bytes of the headers that each segment will bear, from the IP header's first; `None` where nothing is to be cut
+    /// or the offload contradicts the datagram.
+    #[must_use]
+    pub fn headers(self, datagram: &[u8]) -> Option<usize> {
+        let (kind, size) = self.fields().segments?;
+        Layout::of(datagram, kind, size).ok().map(|layout| layout.headers)
     }
 
     /// Bytes of IP of the largest datagram that it becomes on a wire: what is held against an MTU. Where the offload

@@ -7,7 +7,7 @@
 //!   256  ├ doorbell   idle u32                                              written only to sleep and to wake
 //!   384  ├ owner      verdicts u64 ×16 │ bytes, rung, saved u64             written by the NIC's own guest
 //!   640  ├ base       the same                                              written by the base in the NIC's name
-//!   896  └ (free)
+//!   896  └ handed     datagrams, bytes, dropped u64                         handed to the guest by base workers
 //!
 //!  WorkerBlock, 16 KiB for each base worker
 //!     0  ┌ sleeping u32                                                     the worker's doorbell
@@ -87,6 +87,18 @@ pub(crate) fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
+/// What base workers handed to a guest's own kernel without a stop in the input buffer. Added to without a lock.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub struct Handed {
+    /// Datagrams that the guest's kernel took.
+    pub datagrams: AtomicU64,
+    /// Their bytes.
+    pub bytes: AtomicU64,
+    /// Datagrams that it did not take.
+    pub dropped: AtomicU64,
+}
+
 /// The control block of one NIC.
 #[repr(C, align(128))]
 #[derive(Default)]
@@ -101,6 +113,8 @@ pub struct Control {
     pub owner: TxCounters,
     /// What the base sent in the NIC's name.
     pub base: TxCounters,
+    /// What base workers handed to its guest.
+    pub handed: Handed,
 }
 
 /// What a NIC sent and received.
@@ -135,9 +149,9 @@ impl Control {
         Counters {
             verdicts,
             tx_bytes: both(|side| &side.bytes),
-            rx_datagrams: read(&self.senders.rx_datagrams),
-            rx_bytes: read(&self.senders.rx_bytes),
-            rx_dropped: read(&self.senders.rx_dropped),
+            rx_datagrams: read(&self.senders.rx_datagrams).wrapping_add(read(&self.handed.datagrams)),
+            rx_bytes: read(&self.senders.rx_bytes).wrapping_add(read(&self.handed.bytes)),
+            rx_dropped: read(&self.senders.rx_dropped).wrapping_add(read(&self.handed.dropped)),
             rung: both(|side| &side.rung),
             saved: both(|side| &side.saved),
         }
@@ -154,7 +168,8 @@ impl Control {
         };
         of_side(&self.owner);
         of_side(&self.base);
-        for counter in [&senders.rx_datagrams, &senders.rx_bytes, &senders.rx_dropped] {
+        let handed = [&self.handed.datagrams, &self.handed.bytes, &self.handed.dropped];
+        for counter in [&senders.rx_datagrams, &senders.rx_bytes, &senders.rx_dropped].into_iter().chain(handed) {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -166,7 +181,7 @@ pub const READY_WORDS: usize = if cfg!(loom) { 64 } else { 1024 };
 /// Which of the NICs that a base worker serves have work.
 #[repr(C, align(128))]
 pub struct WorkerBlock {
-    /// 1 while the worker sleeps on this word.
+    /// 1 while the worker sleeps on this word, 2 while it sleeps on descriptors.
     pub sleeping: AtomicU32,
     #[cfg(not(loom))]
     gap: [AtomicU32; 31],
@@ -199,6 +214,7 @@ const _: () = {
     assert!(offset_of!(Control, bell) == 256);
     assert!(offset_of!(Control, owner) == 384);
     assert!(offset_of!(Control, base) == 640);
+    assert!(offset_of!(Control, handed) == 896);
     assert!(offset_of!(TxCounters, bytes) == 128);
     assert!(size_of::<Control>() as u64 <= vnet_tables::layout::CONTROL_BYTES);
     assert!(offset_of!(WorkerBlock, summary) == 128);

@@ -15,12 +15,13 @@
 //! datagram, or the sender finds it asleep; `tests/loom.rs` runs every order.
 //!
 //! A NIC that a base worker serves has no sleeper of its own. Its bell says `SERVED`, and ringing it sets the NIC's bit
-//! in the worker's [`WorkerBlock`] and wakes the worker if that sleeps: a worker visits only those with work.
+//! in the worker's [`WorkerBlock`] and wakes the worker if that sleeps: a worker visits only those with work. A worker that
+//! waits for descriptors too cannot sleep on a futex; it says so, and is woken by its eventfd, the [`Alarm`].
 
 use std::time::Duration;
 
 use crate::control::{Bell, WorkerBlock};
-use crate::sync::{AtomicU32, Ordering, futex_wait, futex_wake, take_place};
+use crate::sync::{Alarm, AtomicU32, Ordering, futex_wait, futex_wake, take_place};
 
 /// The receiver looks at its buffer by itself.
 pub const BUSY: u32 = 0;
@@ -29,13 +30,20 @@ pub const ASLEEP: u32 = 1;
 /// The receiver waits for its base worker to visit it.
 pub const SERVED: u32 = 2;
 
+/// `WorkerBlock::sleeping`: the worker looks by itself.
+const AWAKE: u32 = 0;
+/// The worker sleeps on that word.
+const ON_FUTEX: u32 = 1;
+/// The worker sleeps on descriptors, its alarm among them.
+const ON_DESCRIPTORS: u32 = 2;
+
 /// Who is to be woken when a bell rings.
 #[derive(Clone, Copy)]
 pub enum Listener<'s> {
     /// The NIC's own guest.
     Guest,
     /// A base worker, to which the NIC is this slot.
-    Worker(&'s WorkerBlock, u16),
+    Worker(&'s WorkerBlock, u16, Alarm<'s>),
 }
 
 impl Bell {
@@ -65,7 +73,7 @@ impl Bell {
             Listener::Guest => {
                 futex_wake(&self.idle, i32::MAX);
             }
-            Listener::Worker(block, slot) => block.announce(slot),
+            Listener::Worker(block, slot, alarm) => block.announce(slot, alarm),
         }
     }
 
@@ -81,19 +89,26 @@ impl Bell {
 
 impl WorkerBlock {
     /// Tells the worker that a slot has work, and wakes it if it sleeps.
-    pub fn announce(&self, slot: u16) {
+    pub fn announce(&self, slot: u16, alarm: Alarm<'_>) {
         let word = usize::from(slot) / 64;
         // The slot's bit comes before the summary's: the worker that takes the summary finds the bit.
         self.ready[word].fetch_or(1 << (slot % 64), Ordering::AcqRel);
         // Partners with the read-modify-write in `sleep()`: one of the two sees the other, as with a lock passed.
         self.summary[word / 64].fetch_or(1 << (word % 64), Ordering::AcqRel);
-        self.wake();
+        self.wake(alarm);
     }
 
     /// Wakes the worker if it sleeps.
-    pub fn wake(&self) {
-        if self.sleeping.load(Ordering::Relaxed) != 0 && self.sleeping.swap(0, Ordering::AcqRel) != 0 {
-            futex_wake(&self.sleeping, 1);
+    pub fn wake(&self, alarm: Alarm<'_>) {
+        if self.sleeping.load(Ordering::Relaxed) == AWAKE {
+            return;
+        }
+        match self.sleeping.swap(AWAKE, Ordering::AcqRel) {
+            AWAKE => {}
+            ON_FUTEX => {
+                futex_wake(&self.sleeping, 1);
+            }
+            _ => alarm.raise(),
         }
     }
 
@@ -117,13 +132,24 @@ impl WorkerBlock {
     ///
     /// `last_look` runs after the worker has said that it sleeps; it returns false to stay awake.
     pub fn sleep(&self, timeout: Option<Duration>, last_look: impl FnOnce() -> bool) {
-        self.sleeping.store(1, Ordering::Relaxed);
+        self.sleep_how(ON_FUTEX, last_look, || {
+            futex_wait(&self.sleeping, ON_FUTEX, timeout);
+        });
+    }
+
+    /// As [`WorkerBlock::sleep`], in `wait`, which ends when the worker's alarm is raised.
+    pub fn sleep_on_descriptors(&self, last_look: impl FnOnce() -> bool, wait: impl FnOnce()) {
+        self.sleep_how(ON_DESCRIPTORS, last_look, wait);
+    }
+
+    fn sleep_how(&self, how: u32, last_look: impl FnOnce() -> bool, wait: impl FnOnce()) {
+        self.sleeping.store(how, Ordering::Relaxed);
         // Partners with the read-modify-write of the summary in `announce()`.
         let nothing = self.summary.iter().all(|summary| take_place(summary) == 0);
         if nothing && last_look() {
-            futex_wait(&self.sleeping, 1, timeout);
+            wait();
         }
-        self.sleeping.store(0, Ordering::Relaxed);
+        self.sleeping.store(AWAKE, Ordering::Relaxed);
     }
 }
 

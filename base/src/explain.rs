@@ -169,7 +169,7 @@ impl Sender {
         }
         // 3 apply
         told.rules = self.say_rules(datagram);
-        self.apply(datagram)?;
+        self.apply(datagram.len())?;
         // 4 write, 5 ring
         match target {
             Target::Nic { slot, generation } => {
@@ -177,10 +177,15 @@ impl Sender {
                 told.writes.push(write);
                 Ok(write.verdict)
             }
-            Target::Everyone => {
-                told.writes = self.everyone().map(|(slot, own)| self.say_write(slot, own, datagram)).collect();
+            Target::Everyone | Target::Bridges => {
+                let bridges = matches!(target, Target::Bridges);
+                told.writes = self.everyone(bridges).map(|(slot, own)| self.say_write(slot, own, datagram)).collect();
                 let any = |verdict| told.writes.iter().any(|write| write.verdict == verdict);
-                Ok(Self::of_copies(any(Verdict::Delivered), any(Verdict::BufferFull)))
+                let (taken, refused) = (any(Verdict::Delivered), any(Verdict::BufferFull));
+                if bridges && !taken && !refused {
+                    return Err(Verdict::NoHost);
+                }
+                Ok(Self::of_copies(taken, refused))
             }
             Target::Nowhere(verdict) => Err(verdict),
         }
@@ -198,7 +203,7 @@ impl Sender {
             let nic = self.tables.nic(found.slot);
             Row { bucket: found.bucket(), slot: found.slot, generation: nic.generation(), state: nic.state() }
         });
-        let everyone = matches!(target, Target::Everyone);
+        let everyone = matches!(target, Target::Everyone | Target::Bridges);
         let refused = if let Target::Nowhere(verdict) = target { Some(verdict) } else { None };
         (LookUp { network: self.network, bucket, buckets, row, everyone, refused }, target)
     }

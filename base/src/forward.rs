@@ -12,6 +12,8 @@ use crate::datagram;
 use crate::doorbell::Listener;
 use crate::lock::Token;
 use crate::note::Notes;
+use crate::offload::{Fields, Finisher, Offload, suits};
+use crate::outlet::{Outlets, Put};
 use crate::segment::Segment;
 use crate::sync::Ordering;
 use crate::verdict::Verdict;
@@ -37,10 +39,24 @@ struct Receiving {
     batch: Batch,
 }
 
+/// What a datagram from a guest with offloads still lacks.
+#[derive(Clone, Copy)]
+pub struct Unfinished {
+    /// As it travels with the datagram.
+    pub offload: Offload,
+    /// As [`Offload::check`] found it to fit this datagram.
+    pub fields: Fields,
+}
+
 /// Where a datagram goes. The fields are words: narrower ones are packed, and unpacking stalls the processor.
 pub(crate) enum Target {
-    Nic { slot: u32, generation: u32 },
+    Nic {
+        slot: u32,
+        generation: u32,
+    },
     Everyone,
+    /// Whoever leads to addresses that the tables do not know.
+    Bridges,
     Nowhere(Verdict),
 }
 
@@ -65,6 +81,13 @@ pub struct Sender {
     patient: bool,
     full: Option<(SlotId, usize)>,
     notes: Notes,
+    /// Who was given the last datagram, for the notes.
+    receiver: u16,
+    /// The MAC address that the datagram was sent to, for what leads out of the network; 0 for none.
+    next_hop: u64,
+    /// Guests that the worker of this sender can hand datagrams to.
+    outlets: Option<Arc<Outlets>>,
+    finisher: Option<Box<Finisher>>,
     // Last, so that whatever points into it goes first.
     pub(crate) segment: Arc<Segment>,
 }
@@ -91,8 +114,24 @@ impl Sender {
             patient: false,
             full: None,
             notes: Notes::default(),
+            receiver: 0,
+            next_hop: 0,
+            outlets: None,
+            finisher: None,
             segment,
         }
+    }
+
+    /// Has this sender hand datagrams to guests of its own worker without a stop in their input buffers.
+    pub fn set_outlets(&mut self, outlets: Arc<Outlets>) {
+        self.outlets = Some(outlets);
+    }
+
+    /// Says which MAC address the next datagrams are sent to, the first octet highest of 48 bits: a destination outside
+    /// the network goes to whoever has it. 0 for none, as before the first call.
+    #[inline]
+    pub fn set_next_hop(&mut self, mac: u64) {
+        self.next_hop = mac;
     }
 
     /// Forwards one datagram and says what became of it.
@@ -101,6 +140,17 @@ impl Sender {
     /// lock and at most one doorbell. The last call of a row, or [`Sender::ring`], makes them appear.
     #[inline]
     pub fn forward(&mut self, datagram: &[u8], more: bool) -> Verdict {
+        self.carry(datagram, None, more)
+    }
+
+    /// As [`Sender::forward`], for a datagram of which checksum or segmentation is left to do: it travels whole to guests
+    /// that take such, and finished to all others.
+    pub fn forward_unfinished(&mut self, datagram: &[u8], unfinished: &Unfinished, more: bool) -> Verdict {
+        self.carry(datagram, Some(unfinished), more)
+    }
+
+    #[inline(always)]
+    fn carry(&mut self, datagram: &[u8], unfinished: Option<&Unfinished>, more: bool) -> Verdict {
         let verdict = 'carried: {
             // 1 read: version, destination and length, bounds checked.
             let destination = match datagram::destination(datagram) {
@@ -113,13 +163,14 @@ impl Sender {
                 target => target,
             };
             // 3 apply: the rules of the path.
-            if let Err(verdict) = self.apply(datagram) {
+            if let Err(verdict) = self.apply(size(datagram, unfinished)) {
                 break 'carried verdict;
             }
             // 4 write: reserve in the receiver's input buffer, copy, publish.
             match target {
-                Target::Nic { slot, generation } => self.write(slot, generation, datagram),
-                Target::Everyone => self.flood(datagram),
+                Target::Nic { slot, generation } => self.write(slot, generation, datagram, unfinished),
+                Target::Everyone => self.flood(datagram, unfinished, false),
+                Target::Bridges => self.flood(datagram, unfinished, true),
                 Target::Nowhere(verdict) => verdict,
             }
         };
@@ -131,10 +182,10 @@ impl Sender {
         verdict
     }
 
-    /// The rules of the path. TTL, filters and impairments of longer paths join here, and in what explains them.
+    /// The rules of the path, for a datagram of `bytes` bytes. TTL, filters and impairments of longer paths join here, and in what explains them.
     #[inline(always)]
-    pub(crate) fn apply(&self, datagram: &[u8]) -> Result<(), Verdict> {
-        if datagram.len() > self.mtu { Err(Verdict::TooBig) } else { Ok(()) }
+    pub(crate) fn apply(&self, bytes: usize) -> Result<(), Verdict> {
+        if bytes > self.mtu { Err(Verdict::TooBig) } else { Ok(()) }
     }
 
     #[inline(always)]
@@ -178,16 +229,41 @@ impl Sender {
 
     #[cold]
     pub(crate) fn no_host(&self, destination: Address) -> Target {
-        match self.tables.network(self.network).map(|network| network.classify(destination)) {
-            Some(Destination::OnLink) => Target::Nowhere(Verdict::NoHost),
-            Some(Destination::Everyone) => Target::Everyone,
-            Some(Destination::Elsewhere) | None => Target::Nowhere(Verdict::NoRoute),
+        let Some(network) = self.tables.network(self.network) else { return Target::Nowhere(Verdict::NoRoute) };
+        match network.classify(destination) {
+            Destination::OnLink if network.is_bridged() => Target::Bridges,
+            Destination::OnLink => Target::Nowhere(Verdict::NoHost),
+            Destination::Everyone => Target::Everyone,
+            Destination::Elsewhere => match self.way_out().or_else(|| network.gateway()) {
+                Some((slot, generation)) => self.leading_out(slot, generation),
+                None => Target::Nowhere(Verdict::NoRoute),
+            },
         }
+    }
+
+    /// The NIC of the network that has the MAC address which the datagram was sent to.
+    fn way_out(&self) -> Option<(SlotId, u32)> {
+        if self.next_hop == 0 {
+            return None;
+        }
+        let slot = self.tables.slot_of_mac(self.network, self.next_hop)?;
+        Some((slot, self.tables.nic(slot).generation()))
+    }
+
+    fn leading_out(&self, slot: SlotId, generation: u32) -> Target {
+        let row = self.tables.nic(slot);
+        if slot == self.slot || row.generation() != generation || row.network() != self.network {
+            return Target::Nowhere(Verdict::NoRoute);
+        }
+        if row.state() != NicState::Up {
+            return Target::Nowhere(Verdict::NicDown);
+        }
+        Target::Nic { slot: u32::from(slot.0), generation }
     }
 
     /// Writes into a NIC's input buffer, behind what the open batch holds for it already.
     #[inline(always)]
-    fn write(&mut self, slot: u32, generation: u32, datagram: &[u8]) -> Verdict {
+    fn write(&mut self, slot: u32, generation: u32, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
         let ready = self.receiving.as_ref().is_some_and(|receiving| {
             receiving.slot == slot
                 && receiving.generation == generation
@@ -195,8 +271,18 @@ impl Sender {
                 && receiving.batch.datagrams() < BATCH_DATAGRAMS
                 && receiving.batch.bytes() < BATCH_BYTES
         });
-        if !ready && let Err(verdict) = self.open(slot, generation) {
-            return verdict;
+        if !ready {
+            if self.outlets.is_some()
+                && let Some(verdict) = self.hand_over(slot, generation, datagram, unfinished)
+            {
+                return verdict;
+            }
+            if let Err(verdict) = self.open(slot, generation) {
+                return verdict;
+            }
+        }
+        if let Some(unfinished) = unfinished {
+            return self.write_unfinished(slot, datagram, unfinished);
         }
         let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
         if receiving.batch.push(&[], datagram, self.slot.0, None) {
@@ -209,6 +295,72 @@ impl Sender {
         Verdict::BufferFull
     }
 
+    /// Writes a datagram that lacks something: as it is, if the receiver's guest takes it so, or else what it becomes.
+    #[cold]
+    fn write_unfinished(&mut self, slot: u32, datagram: &[u8], unfinished: &Unfinished) -> Verdict {
+        let takes = self.tables.nic(SlotId(slot as u16)).offloads();
+        let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
+        let (batch, source) = (&mut receiving.batch, self.slot.0);
+        let written = if suits(&unfinished.fields, takes) {
+            batch.push(&[], datagram, source, Some(unfinished.offload.word()))
+        } else {
+            let finisher = self.finisher.get_or_insert_default();
+            finisher.finish(datagram, &unfinished.fields, takes, |finished, offload| {
+                batch.push(&[], finished, source, offload.map(Offload::word))
+            })
+        };
+        if written {
+            return Verdict::Delivered;
+        }
+        self.full = Some((SlotId(slot as u16), datagram.len()));
+        batch.refuse();
+        Verdict::BufferFull
+    }
+
+    /// Hands a datagram to the receiver's guest itself, where that is one of the same worker and nothing waits in its
+    /// input buffer: whatever this sender put there before has been taken out by this very thread, so order is kept.
+    /// `None` where the datagram has to go through the buffer.
+    fn hand_over(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        datagram: &[u8],
+        unfinished: Option<&Unfinished>,
+    ) -> Option<Verdict> {
+        if self.tables.noted() != 0 {
+            // Whoever has received a datagram finds it in the capture: notes go out before the buffer's batch does.
+            return None;
+        }
+        let outlet = self.outlets.as_ref()?.find(SlotId(slot as u16), generation)?;
+        let row = self.tables.nic(SlotId(slot as u16));
+        if unfinished.is_some_and(|unfinished| !suits(&unfinished.fields, row.offloads())) {
+            return None;
+        }
+        // What this sender has for anybody appears first.
+        self.ring();
+        if self.segment.buffer(SlotId(slot as u16), row)?.used() != 0 {
+            return None;
+        }
+        let handed = &self.segment.control(SlotId(slot as u16)).handed;
+        let source = self.tables.nic(self.slot).mac();
+        let put = outlet.put(datagram, unfinished.map(|unfinished| unfinished.offload), source);
+        let verdict = match put {
+            Put::Taken => {
+                handed.datagrams.fetch_add(1, Ordering::Relaxed);
+                handed.bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+                Verdict::Delivered
+            }
+            Put::Full => Verdict::BufferFull,
+            Put::Down => Verdict::NicDown,
+            Put::Elsewhere => return None,
+        };
+        if verdict != Verdict::Delivered {
+            handed.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        self.receiver = slot as u16;
+        Some(verdict)
+    }
+
     /// Publishes the batch that is open, if one is, and opens one in the buffer of `slot`.
     #[inline]
     fn open(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
@@ -217,6 +369,7 @@ impl Sender {
             self.turn_to(slot, generation)?;
         }
         let Some(receiving) = &mut self.receiving else { return Err(Verdict::NicDown) };
+        self.receiver = slot as u16;
         receiving.batch.open(generation, self.token).map_err(|refused| match refused {
             Refused::Gone => Verdict::NicDown,
             Refused::Locked => Verdict::BufferFull,
@@ -235,19 +388,19 @@ impl Sender {
     }
 
     pub(crate) fn listener(&self, slot: SlotId, row: &NicRow) -> Listener<'static> {
-        row.worker().map_or(Listener::Guest, |worker| Listener::Worker(self.segment.worker(worker), slot.0))
+        self.segment.listener(slot, row)
     }
 
-    /// Writes a copy to every other NIC of the network.
+    /// Writes a copy to every other NIC of the network, or to those of them that bridge.
     ///
     /// Delivered if anybody took it or nobody else is there; copies that found no room count at their receivers.
     #[cold]
-    fn flood(&mut self, datagram: &[u8]) -> Verdict {
+    fn flood(&mut self, datagram: &[u8], unfinished: Option<&Unfinished>, bridges: bool) -> Verdict {
         let mut taken = false;
         let mut refused = false;
         let patient = std::mem::replace(&mut self.patient, false);
-        for (slot, generation) in self.everyone() {
-            let verdict = self.write(u32::from(slot.0), generation, datagram);
+        for (slot, generation) in self.everyone(bridges) {
+            let verdict = self.write(u32::from(slot.0), generation, datagram, unfinished);
             match verdict {
                 Verdict::Delivered => taken = true,
                 Verdict::BufferFull => refused = true,
@@ -262,17 +415,18 @@ impl Sender {
         // The datagram itself was sent to everybody, not to the last one.
         self.ring();
         self.receiving = None;
-        Self::of_copies(taken, refused)
+        self.receiver = 0;
+        if bridges && !taken && !refused { Verdict::NoHost } else { Self::of_copies(taken, refused) }
     }
 
-    /// Every other NIC of the network that takes datagrams.
-    pub(crate) fn everyone(&self) -> impl Iterator<Item = (SlotId, u32)> + use<> {
+    /// Every other NIC of the network that takes datagrams; with `bridges` only those that bridge.
+    pub(crate) fn everyone(&self, bridges: bool) -> impl Iterator<Item = (SlotId, u32)> + use<> {
         let (tables, own, network) = (self.tables, self.slot, self.network);
         tables.slots().filter_map(move |slot| {
             let row = tables.nic(slot);
             let generation = row.generation();
             let other = slot != own && row.state() == NicState::Up && row.network() == network;
-            other.then_some((slot, generation))
+            (other && (!bridges || row.bridges())).then_some((slot, generation))
         })
     }
 
@@ -293,8 +447,7 @@ impl Sender {
         }
         let noted = self.tables.noted();
         if noted != 0 {
-            let receiver = self.receiving.as_ref().map_or(0, |receiving| receiving.slot as u16);
-            self.note(noted, datagram, SlotId(receiver), verdict, false);
+            self.note(noted, datagram, SlotId(self.receiver), verdict, false);
             // A drop is news to the caller as soon as this returns, whatever comes with `more`.
             if verdict != Verdict::Delivered {
                 self.publish_notes();
@@ -366,8 +519,8 @@ impl Sender {
         self.notes.push(&datagram[..kept], datagram.len(), receiver, generation, [verdict as u8, u8::from(copy)]);
     }
 
-    /// Hands what was noted to the captures. They never make a sender wait: where there is no room, or the lock is not
-    /// to be had at once, they miss it, and it is counted.
+    /// Hands what was noted to the captures. They make a sender wait for nobody who reads, is stopped or dead: where there
+    /// is no room, or the lock's owner does not come back soon, they miss it, and it is counted.
     #[cold]
     fn publish_notes(&mut self) {
         let row = self.tables.nic(SlotId(0));
@@ -404,6 +557,12 @@ impl Sender {
     pub fn slot(&self) -> SlotId {
         self.slot
     }
+}
+
+/// What a datagram is held against an MTU with: the largest that it becomes, in bytes of IP.
+#[inline(always)]
+fn size(datagram: &[u8], unfinished: Option<&Unfinished>) -> usize {
+    unfinished.map_or(datagram.len(), |unfinished| unfinished.offload.largest(datagram))
 }
 
 /// Room that a receiver did not have. Apart from the sender, so that nobody needs to keep that while waiting.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use vnet_tables::layout::{CAPTURE_RING, FLAG_CAPTURE, FLAG_CLOSED, FLAG_DROPS, Geometry, MIN_RING};
-use vnet_tables::nic::NicConfig;
+use vnet_tables::nic::{BRIDGES, NicConfig};
 use vnet_tables::{NetworkId, NicState, Prefixes, SlotId, TablesError, Writer};
 
 use crate::doorbell::Listener;
@@ -56,11 +56,17 @@ pub struct NicRequest {
     pub worker: Option<u32>,
     /// Whether somebody holds it already.
     pub up: bool,
+    /// What its guest takes unfinished; bits of [`crate::offload`].
+    pub offloads: u32,
+    /// Whether addresses that the tables do not know may lie behind it.
+    pub bridges: bool,
 }
 
 struct Slot {
     request: NicRequest,
     generation: u32,
+    /// Addresses that it was found to have beside its own.
+    learned: Vec<IpAddr>,
 }
 
 struct State {
@@ -76,6 +82,38 @@ struct State {
     capturing: bool,
     /// Who has had which slot since the capture began.
     seen: Holders,
+}
+
+impl State {
+    /// Takes a learned address from whoever has it.
+    fn unlearn(&mut self, network: NetworkId, address: IpAddr) {
+        let Some(found) = self.writer.tables().hosts().find(network, address.into()) else { return };
+        if let Some(entry) = &mut self.slots[usize::from(found.slot.0)]
+            && entry.learned.contains(&address)
+        {
+            entry.learned.retain(|learned| *learned != address);
+            self.writer.remove_address(network, address);
+        }
+    }
+
+    /// Undoes what others made of a NIC while it was up: addresses that were learned, and what lay behind it.
+    fn leave(&mut self, slot: SlotId) {
+        let Some(entry) = &mut self.slots[usize::from(slot.0)] else { return };
+        entry.request.up = false;
+        let (network, bridges) = (entry.request.network, entry.request.bridges);
+        for address in std::mem::take(&mut entry.learned) {
+            self.writer.remove_address(network, address);
+        }
+        if bridges {
+            self.count_bridges(network);
+        }
+    }
+
+    fn count_bridges(&mut self, network: NetworkId) {
+        let requests = self.slots.iter().flatten().map(|entry| &entry.request);
+        let count = requests.filter(|nic| nic.bridges && nic.up && nic.network == network).count();
+        self.writer.set_bridges(network, count as u32);
+    }
 }
 
 /// The names of NICs and their addresses, by slot and generation.
@@ -160,6 +198,10 @@ impl Lan {
             None => return Err(LanError::Full(geometry.nics - 1)),
         };
         let slot = SlotId(slot);
+        for address in &request.addresses {
+            // Whoever is given an address has it, whoever was found to use it before.
+            state.unlearn(request.network, *address);
+        }
         for (count, address) in request.addresses.iter().enumerate() {
             if let Err(error) = state.writer.add_address(request.network, *address, slot) {
                 for address in &request.addresses[..count] {
@@ -170,10 +212,16 @@ impl Lan {
             }
         }
         let generation = state.generations[usize::from(slot.0)];
-        state.slots[usize::from(slot.0)] = Some(Slot { request, generation });
+        let (network, bridges) = (request.network, request.bridges);
+        state.slots[usize::from(slot.0)] = Some(Slot { request, generation, learned: Vec::new() });
         self.segment.control(slot).clear_counters();
         match self.renew(&mut state, slot, None) {
-            Ok(generation) => Ok((slot, generation)),
+            Ok(generation) => {
+                if bridges {
+                    state.count_bridges(network);
+                }
+                Ok((slot, generation))
+            }
             Err(error) => {
                 // A stopped process holds the slot's lock: the slot waits for it, the NIC is not made.
                 if let Some(Slot { request, .. }) = state.slots[usize::from(slot.0)].take() {
@@ -205,6 +253,8 @@ impl Lan {
             ring_bytes,
             mac: entry.request.mac,
             worker: entry.request.worker,
+            offloads: entry.request.offloads,
+            flags: if entry.request.bridges { BRIDGES } else { 0 },
         };
         let nic_state = if entry.request.up { NicState::Up } else { NicState::Down };
         let senders = &self.segment.control(slot).senders;
@@ -244,6 +294,7 @@ impl Lan {
             Some(entry) if entry.generation == generation => entry.request.up = false,
             _ => return false,
         }
+        state.leave(slot);
         state.writer.set_state(slot, NicState::Down);
         self.evict(&mut state, slot);
         true
@@ -257,6 +308,7 @@ impl Lan {
             Some(entry) if entry.generation == generation => {}
             _ => return false,
         }
+        state.leave(slot);
         let Some(entry) = state.slots[index].take() else { return false };
         for address in &entry.request.addresses {
             state.writer.remove_address(entry.request.network, *address);
@@ -268,6 +320,72 @@ impl Lan {
             state.stuck.push(slot.0);
         }
         true
+    }
+
+    /// Enters an address that the guest of a NIC was found to use beside those that it was given. False where another NIC
+    /// has it, the table has no room, or the NIC is not that of `generation`.
+    pub fn learn(&self, slot: SlotId, generation: u32, address: IpAddr) -> bool {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let tables = *state.writer.tables();
+        let Some(entry) = state.slots[usize::from(slot.0)].as_mut().filter(|entry| entry.generation == generation)
+        else {
+            return false;
+        };
+        let network = entry.request.network;
+        match tables.hosts().find(network, address.into()) {
+            Some(found) => found.slot == slot,
+            None => {
+                let entered = state.writer.add_address(network, address, slot).is_ok();
+                if entered {
+                    entry.learned.push(address);
+                }
+                entered
+            }
+        }
+    }
+
+    /// Takes an address out again that [`Lan::learn`] entered; does nothing where it is not such.
+    pub fn unlearn(&self, slot: SlotId, generation: u32, address: IpAddr) {
+        let mut state = self.state();
+        let entry = state.slots[usize::from(slot.0)].as_ref();
+        let network = entry.filter(|entry| entry.generation == generation && entry.learned.contains(&address));
+        if let Some(network) = network.map(|entry| entry.request.network) {
+            state.unlearn(network, address);
+        }
+    }
+
+    /// Changes the MAC address of a NIC, if it is still that of `generation`.
+    pub fn set_mac(&self, slot: SlotId, generation: u32, mac: u64) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if let Some(entry) = &mut state.slots[usize::from(slot.0)]
+            && entry.generation == generation
+        {
+            entry.request.mac = mac;
+            state.writer.set_mac(slot, mac);
+        }
+    }
+
+    /// Says what a NIC's guest takes unfinished, if it is still that of `generation`.
+    pub fn set_offloads(&self, slot: SlotId, generation: u32, offloads: u32) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if let Some(entry) = &mut state.slots[usize::from(slot.0)]
+            && entry.generation == generation
+        {
+            entry.request.offloads = offloads;
+            state.writer.set_offloads(slot, offloads);
+        }
+    }
+
+    /// Has a NIC take what leads out of its network; `None`: no NIC does.
+    pub fn set_gateway(&self, network: NetworkId, slot: Option<SlotId>) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let generation = |slot: SlotId| state.slots[usize::from(slot.0)].as_ref().map(|entry| (slot, entry.generation));
+        let gateway = slot.and_then(generation);
+        state.writer.set_gateway(network, gateway);
     }
 
     /// Shuts late senders out of a buffer and gives its memory back. False when its lock cannot be had.
@@ -313,12 +431,8 @@ impl Lan {
             let Some(buffer) = self.segment.buffer(slot, row) else { continue };
             buffer.bury(owner);
             if slot.0 == 0 || row.state() == NicState::Up {
-                let listener = match row.worker() {
-                    Some(worker) => Listener::Worker(self.segment.worker(worker), slot.0),
-                    None => Listener::Guest,
-                };
                 if buffer.used() > 0 {
-                    buffer.control.bell.force(listener);
+                    buffer.control.bell.force(self.segment.listener(slot, row));
                 }
             }
         }
@@ -335,7 +449,7 @@ impl Lan {
         let state = &mut *guard;
         self.renew_capture(state)?;
         let holders = state.slots.iter().enumerate().filter_map(|(slot, entry)| {
-            let Slot { request, generation } = entry.as_ref()?;
+            let Slot { request, generation, .. } = entry.as_ref()?;
             Some(((slot as u16, *generation), (request.name.clone(), request.addresses.clone())))
         });
         state.seen = holders.collect();
@@ -407,7 +521,7 @@ impl Lan {
             futex_wake(&control.receiver.space_wanted, i32::MAX);
         }
         for worker in 0..vnet_tables::layout::WORKERS {
-            self.segment.worker(worker).wake();
+            self.segment.worker(worker).wake(self.segment.alarm(worker));
         }
     }
 }
@@ -415,5 +529,14 @@ impl Lan {
 /// The row of the capture's slot.
 fn capture_config(geometry: &Geometry) -> NicConfig {
     let ring_at = geometry.ring_at(0);
-    NicConfig { network: NetworkId(0), mtu: 0, ring_at, ring_bytes: CAPTURE_RING, mac: 0, worker: None }
+    NicConfig {
+        network: NetworkId(0),
+        mtu: 0,
+        ring_at,
+        ring_bytes: CAPTURE_RING,
+        mac: 0,
+        worker: None,
+        offloads: 0,
+        flags: 0,
+    }
 }

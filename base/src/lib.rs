@@ -10,6 +10,7 @@
 //!   lock      the lock of an input buffer, which a base can take from a dead owner
 //!   area      the bytes of a ring (unsafe)
 //!   doorbell  step 5: wake the receiver only if it sleeps
+//!   outlet    guests that a datagram can be handed to without a stop in their input buffer
 //!   receiver  the other end of an input buffer
 //!   offload   what datagrams lack that cross whole, and finishing them for receivers that want them finished
 //!   checksum  the Internet checksum
@@ -48,6 +49,8 @@ pub mod model;
 pub mod note;
 #[cfg(not(loom))]
 pub mod offload;
+#[cfg(not(loom))]
+pub mod outlet;
 #[cfg(not(loom))]
 pub mod receiver;
 #[cfg(not(loom))]

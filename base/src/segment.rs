@@ -5,9 +5,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::event::EventfdFlags;
 use thiserror::Error;
 use vnet_tables::layout::{CONTROL_BYTES, Geometry, MIN_RING, PAGE, WORKER_BYTES, WORKERS};
 use vnet_tables::{NicRow, SlotId, Tables, TablesError, Writer};
@@ -15,7 +16,9 @@ use vnet_tables::{NicRow, SlotId, Tables, TablesError, Writer};
 use crate::area::Area;
 use crate::buffer::InputBuffer;
 use crate::control::{Control, WorkerBlock};
+use crate::doorbell::Listener;
 use crate::map::{Mapping, memory_file, release, seal};
+use crate::sync::Alarm;
 
 /// Why a segment cannot be made or mapped.
 #[derive(Debug, Error)]
@@ -35,6 +38,7 @@ pub struct Segment {
     buffers_map: Mapping,
     tables_file: OwnedFd,
     buffers_file: OwnedFd,
+    alarms: [OwnedFd; WORKERS as usize],
 }
 
 impl Segment {
@@ -54,15 +58,24 @@ impl Segment {
         // lives in the segment, which the base keeps as long as the writer.
         let writer = unsafe { Writer::create(tables_map.start(), geometry, lan) };
         let tables = *writer.tables();
-        Ok((Arc::new(Self { tables, tables_map, buffers_map, tables_file, buffers_file }), writer))
+        let alarm = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let alarms = [alarm(), alarm(), alarm(), alarm()];
+        let [a, b, c, d] = alarms.map(|made| made.map_err(io::Error::from));
+        let alarms = [a?, b?, c?, d?];
+        Ok((Arc::new(Self { tables, tables_map, buffers_map, tables_file, buffers_file, alarms }), writer))
     }
 
-    /// Maps the segment that a base handed out: the tables for reading, the buffers for writing.
+    /// Maps the segment that a base handed out: the tables for reading, the buffers for writing. `alarms` are those of
+    /// its base workers, in the order of their numbers.
     ///
     /// # Errors
     ///
     /// [`SegmentError::Tables`] when it is not a LAN, or one of another ABI version; [`SegmentError::System`].
-    pub fn attach(tables_file: OwnedFd, buffers_file: OwnedFd) -> Result<Arc<Self>, SegmentError> {
+    pub fn attach(
+        tables_file: OwnedFd,
+        buffers_file: OwnedFd,
+        alarms: [OwnedFd; WORKERS as usize],
+    ) -> Result<Arc<Self>, SegmentError> {
         let tables_map = Mapping::new(&tables_file, false)?;
         // SAFETY: the mapping is stored beside the tables and outlives them.
         let tables = unsafe { Tables::open(tables_map.start(), tables_map.bytes()) }?;
@@ -70,7 +83,7 @@ impl Segment {
         if buffers_map.bytes() < tables.geometry().buffers_bytes() {
             return Err(TablesError::Damaged.into());
         }
-        Ok(Arc::new(Self { tables, tables_map, buffers_map, tables_file, buffers_file }))
+        Ok(Arc::new(Self { tables, tables_map, buffers_map, tables_file, buffers_file, alarms }))
     }
 
     /// The tables.
@@ -85,6 +98,28 @@ impl Segment {
     #[must_use]
     pub fn files(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.tables_file.as_fd(), self.buffers_file.as_fd())
+    }
+
+    /// The descriptors that wake base workers, in the order of their numbers.
+    #[must_use]
+    pub fn alarms(&self) -> [BorrowedFd<'_>; WORKERS as usize] {
+        self.alarms.each_ref().map(AsFd::as_fd)
+    }
+
+    /// What wakes a base worker that sleeps on descriptors; that of worker 0 where there is no such worker.
+    #[must_use]
+    #[inline]
+    pub fn alarm(&self, worker: u32) -> Alarm<'static> {
+        let alarm = self.alarms.get(worker as usize).unwrap_or(&self.alarms[0]);
+        // SAFETY: the descriptor is open as long as the segment, which whoever rings holds, as for `control()`.
+        Alarm(unsafe { BorrowedFd::borrow_raw(alarm.as_raw_fd()) })
+    }
+
+    /// Whom the doorbell of a slot wakes.
+    #[must_use]
+    #[inline]
+    pub fn listener(&self, slot: SlotId, row: &NicRow) -> Listener<'static> {
+        row.worker().map_or(Listener::Guest, |worker| Listener::Worker(self.worker(worker), slot.0, self.alarm(worker)))
     }
 
     /// The control block of a slot; of slot 0 where there is no such slot.

@@ -45,13 +45,14 @@ impl Word for AtomicU64 {
 }
 
 #[cfg(not(loom))]
-pub use real::{futex_wait, futex_wake, spin_loop};
+pub use real::{Alarm, futex_wait, futex_wake, spin_loop};
 
 #[cfg(loom)]
-pub use model::{futex_wait, futex_wake, spin_loop};
+pub use model::{Alarm, futex_wait, futex_wake, spin_loop};
 
 #[cfg(not(loom))]
 mod real {
+    use std::os::fd::BorrowedFd;
     use std::time::Duration;
 
     use super::AtomicU32;
@@ -77,6 +78,17 @@ mod real {
         // SAFETY: the kernel uses the address of `word` as a name and touches no memory.
         let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
         usize::try_from(woken).unwrap_or(0)
+    }
+
+    /// Wakes a base worker that sleeps on descriptors: an eventfd that is one of them.
+    #[derive(Clone, Copy)]
+    pub struct Alarm<'s>(pub BorrowedFd<'s>);
+
+    impl Alarm<'_> {
+        /// Makes the eventfd readable. One that is so already stays so.
+        pub fn raise(self) {
+            let _ = rustix::io::write(self.0, &1u64.to_ne_bytes());
+        }
     }
 }
 
@@ -106,6 +118,14 @@ mod model {
         let _guard = QUEUE.0.lock().expect("loom's mutex is not poisoned");
         QUEUE.1.notify_all();
         1
+    }
+
+    /// Models sleep on the futex alone.
+    #[derive(Clone, Copy, Default)]
+    pub struct Alarm<'s>(core::marker::PhantomData<&'s ()>);
+
+    impl Alarm<'_> {
+        pub fn raise(self) {}
     }
 
     pub fn spin_loop() {

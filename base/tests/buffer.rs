@@ -23,6 +23,8 @@ fn nic(lan: &Lan, network: NetworkId, last: u8) -> (SlotId, u32) {
         ring_bytes: RING,
         worker: None,
         up: true,
+        offloads: 0,
+        bridges: false,
     };
     lan.add_nic(request).expect("room for a NIC")
 }

@@ -76,8 +76,18 @@ impl World {
         let network = self.networks[network_of(nic)];
         let mtu = MTUS[network_of(nic)];
         let addresses = addresses(nic);
-        let request =
-            NicRequest { name: format!("n{nic}"), network, addresses, mac: 0, mtu, ring_bytes: RING, worker, up };
+        let request = NicRequest {
+            name: format!("n{nic}"),
+            network,
+            addresses,
+            mac: 0,
+            mtu,
+            ring_bytes: RING,
+            worker,
+            up,
+            offloads: 0,
+            bridges: false,
+        };
         let (slot, generation) = self.lan.add_nic(request).expect("room for a NIC");
         if up {
             self.hold(nic, slot, generation, served);

@@ -9,6 +9,7 @@ use vnet_base::control::Control;
 use vnet_base::doorbell::Listener;
 use vnet_base::lock::Token;
 use vnet_base::model::{Reader, ring_of, worker_block};
+use vnet_base::sync::Alarm;
 
 /// A ring for two records of 8 bytes and the word behind them.
 const SMALL: u64 = 64;
@@ -152,7 +153,7 @@ fn a_receiver_that_rewinds_before_it_sleeps_loses_nothing() {
 fn a_worker_that_goes_to_sleep_hears_of_every_slot() {
     loom::model(|| {
         let block = worker_block();
-        let announcer = thread::spawn(move || block.announce(3));
+        let announcer = thread::spawn(move || block.announce(3, Alarm::default()));
         let mut visited = false;
         while !visited {
             block.take(|slot| visited |= slot == 3);

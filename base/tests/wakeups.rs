@@ -51,6 +51,8 @@ fn nic(lan: &Lan, network: NetworkId, last: u8, worker: Option<u32>) -> SlotId {
         ring_bytes: 1 << 18,
         worker,
         up: true,
+        offloads: 0,
+        bridges: false,
     };
     lan.add_nic(request).expect("room for a NIC").0
 }

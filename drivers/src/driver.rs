@@ -1,6 +1,10 @@
 //! The trait that base workers run.
 
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
 use vnet_base::buffer::Damaged;
+use vnet_base::outlet::Outlet;
 
 use crate::port::Port;
 
@@ -9,8 +13,11 @@ use crate::port::Port;
 pub enum Next {
     /// It has more to do at once.
     Again,
-    /// Nothing until a datagram or a call comes, or this time, in nanoseconds of the worker's clock.
+    /// Nothing until a datagram or a call comes, its descriptor is ready, or this time, in nanoseconds of the worker's
+    /// clock.
     At(Option<u64>),
+    /// Its guest is gone; the worker takes the NIC down.
+    Ended,
 }
 
 /// Moves datagrams between one guest and the base.
@@ -26,6 +33,17 @@ pub trait Driver: Send {
     ///
     /// [`Damaged`]: the NIC's input buffer is unusable; the worker takes the NIC down.
     fn visit(&mut self, port: &mut Port, now: u64) -> Result<Next, Damaged>;
+
+    /// What the worker polls for it: the driver is visited when it has become readable or has failed. It reads until
+    /// there is nothing more, or asks for another visit.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Where others of the same worker may hand datagrams to its guest.
+    fn outlet(&self) -> Option<Arc<dyn Outlet>> {
+        None
+    }
 }
 
 /// Datagrams that a driver takes from its buffer in one visit.

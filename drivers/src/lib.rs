@@ -11,6 +11,7 @@
 //!   ping      echo requests and what comes of them, a program on a stack
 //!   traffic   sources and sinks that measure, programs on a stack
 //!   worker    the base worker: serves many NICs, visits those with work
+//!   polled    the descriptors that a worker polls
 //!   virtio_net  what TAP devices and virtio guests say of each frame
 //!   lease     who died: takes its NICs down and puts right what it left
 //!   capture   writes what is forwarded as pcapng, for any number of files and readers
@@ -28,10 +29,12 @@ pub mod host;
 pub mod lease;
 pub mod loopback;
 pub mod ping;
+mod polled;
 pub mod port;
 pub mod ring;
 pub mod service;
 pub mod stack;
+pub mod tap;
 pub mod traffic;
 pub mod virtio_net;
 pub mod worker;

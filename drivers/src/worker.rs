@@ -1,7 +1,8 @@
 //! The base worker: one thread that serves any number of NICs and only visits those with work.
 //!
 //! Work is a datagram (the NIC's doorbell sets its bit in the worker's block), a call from outside (which sets the same
-//! bit) or a time that the driver asked for. The worker passes the time in; no driver reads a clock.
+//! bit), a descriptor that became readable, or a time that the driver asked for. The worker passes the time in; no driver
+//! reads a clock.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -12,14 +13,22 @@ use std::time::Duration;
 
 use vnet_base::Lan;
 use vnet_base::control::WorkerBlock;
+use vnet_base::outlet::Outlets;
 use vnet_base::sync::{AtomicBool, Ordering, spin_loop};
 use vnet_base::tables::SlotId;
 
 use crate::driver::{Driver, Next};
+use crate::polled::Polled;
 use crate::port::Port;
 
 /// Turns that an idle worker polls before it sleeps: some tens of microseconds, as long as a wake-up takes.
 const SPINS: u32 = 1000;
+
+/// The same where a turn polls descriptors too, which is a system call.
+const POLLS: u32 = 20;
+
+/// Rounds of a busy worker between two looks at the descriptors of those that have no work.
+const ROUNDS: u32 = 8;
 
 enum Command {
     Add(Box<Served>),
@@ -38,6 +47,8 @@ struct Served {
 struct Shared {
     lan: Arc<Lan>,
     block: &'static WorkerBlock,
+    index: u32,
+    outlets: Arc<Outlets>,
     inbox: Mutex<Vec<Command>>,
     mail: AtomicBool,
     stop: AtomicBool,
@@ -53,7 +64,11 @@ impl Shared {
         self.inbox().push(command);
         // Release: partners with the swap in `take_mail()`. The worker looks at it last before it sleeps.
         self.mail.store(true, Ordering::Release);
-        self.block.wake();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.block.wake(self.lan.segment().alarm(self.index));
     }
 }
 
@@ -71,6 +86,8 @@ impl Worker {
         let shared = Shared {
             lan,
             block,
+            index,
+            outlets: Arc::default(),
             inbox: Mutex::default(),
             mail: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -84,11 +101,14 @@ impl Worker {
     /// # Errors
     ///
     /// Those of starting a thread.
-    pub fn serve(&self, slot: SlotId, generation: u32, port: Port, driver: Box<dyn Driver>) -> std::io::Result<()> {
+    pub fn serve(&self, slot: SlotId, generation: u32, mut port: Port, driver: Box<dyn Driver>) -> std::io::Result<()> {
+        port.sender.set_outlets(Arc::clone(&self.shared.outlets));
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             let shared = Arc::clone(&self.shared);
-            *thread = Some(std::thread::Builder::new().name("vnet-worker".into()).spawn(move || run(&shared))?);
+            let polled = Polled::new(shared.lan.segment().alarm(shared.index))?;
+            let run = move || run(&shared, polled);
+            *thread = Some(std::thread::Builder::new().name("vnet-worker".into()).spawn(run)?);
         }
         drop(thread);
         let served = Served { slot, generation, port, driver, wake_at: None, queued: false };
@@ -109,7 +129,7 @@ impl Worker {
 
     /// Has the worker visit a NIC, because something was asked of its driver.
     pub fn call(&self, slot: SlotId) {
-        self.shared.block.announce(slot.0);
+        self.shared.block.announce(slot.0, self.shared.lan.segment().alarm(self.shared.index));
     }
 
     /// Forgets the thread in a forked child, where it is not.
@@ -125,7 +145,7 @@ impl Worker {
         self.shared.stop.store(true, Ordering::Release);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            self.shared.block.wake();
+            self.shared.wake();
             // A worker that is about to sleep looks at `stop` once more after it has said so.
             let _ = thread.join();
         }
@@ -144,17 +164,23 @@ struct Rounds<'w> {
     served: Vec<Option<Box<Served>>>,
     timers: BinaryHeap<Reverse<(u64, u16)>>,
     queue: VecDeque<u16>,
+    polled: Polled,
 }
 
-fn run(shared: &Shared) {
-    let mut rounds = Rounds { shared, served: Vec::new(), timers: BinaryHeap::new(), queue: VecDeque::new() };
+fn run(shared: &Shared, polled: Polled) {
+    let mut rounds = Rounds { shared, served: Vec::new(), timers: BinaryHeap::new(), queue: VecDeque::new(), polled };
     let mut idle_turns = 0;
+    let mut busy_rounds = 0u32;
     while !shared.stop.load(Ordering::Acquire) {
         rounds.take_mail();
         rounds.gather((shared.clock)());
+        if !rounds.polled.is_empty() && (rounds.queue.is_empty() || busy_rounds.is_multiple_of(ROUNDS)) {
+            rounds.look_at_descriptors(false);
+        }
+        busy_rounds = busy_rounds.wrapping_add(1);
         if rounds.queue.is_empty() {
             idle_turns += 1;
-            if idle_turns < SPINS {
+            if idle_turns < if rounds.polled.is_empty() { SPINS } else { POLLS } {
                 spin_loop();
             } else {
                 rounds.sleep();
@@ -171,6 +197,15 @@ fn run(shared: &Shared) {
     }
 }
 
+fn enqueue(all: &mut [Option<Box<Served>>], queue: &mut VecDeque<u16>, slot: u16) {
+    if let Some(Some(served)) = all.get_mut(usize::from(slot))
+        && !served.queued
+    {
+        served.queued = true;
+        queue.push_back(slot);
+    }
+}
+
 impl Rounds<'_> {
     fn take_mail(&mut self) {
         // Acquire: partners with the release in `post()`.
@@ -182,6 +217,15 @@ impl Rounds<'_> {
             match command {
                 Command::Add(served) => {
                     let slot = served.slot.0;
+                    if let Some(descriptor) = served.driver.descriptor()
+                        && self.polled.add(descriptor, slot).is_err()
+                    {
+                        self.shared.lan.take_down(served.slot, served.generation);
+                        continue;
+                    }
+                    if let Some(outlet) = served.driver.outlet() {
+                        self.shared.outlets.set(served.slot, Some((served.generation, outlet)));
+                    }
                     let index = usize::from(slot);
                     if self.served.len() <= index {
                         self.served.resize_with(index + 1, || None);
@@ -190,9 +234,7 @@ impl Rounds<'_> {
                     self.enqueue(slot);
                 }
                 Command::Remove(slot, done) => {
-                    if let Some(place) = self.served.get_mut(usize::from(slot.0)) {
-                        *place = None;
-                    }
+                    self.drop_driver(slot);
                     let _ = done.send(());
                 }
             }
@@ -200,12 +242,7 @@ impl Rounds<'_> {
     }
 
     fn enqueue(&mut self, slot: u16) {
-        if let Some(Some(served)) = self.served.get_mut(usize::from(slot))
-            && !served.queued
-        {
-            served.queued = true;
-            self.queue.push_back(slot);
-        }
+        enqueue(&mut self.served, &mut self.queue, slot);
     }
 
     fn gather(&mut self, now: u64) {
@@ -229,7 +266,11 @@ impl Rounds<'_> {
         // A panic of one guest's driver is that guest's end and nobody else's.
         let next = catch_unwind(AssertUnwindSafe(|| {
             let next = served.driver.visit(&mut served.port, now)?;
-            if next != Next::Again && !served.port.receiver.leave_to_worker()? { Ok(Next::Again) } else { Ok(next) }
+            if matches!(next, Next::At(_)) && !served.port.receiver.leave_to_worker()? {
+                Ok(Next::Again)
+            } else {
+                Ok(next)
+            }
         }));
         match next {
             Ok(Ok(Next::Again)) => self.enqueue(slot),
@@ -238,17 +279,40 @@ impl Rounds<'_> {
                 served.wake_at = Some(time);
                 self.timers.push(Reverse((time, slot)));
             }
-            Ok(Err(vnet_base::buffer::Damaged)) | Err(_) => {
+            Ok(Ok(Next::Ended) | Err(vnet_base::buffer::Damaged)) | Err(_) => {
                 self.shared.lan.take_down(SlotId(slot), served.generation);
-                self.served[usize::from(slot)] = None;
+                self.drop_driver(SlotId(slot));
             }
         }
     }
 
-    fn sleep(&mut self) {
+    fn drop_driver(&mut self, slot: SlotId) {
+        let Some(served) = self.served.get_mut(usize::from(slot.0)).and_then(Option::take) else { return };
+        if let Some(descriptor) = served.driver.descriptor() {
+            self.polled.remove(descriptor);
+        }
+        self.shared.outlets.set(slot, None);
+    }
+
+    /// Takes up those whose descriptors are ready, which may be waited for until the next timer.
+    fn look_at_descriptors(&mut self, wait: bool) {
         let now = (self.shared.clock)();
-        let timeout = self.timers.peek().map(|Reverse((time, _))| Duration::from_nanos(time.saturating_sub(now)));
+        let timeout = if wait { self.until_timer(now) } else { Some(Duration::ZERO) };
+        let (served, queue) = (&mut self.served, &mut self.queue);
+        self.polled.wait(timeout, |slot| enqueue(served, queue, slot));
+    }
+
+    fn until_timer(&self, now: u64) -> Option<Duration> {
+        self.timers.peek().map(|Reverse((time, _))| Duration::from_nanos(time.saturating_sub(now)))
+    }
+
+    fn sleep(&mut self) {
         let shared = self.shared;
-        shared.block.sleep(timeout, || !shared.mail.load(Ordering::Acquire) && !shared.stop.load(Ordering::Acquire));
+        let last_look = || !shared.mail.load(Ordering::Acquire) && !shared.stop.load(Ordering::Acquire);
+        if self.polled.is_empty() {
+            shared.block.sleep(self.until_timer((shared.clock)()), last_look);
+        } else {
+            shared.block.sleep_on_descriptors(last_look, || self.look_at_descriptors(true));
+        }
     }
 }

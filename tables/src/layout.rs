@@ -33,7 +33,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"vnet-lan");
 
 /// The version of everything that lies in either segment. Base and guest must agree on it exactly.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Bytes of a page of the segments; rings and sections start on a page.
 pub const PAGE: u64 = 4096;

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::nic::SlotId;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A network's number, from 1; 0 is no network and 65,535 marks removed host table entries.
@@ -60,11 +61,14 @@ pub enum Destination {
 /// A network in the tables segment.
 ///
 /// ```text
-///  0 v4 u32 │ 4 v4_bits u32 │ 8 v6_high u64 │ 16 v6_low u64 │ 24 v6_bits u32 │ 28 mtu u32 │ 32 (zero) ×32
+///  0 v4 u32 │ 4 v4_bits u32 │ 8 v6_high u64 │ 16 v6_low u64 │ 24 v6_bits u32 │ 28 mtu u32
+/// 32 gateway u64 │ 40 bridges u32 │ 44 (zero) u32 ×5
 /// ```
 ///
-/// Addresses are numbers in host byte order; `*_bits` is the prefix length plus one, 0 for none. A row is written once,
-/// before the header's `network_count` covers it, and never changes: a reader that sees the count sees the row.
+/// Addresses are numbers in host byte order; `*_bits` is the prefix length plus one, 0 for none. The first line is written
+/// once, before the header's `network_count` covers it, and never changes: a reader that sees the count sees it. `gateway`
+/// is the slot and, above it, the generation of the NIC that leads elsewhere; 0 for none. `bridges` counts the NICs with
+/// [`BRIDGES`](crate::nic::BRIDGES).
 #[repr(C, align(64))]
 #[derive(Default)]
 pub struct NetworkRow {
@@ -74,7 +78,9 @@ pub struct NetworkRow {
     v6_low: AtomicU64,
     v6_bits: AtomicU32,
     mtu: AtomicU32,
-    zero: [AtomicU64; 4],
+    gateway: AtomicU64,
+    bridges: AtomicU32,
+    zero: [AtomicU32; 5],
 }
 
 impl NetworkRow {
@@ -104,6 +110,28 @@ impl NetworkRow {
     #[must_use]
     pub fn mtu(&self) -> u32 {
         self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// The NIC that takes what goes elsewhere, and its generation: who reads the row of another generation has none.
+    #[must_use]
+    pub fn gateway(&self) -> Option<(SlotId, u32)> {
+        let gateway = self.gateway.load(Ordering::Acquire);
+        (gateway != 0).then_some((SlotId(gateway as u16), (gateway >> 32) as u32))
+    }
+
+    pub(crate) fn set_gateway(&self, gateway: Option<(SlotId, u32)>) {
+        let word = gateway.map_or(0, |(slot, generation)| u64::from(generation) << 32 | u64::from(slot.0));
+        self.gateway.store(word, Ordering::Release);
+    }
+
+    /// Whether any NIC of the network leads to addresses that the tables do not know.
+    #[must_use]
+    pub fn is_bridged(&self) -> bool {
+        self.bridges.load(Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn set_bridges(&self, count: u32) {
+        self.bridges.store(count, Ordering::Release);
     }
 
     /// What kind of destination `address` is, for a sender on this network.
@@ -160,4 +188,6 @@ const _: () = {
     assert!(offset_of!(NetworkRow, v6_high) == 8);
     assert!(offset_of!(NetworkRow, v6_bits) == 24);
     assert!(offset_of!(NetworkRow, mtu) == 28);
+    assert!(offset_of!(NetworkRow, gateway) == 32);
+    assert!(offset_of!(NetworkRow, bridges) == 40);
 };

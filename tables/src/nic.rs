@@ -22,7 +22,7 @@ pub enum NicState {
 ///
 /// ```text
 ///  0 generation u32 │ 4 state u32 │ 8 network u32 │ 12 mtu u32 │ 16 ring_at u64 │ 24 ring_bytes u64
-/// 32 mac u64 │ 40 worker u32 │ 44 (zero) u32 ×5
+/// 32 mac u64 │ 40 worker u32 │ 44 offloads u32 │ 48 flags u32 │ 52 (zero) u32 ×3
 /// ```
 ///
 /// `generation` is stored last, with release, when a NIC takes the slot: a reader that loads it with acquire sees the
@@ -38,11 +38,17 @@ pub struct NicRow {
     ring_bytes: AtomicU64,
     mac: AtomicU64,
     worker: AtomicU32,
-    zero: [AtomicU32; 5],
+    offloads: AtomicU32,
+    flags: AtomicU32,
+    zero: [AtomicU32; 3],
 }
 
 /// `NicRow::worker` of a NIC whose own guest sleeps on its doorbell.
 pub const NO_WORKER: u32 = u32::MAX;
+
+/// `NicRow::flags`: behind the NIC lie addresses that the tables do not know, as behind a switch's port; it is given the
+/// datagrams for addresses of its network that nobody has.
+pub const BRIDGES: u32 = 1;
 
 /// What a NIC row holds while it does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,10 @@ pub struct NicConfig {
     pub mac: u64,
     /// The base worker that serves it, if one does.
     pub worker: Option<u32>,
+    /// What its guest takes unfinished; bits of the base's `offload` module.
+    pub offloads: u32,
+    /// [`BRIDGES`] or 0.
+    pub flags: u32,
 }
 
 impl NicRow {
@@ -69,6 +79,8 @@ impl NicRow {
         self.ring_bytes.store(config.ring_bytes, Ordering::Relaxed);
         self.mac.store(config.mac, Ordering::Relaxed);
         self.worker.store(config.worker.unwrap_or(NO_WORKER), Ordering::Relaxed);
+        self.offloads.store(config.offloads, Ordering::Relaxed);
+        self.flags.store(config.flags, Ordering::Relaxed);
         self.state.store(state as u32, Ordering::Relaxed);
         // Release: partners with the acquire in `generation()`; who sees the number sees the row above.
         self.generation.store(generation, Ordering::Release);
@@ -81,6 +93,14 @@ impl NicRow {
 
     pub(crate) fn set_worker(&self, worker: Option<u32>) {
         self.worker.store(worker.unwrap_or(NO_WORKER), Ordering::Release);
+    }
+
+    pub(crate) fn set_mac(&self, mac: u64) {
+        self.mac.store(mac, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_offloads(&self, offloads: u32) {
+        self.offloads.store(offloads, Ordering::Release);
     }
 
     /// How many times the slot has changed hands.
@@ -130,6 +150,20 @@ impl NicRow {
         self.mac.load(Ordering::Relaxed)
     }
 
+    /// What its guest takes unfinished: checksums that were not computed, segments that were not cut.
+    #[must_use]
+    #[inline]
+    pub fn offloads(&self) -> u32 {
+        self.offloads.load(Ordering::Acquire)
+    }
+
+    /// Whether addresses that the tables do not know may lie behind it.
+    #[must_use]
+    #[inline]
+    pub fn bridges(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & BRIDGES != 0
+    }
+
     /// The base worker that serves the NIC, if one does.
     #[must_use]
     #[inline]
@@ -147,4 +181,6 @@ const _: () = {
     assert!(offset_of!(NicRow, ring_at) == 16);
     assert!(offset_of!(NicRow, mac) == 32);
     assert!(offset_of!(NicRow, worker) == 40);
+    assert!(offset_of!(NicRow, offloads) == 44);
+    assert!(offset_of!(NicRow, flags) == 48);
 };

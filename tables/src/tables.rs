@@ -119,6 +119,16 @@ impl Tables {
         if id.0 == 0 || u32::from(id.0) > count { None } else { self.rows.networks.get(usize::from(id.0) - 1) }
     }
 
+    /// The NIC of a network that takes datagrams under this MAC address, the first octet highest of 48 bits. Looks at every
+    /// slot in turn.
+    #[must_use]
+    pub fn slot_of_mac(&self, network: NetworkId, mac: u64) -> Option<SlotId> {
+        self.slots().find(|slot| {
+            let row = self.nic(*slot);
+            row.mac() == mac && row.network() == network && row.state() == NicState::Up
+        })
+    }
+
     /// Slots that may hold a NIC, the capture's left out.
     pub fn slots(&self) -> impl Iterator<Item = SlotId> + use<> {
         let high = self.rows.header.nic_high.load(Ordering::Acquire).min(self.geometry.nics);
@@ -217,6 +227,30 @@ impl Writer {
     /// Changes who serves a NIC.
     pub fn set_worker(&mut self, slot: SlotId, worker: Option<u32>) {
         self.tables.nic(slot).set_worker(worker);
+    }
+
+    /// Changes the MAC address of a NIC.
+    pub fn set_mac(&mut self, slot: SlotId, mac: u64) {
+        self.tables.nic(slot).set_mac(mac);
+    }
+
+    /// Changes what a NIC's guest takes unfinished.
+    pub fn set_offloads(&mut self, slot: SlotId, offloads: u32) {
+        self.tables.nic(slot).set_offloads(offloads);
+    }
+
+    /// Says which NIC, of which generation, takes what leads out of a network.
+    pub fn set_gateway(&mut self, network: NetworkId, gateway: Option<(SlotId, u32)>) {
+        if let Some(row) = self.tables.network(network) {
+            row.set_gateway(gateway);
+        }
+    }
+
+    /// Says how many NICs of a network lead to addresses that the tables do not know.
+    pub fn set_bridges(&mut self, network: NetworkId, count: u32) {
+        if let Some(row) = self.tables.network(network) {
+            row.set_bridges(count);
+        }
     }
 
     /// Enters an address, or moves it to another NIC.

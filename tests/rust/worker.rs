@@ -32,6 +32,8 @@ fn nic(lan: &Lan, network: NetworkId, number: u16, served: bool) -> (SlotId, u32
         ring_bytes: 1 << 18,
         worker: served.then_some(0),
         up: true,
+        offloads: 0,
+        bridges: false,
     };
     lan.add_nic(request).expect("room for a NIC")
 }

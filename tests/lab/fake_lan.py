@@ -60,6 +60,33 @@ class FakeHost:
 
 
 @dataclass
+class FakeNetns:
+    """A namespace in which commands run as anywhere else, with a mark that they were told to enter it."""
+
+    lan: FakeLan
+    name: str
+    settings: dict[str, Any]
+    closed: bool = False
+
+    def enter_words(self, words: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
+        return ["/usr/bin/env", f"INSIDE={self.name}", *words], ()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeTap:
+    lan: FakeLan
+    name: str
+    settings: dict[str, Any]
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
 class FakeCapture:
     datagrams: int = 0
     missed: int = 0
@@ -80,6 +107,9 @@ class FakeLan:
     networks: dict[str, list[str]] = field(default_factory=dict)
     hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     reserved: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    namespaces: dict[str, FakeNetns] = field(default_factory=dict)
+    taps: dict[str, FakeTap] = field(default_factory=dict)
+    refuses: dict[str, Exception] = field(default_factory=dict)
     injected: list[tuple[str, bytes]] = field(default_factory=list)
     captures: list[FakeCapture] = field(default_factory=list)
     guarded: set[int] = field(default_factory=set)
@@ -114,6 +144,21 @@ class FakeLan:
 
     def reserve(self, name: str, address: Sequence[str], *, network: str, buffer: int | None = None) -> None:
         self.reserved[name] = tuple(address)
+
+    def netns(self, name: str, address: Sequence[str], **settings: Any) -> FakeNetns:
+        if name in self.refuses:
+            raise self.refuses[name]
+        self.namespaces[name] = FakeNetns(self, name, {"address": list(address), **settings})
+        return self.namespaces[name]
+
+    def tap(self, name: str, address: Sequence[str] | None, **settings: Any) -> FakeTap:
+        if name in self.refuses:
+            raise self.refuses[name]
+        self.taps[name] = FakeTap(self, name, {"address": address and list(address), **settings})
+        return self.taps[name]
+
+    def remove(self, name: str) -> None:
+        raise KeyError(name)
 
     def guard(self, group: int) -> None:
         self.guarded.add(group)

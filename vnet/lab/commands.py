@@ -26,7 +26,17 @@ from typing import Protocol
 from vnet.errors import MachineLacks
 from vnet.lab.output import Output
 
-__all__ = ["Command", "Guard", "Output", "command_environment", "describe_end", "shown", "stop_all"]
+__all__ = [
+    "Command",
+    "Entrance",
+    "Guard",
+    "Output",
+    "check_program",
+    "command_environment",
+    "describe_end",
+    "shown",
+    "stop_all",
+]
 
 # How long a command may take between SIGTERM and SIGKILL.
 GRACE_SECONDS = 2.0
@@ -45,6 +55,13 @@ class Guard(Protocol):
         """``group`` has ended; its number may soon be another's."""
 
 
+class Entrance(Protocol):
+    """Where a command runs that does not run where this process does: a ``vnet.Netns``."""
+
+    def enter_words(self, words: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
+        """The words that run ``words`` there, and the descriptors that they need to inherit."""
+
+
 class Command:
     """A running command and its process group; ``start`` is the position in its output where its own begins.
 
@@ -55,6 +72,7 @@ class Command:
         guard: is told of its group.
         output: keeps what it prints, standard error too; None: a new one.
         merged: keep standard error in ``output`` too, where it is new.
+        inside: where it runs; None: here.
 
     Raises:
         MachineLacks: there is no such program here.
@@ -69,13 +87,18 @@ class Command:
         guard: Guard,
         output: Output | None = None,
         merged: bool = False,
+        inside: Entrance | None = None,
     ) -> None:
         self.command = command
         self._guard = guard
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         merged = merged or output is not None
+        inherited: tuple[int, ...] = ()
         try:
-            _check_program(words[0], environment.get("PATH", os.defpath), directory)
+            check_program(words[0], environment.get("PATH", os.defpath), directory)
+            if inside is not None:
+                # Behind the gate: what waits there is not in the namespace yet, and leaves nothing in it.
+                words, inherited = inside.enter_words(words)
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", _GATE, "vnet", *words],
                 cwd=directory,
@@ -85,6 +108,7 @@ class Command:
                 stderr=subprocess.STDOUT if merged else subprocess.PIPE,
                 start_new_session=True,
                 bufsize=0,
+                pass_fds=inherited,
             )
         except OSError as error:
             raise MachineLacks(f"cannot run {shown(command)}: {error.strerror or error}") from None
@@ -204,8 +228,14 @@ def _living_groups() -> set[int]:
     return found
 
 
-def _check_program(program: str, path: str, directory: Path) -> None:
-    """Raise the OSError that running ``program`` in ``directory`` would: its shell could only print it."""
+def check_program(program: str, path: str, directory: Path) -> None:
+    """Raise the OSError that running ``program`` in ``directory`` would: its shell could only print it.
+
+    Args:
+        program: its name, or its path.
+        path: where programs are looked for, as in ``PATH``.
+        directory: where it would begin.
+    """
     if not directory.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"there is no directory {directory}")
     folders = [""] if "/" in program else [folder or "." for folder in path.split(os.pathsep)]

@@ -12,7 +12,7 @@ from vnet.lab.plan import Lab, Node
 __all__ = ["Difference", "compare"]
 
 # What a node can change and keep its NIC.
-_OF_THE_COMMAND = ("command", "environment", "ready")
+_OF_THE_COMMANDS = ("commands", "environment", "ready")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Difference:
         networks_added, networks_removed, networks_changed: by name; a changed network is made anew.
         added, removed: nodes by name.
         changed: nodes that leave the LAN and come again, because their NIC, their network or what they are changed.
-        rerun: nodes that keep their NIC and get their command started again.
+        rerun: nodes that keep their NIC and get their commands started again.
     """
 
     networks_added: tuple[str, ...] = ()
@@ -89,13 +89,14 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
             name in failed
             or node.network in networks_changed
             or _nic(old) != _nic(node)
-            or (old.command is None) != (node.command is None)
+            # Whoever holds the NIC of a process node without a command is asked to leave it.
+            or (node.kind == "process" and (not old.commands) != (not node.commands))
             # All that a built-in host chooses follows from the seed.
             or (node.kind == "host" and before.seed != after.seed)
         )
         if anew:
             changed.append(name)
-        elif _command(old) != _command(node) or (node.command is not None and before.directory != after.directory):
+        elif _of_commands(old) != _of_commands(node) or (node.commands and before.directory != after.directory):
             rerun.append(name)
     return Difference(
         networks_added=_without(after.networks, before.networks),
@@ -113,9 +114,9 @@ def _without(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
 
 
 def _nic(node: Node) -> Node:
-    """A node without what its command is, and without where it stands in the file."""
-    return dataclasses.replace(node, line=0, command=None, environment=(), ready=None)
+    """A node without what its commands are, and without where it stands in the file."""
+    return dataclasses.replace(node, line=0, commands=(), environment=(), ready=None)
 
 
-def _command(node: Node) -> tuple[Any, ...]:
-    return tuple(getattr(node, name) for name in _OF_THE_COMMAND)
+def _of_commands(node: Node) -> tuple[Any, ...]:
+    return tuple(getattr(node, name) for name in _OF_THE_COMMANDS)

@@ -1,4 +1,4 @@
-"""Whether a node is ready: its command has attached, and what its ``ready`` asks for holds."""
+"""Whether a node is ready: the command of a process node has attached, and what its ``ready`` asks for holds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from vnet.errors import AddressTaken, MachineLacks, NameTaken, VnetError
 from vnet.lab.addresses import usable
-from vnet.lab.commands import Command, Guard, describe_end, shown, stop_all
+from vnet.lab.commands import Command, Entrance, Guard, describe_end, shown, stop_all
 from vnet.lab.output import Output
 from vnet.lab.plan import Address, Node, Ready
 
@@ -92,20 +92,23 @@ class _Check(Protocol):
 
 
 class _OutputCheck:
-    def __init__(self, pattern: str, command: Command) -> None:
+    def __init__(self, pattern: str, commands: Sequence[Command]) -> None:
         self._pattern = re.compile(pattern)
-        self._command = command
-        self._seen = command.start
-        self._rest = ""
+        self._commands = commands
+        self._seen = [command.start for command in commands]
+        self._rest = [""] * len(commands)
 
     def holds(self) -> bool:
-        self._seen, more = self._command.output.read(self._seen)
-        self._seen += len(more)
+        return any(self._holds(index) for index in range(len(self._commands)))
+
+    def _holds(self, index: int) -> bool:
+        start, more = self._commands[index].output.read(self._seen[index])
+        self._seen[index] = start + len(more)
         if not more:
             return False
-        lines = (self._rest + more.decode("utf-8", "replace")).split("\n")
+        lines = (self._rest[index] + more.decode("utf-8", "replace")).split("\n")
         # The last one may go on; a prompt does not, and counts too.
-        self._rest = lines[-1]
+        self._rest[index] = lines[-1]
         return any(self._pattern.search(line.rstrip("\r")) for line in lines)
 
     def missing(self) -> str:
@@ -161,10 +164,16 @@ class _CommandCheck:
         environment: Mapping[str, str],
         directory: Path,
         guard: Guard,
+        inside: Entrance | None,
     ) -> None:
         self._command = command
         self._place = place
-        self._settings: dict[str, Any] = {"environment": environment, "directory": directory, "guard": guard}
+        self._settings: dict[str, Any] = {
+            "environment": environment,
+            "directory": directory,
+            "guard": guard,
+            "inside": inside,
+        }
         self._running: Command | None = None
         self._due = 0.0
         self._last = "has not ended"
@@ -202,16 +211,16 @@ class _CommandCheck:
 
 
 class Readiness:
-    """Watches one node from the start of its command until it is ready.
+    """Watches one node from the start of its commands until it is ready.
 
     Args:
         node: the node.
         place: where it stands in the lab file, for messages.
-        command: its command; None where it has none.
+        commands: those of the node.
         has_attached: whether somebody has attached as the node since; None where nobody needs to.
         attach_seconds: how long that may take.
         probes: connects to its port.
-        environment, directory, guard: for the command that says whether it is ready.
+        environment, directory, guard, inside: for the command that says whether it is ready.
     """
 
     def __init__(
@@ -219,17 +228,18 @@ class Readiness:
         node: Node,
         *,
         place: str,
-        command: Command | None,
+        commands: Sequence[Command],
         has_attached: Callable[[], bool] | None,
         attach_seconds: float,
         probes: Probes,
         environment: Mapping[str, str],
         directory: Path,
         guard: Guard,
+        inside: Entrance | None = None,
     ) -> None:
         self.node = node
         self._place = place
-        self._command = command
+        self._commands = commands
         self._has_attached = has_attached
         self._started = time.monotonic()
         ready = node.ready or Ready(timeout=0.0)
@@ -237,13 +247,21 @@ class Readiness:
         self._attach_seconds = max(attach_seconds, ready.timeout)
         self._ready_seconds = ready.timeout
         self._checks: list[_Check] = []
-        if ready.output is not None and command is not None:
-            self._checks.append(_OutputCheck(ready.output, command))
+        if ready.output is not None and commands:
+            self._checks.append(_OutputCheck(ready.output, commands))
         if ready.port is not None:
             self._checks.append(_PortCheck(probes, node, ready.port))
         if ready.command is not None:
-            settings: dict[str, Any] = {"environment": environment, "directory": directory, "guard": guard}
-            self._checks.append(_CommandCheck(ready.command, place=place, **settings))
+            self._checks.append(
+                _CommandCheck(
+                    ready.command,
+                    place=place,
+                    environment=environment,
+                    directory=directory,
+                    guard=guard,
+                    inside=inside,
+                )
+            )
 
     def holds(self) -> bool:
         """Whether the node is ready; does not wait.
@@ -252,12 +270,13 @@ class Readiness:
             MachineLacks: a program is not here.
             VnetError: the command ended in a bad way, or the time is over.
         """
-        code = self._command.code if self._command is not None else None
+        codes = [command.code for command in self._commands]
         attached = self._has_attached is None or self._has_attached()
-        if code:
-            raise self._ended(code, attached)
+        for command, code in zip(self._commands, codes, strict=True):
+            if code:
+                raise self._ended(command, code, attached)
         # A command that ends well without having attached had no need to.
-        if not attached and code is None:
+        if not attached and None in codes:
             self._check_time(self._attach_seconds, "did not attach", "expected it to call vnet.attach()")
             return False
         while self._checks and self._checks[0].holds():
@@ -271,20 +290,23 @@ class Readiness:
         for check in self._checks:
             check.close()
 
-    def _ended(self, code: int, attached: bool) -> VnetError:
-        assert self._command is not None
-        if not attached and not self._command.found:
+    def _ended(self, command: Command, code: int, attached: bool) -> VnetError:
+        started = attached and self._has_attached is not None
+        if not started and not command.found:
             return MachineLacks(
                 f"{self._place}: the shell found no such command; install the program or correct "
-                f"'exec'{self._command.last_words()}"
+                f"'exec'{command.last_words()}"
             )
+        which = "the command" if len(self._commands) == 1 else f"the command {shown(command.command)!r}"
         before = "before it was ready" if attached else "before it attached"
-        return VnetError(f"{self._place}: the command {describe_end(code)} {before}{self._command.last_words()}")
+        return VnetError(f"{self._place}: {which} {describe_end(code)} {before}{command.last_words()}")
 
     def _check_time(self, seconds: float, what: str, why: str) -> None:
         if time.monotonic() < self._started + seconds:
             return
         who, words = ("the node", "")
-        if self._command is not None:
-            who, words = "the command", self._command.last_words()
+        if len(self._commands) == 1:
+            who, words = "the command", self._commands[0].last_words()
+        elif self._commands:
+            words = "".join(f"; {shown(each.command)!r}{each.last_words().lstrip(';')}" for each in self._commands)
         raise VnetError(f"{self._place}: {who} {what} within {seconds:g} s; {why}{words}")

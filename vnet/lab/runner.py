@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vnet.errors import CaptureError
-from vnet.lab.commands import describe_end
+from vnet.errors import CaptureError, MachineLacks
+from vnet.lab.commands import command_environment
+from vnet.lab.pinging import INSTALL
 from vnet.lab.plan import Lab
 from vnet.lab.report import CaptureReport, NodeReport, Report, StepReport
 from vnet.lab.service import serve_session
@@ -66,12 +68,21 @@ def run_lab(lab: Lab, options: Options | None = None) -> Report:
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
     with Signals() as signals, contextlib.ExitStack() as undo:
         try:
+            _check_programs(lab)
             options.progress("building the LAN")
             session = undo.enter_context(Session(lab, _settings(options)))
             session.build()
             serve_session(session)
             running = _Running(
-                session, Stage(session.lan, lab, session.hosts, random.Random(lab.seed), session.environment)
+                session,
+                Stage(
+                    session.lan,
+                    lab,
+                    session.hosts,
+                    random.Random(lab.seed),
+                    session.environment,
+                    namespaces=session.namespaces,
+                ),
             )
             # On the way down commands end, then the capture is complete, then the LAN goes.
             if options.out is not None:
@@ -96,6 +107,17 @@ def run_lab(lab: Lab, options: Options | None = None) -> Report:
         nodes=nodes,
         capture=running.capture,
     )
+
+
+def _check_programs(lab: Lab) -> None:
+    """See that what the steps run without the lab's naming it is here, before anything is built.
+
+    Raises:
+        MachineLacks: it is not.
+    """
+    for program in sorted(lab.programs):
+        if shutil.which(program, path=command_environment()["PATH"]) is None:
+            raise MachineLacks(f"{lab.file}: netns nodes ping with the program {program}, which is not here: {INSTALL}")
 
 
 def _settings(options: Options) -> Settings:
@@ -129,11 +151,10 @@ def _capturing(running: _Running, path: Path) -> Iterator[None]:
 
 
 def _take_steps(running: _Running, options: Options) -> None:
-    commands = running.session.commands
     stage = replace(
         running.stage,
         say=options.say,
-        last_output=lambda name: commands[name].output.tail() if name in commands else "",
+        last_output=running.session.last_output,
         capture=str(options.out / "capture.pcapng") if options.out is not None else "",
     )
     failed = False
@@ -154,10 +175,6 @@ def node_reports(session: Session) -> tuple[NodeReport, ...]:
     """Each guest as it stands after the last step, before anything is taken down."""
     reports = []
     for state in session.states():
-        failure = ""
-        if state.code:
-            command = session.commands[state.node.name]
-            failure = f"the command {describe_end(state.code)} while the lab ran{command.last_words()}"
         reports.append(
             NodeReport(
                 name=state.node.name,
@@ -166,7 +183,7 @@ def node_reports(session: Session) -> tuple[NodeReport, ...]:
                 addresses=tuple(map(str, state.node.addresses)),
                 line=state.node.line,
                 code=state.code,
-                failure=failure,
+                failure=session.crash(state),
             )
         )
     return tuple(reports)

@@ -3,9 +3,12 @@
 ===========  ==========================================  ==============================================================
 ``do``       arguments                                   answers
 ===========  ==========================================  ==============================================================
-lab.show                                                 what the lab is, its networks, and each node as it stands
-lab.exec     ``node``                                    where and with which environment a command of the node runs
-lab.logs     ``node``, ``lines``, ``follow``             ``data``, pieces of what its command printed, in base 64
+lab.show                                                 what the lab is, its networks, each node as it stands, and
+                                                         what was plugged into it
+lab.exec     ``node``                                    where and with which environment a command of the node runs;
+                                                         the descriptors of its namespace, if it has one, come beside
+lab.logs     ``node``, ``lines``, ``follow``             ``data``, pieces of what its commands printed, in base 64;
+                                                         with ``command`` where there are several
 lab.ping     ``from``, ``to``, ``count``, ``interval``,  whom it asks; then what came of each request
              ``timeout``, ``size``, ``family``
 lab.restart  ``node``                                    the node is ready again
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,8 +32,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vnet.calls import Call
+from vnet.errors import VnetError
 from vnet.lab.addresses import parse_address
 from vnet.lab.commands import shown
+from vnet.lab.output import Output
+from vnet.lab.pinging import NamespacePing
 from vnet.lab.plan import Node
 from vnet.lab.session import NodeState, Session
 from vnet.lab.tree import did_you_mean
@@ -79,11 +86,26 @@ def _show(session: Session, _: Call) -> Answer:
             for each in lab.networks.values()
         ],
         "nodes": [_plain(state) for state in session.states()],
+        "plugged": [
+            {
+                "name": each.name,
+                "kind": each.kind,
+                "network": each.network,
+                "addresses": list(each.addresses),
+                "state": each.state,
+            }
+            for each in session.lan.nics.values()
+            if each.kind == "plug" and each.name not in lab.nodes
+        ],
     }
 
 
 def _plain(state: NodeState) -> dict[str, Any]:
     node = state.node
+    commands = [
+        {"name": each.command.name or None, "command": shown(each.command.words), "pid": each.pid, "code": each.code}
+        for each in state.commands
+    ]
     return {
         "name": node.name,
         "kind": node.kind,
@@ -91,20 +113,32 @@ def _plain(state: NodeState) -> dict[str, Any]:
         "addresses": list(map(str, node.addresses)),
         "state": "up" if state.up else "down",
         "since": state.since,
-        "command": shown(node.command) if node.command is not None else None,
+        "command": "; ".join(str(each["command"]) for each in commands) or None,
         "pid": state.pid,
         "code": state.code,
+        "commands": commands,
+        "interface": node.interface or ("eth0" if node.kind == "netns" else None),
+        "bridge": node.bridge.name if node.bridge is not None else None,
+        "gateway": [str(address) for address in node.gateway],
+        "nat": node.nat,
         "failure": state.failure,
     }
 
 
 def _exec(session: Session, call: Call) -> Answer:
-    """Where a node's commands run.  A kind that has a place of its own, such as a namespace, will name it here."""
+    """Where a node's commands run."""
     node = session.node(call.argument("node", str))
-    if node.kind == "host":
-        processes = [each.name for each in session.lab.nodes.values() if each.kind == "process"]
-        others = f"; process nodes do: {', '.join(processes[:8])}" if processes else ""
-        raise ValueError(f"{node.name!r} is a built-in host, which runs no commands{others}")
+    if node.kind not in ("process", "netns"):
+        able = [each.name for each in session.lab.nodes.values() if each.kind in ("process", "netns")]
+        others = f"; those that do are {', '.join(able[:8])}" if able else ""
+        what = "a built-in host" if node.kind == "host" else "an interface of this machine"
+        raise ValueError(f"{node.name!r} is {what}, which runs no commands{others}")
+    if node.kind == "netns":
+        words, files = _namespace(session, node).enter_words([])
+        # The client has them by other numbers: it puts the i-th in the place of {i}.
+        places = {str(fd): f"{{{index}}}" for index, fd in enumerate(files)}
+        words = [re.sub(r"(?<=/fd/)\d+", lambda found: places.get(found[0], found[0]), word) for word in words]
+        call.send({"enter": words}, files)
     return {
         "kind": node.kind,
         "environment": {**dict(node.environment), "VNET_LAN": str(session.lan.name), "VNET_NIC": node.name},
@@ -112,25 +146,58 @@ def _exec(session: Session, call: Call) -> Answer:
     }
 
 
+def _namespace(session: Session, node: Node) -> Any:
+    """The namespace of a netns node.
+
+    Raises:
+        VnetError: it did not come up.
+    """
+    if node.name not in session.namespaces:
+        raise VnetError(f"the namespace of {node.name!r} is not there: the node did not come up")
+    return session.namespaces[node.name]
+
+
 def _logs(session: Session, call: Call) -> Answer:
-    output = session.output(call.argument("node", str))
     lines, follow = call.argument("lines", int, None), call.argument("follow", bool, False)
-    position, kept = output.read()
-    end = position + len(kept)
-    if lines is not None:
-        position = output.lines_from(lines)
-    elif position:
-        call.send({"missing": position})
+    outputs = session.outputs(call.argument("node", str))
+    readings = [_Reading(output, label.partition("/")[2], lines) for label, output in outputs.items()]
+    for reading in readings:
+        # With one command there is no need to say whose words these are.
+        reading.about = {"command": reading.command} if len(readings) > 1 else {}
+        if reading.missing:
+            call.send({"missing": reading.missing, **reading.about})
     while True:
-        position, piece = output.read(position, _PIECE)
-        if piece:
-            call.send({"data": base64.b64encode(piece).decode()})
-            position += len(piece)
-        if not follow and (not piece or position >= end):
+        more = False
+        for reading in readings:
+            if piece := reading.next():
+                call.send({"data": base64.b64encode(piece).decode(), **reading.about})
+                more = True
+        if not follow and all(reading.position >= reading.end for reading in readings):
             return None
         if call.gone():
             return None
-        output.wait(position, _LOOK)
+        if not more:
+            readings[0].output.wait(readings[0].position, _LOOK)
+
+
+class _Reading:
+    """How far somebody has read what a command printed."""
+
+    def __init__(self, output: Output, command: str, lines: int | None) -> None:
+        self.output = output
+        self.command = command
+        self.about: dict[str, str] = {}
+        self.position, kept = output.read()
+        self.end = self.position + len(kept)
+        self.missing = self.position if lines is None else 0
+        if lines is not None:
+            self.position = output.lines_from(lines)
+
+    def next(self) -> bytes:
+        """The next piece, and nothing where there is none yet."""
+        self.position, piece = self.output.read(self.position, _PIECE)
+        self.position += len(piece)
+        return piece
 
 
 # --- ping -------------------------------------------------------------------------------------------------------------
@@ -138,19 +205,19 @@ def _logs(session: Session, call: Call) -> Answer:
 
 def _ping(session: Session, call: Call) -> Answer:
     sender = session.node(call.argument("from", str))
-    if sender.kind != "host":
-        raise ValueError(f"{sender.name!r} is a {sender.kind} node, whose program owns its NIC; pings start at a host")
+    if sender.kind not in ("host", "netns"):
+        whose = "whose program owns its NIC" if sender.kind == "process" else "an interface of this machine"
+        raise ValueError(f"{sender.name!r} is a {sender.kind} node, {whose}; pings start at a host or in a namespace")
     target = call.argument("to", str)
     destination = _destination(session, sender, target, call.argument("family", int, None))
     count, size = call.argument("count", int, 0), call.argument("size", int, 56)
     interval, timeout = (float(call.argument(name, (int, float), 1.0)) for name in ("interval", "timeout"))
     if count < 0 or interval < 0 or timeout <= 0:
         raise ValueError("count and interval are not negative, and the timeout is above 0")
-    host = session.hosts[sender.name]
     sequence, due = 0, time.monotonic()
     while not count or sequence < count:
         # The first is sent before anything is said, so that what is wrong with it is all that is said.
-        run = host.start_ping(destination, count=1, timeout=timeout, size=size)
+        run = _start_ping(session, sender, destination, timeout, size)
         if not sequence:
             call.send({"target": target, "address": destination, "size": size})
         sequence += 1
@@ -166,6 +233,20 @@ def _ping(session: Session, call: Call) -> Answer:
         if (not count or sequence < count) and call.gone(max(0.0, due - time.monotonic())):
             break
     return None
+
+
+def _start_ping(session: Session, sender: Node, destination: str, timeout: float, size: int) -> Any:
+    if sender.kind == "host":
+        return session.hosts[sender.name].start_ping(destination, count=1, timeout=timeout, size=size)
+    return NamespacePing(
+        _namespace(session, sender),
+        destination,
+        environment=session.environment_of(sender),
+        directory=session.lab.directory,
+        guard=session.lan,
+        timeout=timeout,
+        size=size,
+    )
 
 
 def _destination(session: Session, sender: Node, target: str, family: int | None) -> str:

@@ -17,13 +17,14 @@ from types import TracebackType
 from typing import Any
 
 from vnet.errors import LanClosed, MachineLacks, NameTaken, VnetError
-from vnet.lab.commands import Command, command_environment, stop_all
+from vnet.lab.commands import Command, command_environment, describe_end, stop_all
 from vnet.lab.difference import Difference, compare
+from vnet.lab.joining import join
 from vnet.lab.output import Output
-from vnet.lab.plan import Lab, Network, Node
+from vnet.lab.plan import Lab, Network, Node, NodeCommand
 from vnet.lab.readiness import Probes, Readiness
 
-__all__ = ["ATTACH_SECONDS", "NodeState", "Session", "Settings"]
+__all__ = ["ATTACH_SECONDS", "CommandState", "NodeState", "Session", "Settings"]
 
 # A Python guest that imports scapy attaches after one to two seconds on a slow machine.
 ATTACH_SECONDS = 10.0
@@ -65,24 +66,43 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class CommandState:
+    """A command of a node as it stands; ``pid`` while it runs, ``code``, negative for a signal, when it has ended."""
+
+    command: NodeCommand
+    pid: int | None = None
+    code: int | None = None
+
+
+@dataclass(frozen=True)
 class NodeState:
     """A node as it stands.
 
     Attributes:
         node: the plan.
-        up: whether somebody holds its NIC.
+        up: whether somebody holds its NIC; of a netns or tap node, whether its interface is there.
         since: when it was started, in seconds since the epoch.
-        pid: of its command while that runs.
-        code: of its command when that has ended, negative for a signal.
+        commands: its commands, in file order.
         failure: why it did not come up; empty where it did.
     """
 
     node: Node
     up: bool
     since: float
-    pid: int | None
-    code: int | None
+    commands: tuple[CommandState, ...]
     failure: str
+
+    @property
+    def pid(self) -> int | None:
+        """Of the first of its commands that runs."""
+        return next((each.pid for each in self.commands if each.pid is not None), None)
+
+    @property
+    def code(self) -> int | None:
+        """Of the first of its commands that ended wrongly; 0 where all have ended well, None where any runs."""
+        codes = [each.code for each in self.commands]
+        wrong = next((code for code in codes if code), None)
+        return wrong if wrong is not None or not codes or None in codes else 0
 
 
 class Session:
@@ -95,7 +115,9 @@ class Session:
         lab: the plan that it follows.
         lan: the LAN; after :meth:`build`.
         hosts: the built-in hosts by name.
-        commands: the commands of process nodes by name, those that have ended included.
+        namespaces: the namespaces of netns nodes by name.
+        commands: the commands of nodes, those that have ended included, by what they are known by: ``NODE``, or
+            ``NODE/NAME`` where a node has several.
     """
 
     def __init__(self, lab: Lab, settings: Settings | None = None) -> None:
@@ -103,8 +125,11 @@ class Session:
         self.settings = settings or Settings()
         self.lan: Any = None
         self.hosts: dict[str, Any] = {}
+        self.namespaces: dict[str, Any] = {}
         self.commands: dict[str, Command] = {}
         self.environment: dict[str, str] = {}
+        # Of netns and tap nodes; leaving the LAN takes their interfaces down.
+        self._guests: dict[str, Any] = {}
         self._outputs: dict[str, Output] = {}
         self._since: dict[str, float] = {}
         self._failures: dict[str, str] = {}
@@ -169,32 +194,82 @@ class Session:
         nics = self.lan.nics
         states = []
         for node in list(self.lab.nodes.values()):
-            command = self.commands.get(node.name)
-            code = command.code if command is not None else None
             states.append(
                 NodeState(
                     node=node,
                     up=node.name in nics and nics[node.name].state == "up",
                     since=self._since.get(node.name, 0.0),
-                    pid=command.process.pid if command is not None and code is None else None,
-                    code=code,
+                    commands=tuple(self._state_of(node, command) for command in node.commands),
                     failure=self._failures.get(node.name, ""),
                 )
             )
         return states
 
-    def output(self, name: str) -> Output:
-        """What the commands of a node have printed.
+    def _state_of(self, node: Node, planned: NodeCommand) -> CommandState:
+        command = self.commands.get(node.label(planned))
+        if command is None:
+            return CommandState(planned)
+        code = command.code
+        return CommandState(planned, command.process.pid if code is None else None, code)
+
+    def outputs(self, label: str) -> dict[str, Output]:
+        """What the commands of a node have printed, or one of them, by what they are known by.
+
+        Args:
+            label: ``NODE``, or ``NODE/NAME``.
 
         Raises:
-            ValueError: there is no such node, or it runs no command.
+            ValueError: there is no such node or command, or the node runs none.
         """
+        from vnet.lab.tree import did_you_mean
+
+        name, _, wanted = label.partition("/")
         node = self.node(name)
-        output = self._outputs.get(name)
-        if output is None:
+        known = [command.name for command in node.commands]
+        if wanted and wanted not in known:
+            close = did_you_mean(wanted, known)
+            those = f"; its commands are {', '.join(known)}" if any(known) else ""
+            raise ValueError(f"{name!r} has no command called {wanted!r}{close}{those}")
+        labels = [label] if wanted else node.labels
+        found = {each: self._outputs[each] for each in labels if each in self._outputs}
+        if not found:
             why = "a built-in host, which prints nothing" if node.kind == "host" else "a node without a command"
             raise ValueError(f"{name!r} is {why}; logs are those of nodes with 'exec'")
-        return output
+        return found
+
+    def output(self, label: str) -> Output:
+        """What a command has printed; arguments and errors as of :meth:`outputs`, which may be several."""
+        return self._outputs[self.label(label)]
+
+    def label(self, label: str) -> str:
+        """What the one command is known by that ``label`` means: :meth:`outputs` says how it may be written.
+
+        Raises:
+            ValueError: there is none, or there are several.
+        """
+        found = self.outputs(label)
+        if len(found) > 1:
+            raise ValueError(f"{label!r} runs several commands; say which of {', '.join(found)}")
+        return next(iter(found))
+
+    def last_output(self, name: str) -> str:
+        """The last lines that the commands of a node have printed, on one line; empty where there are none."""
+        node = self.lab.nodes.get(name)
+        tails = {
+            label: self._outputs[label].tail() for label in (node.labels if node else ()) if label in self._outputs
+        }
+        if len(tails) == 1:
+            return next(iter(tails.values()))
+        return "; ".join(f"{label.partition('/')[2]}: {tail}" for label, tail in tails.items() if tail)
+
+    def crash(self, state: NodeState) -> str:
+        """What is wrong with a node whose command has ended in a bad way; empty where nothing is."""
+        for each in state.commands:
+            if each.code:
+                which = f"the command {each.command.name}" if each.command.name else "the command"
+                last = self.commands[state.node.label(each.command)].last_words()
+                return f"{which} {describe_end(each.code)} while the lab ran{last}"
+        return ""
 
     def environment_of(self, node: Node) -> dict[str, str]:
         """All of the environment of a node's commands."""
@@ -211,14 +286,15 @@ class Session:
         """
         with self._changing:
             node = self.node(name)
-            if node.kind != "host" and node.command is None:
+            if node.kind == "process" and not node.commands:
                 raise ValueError(f"{name!r} has no command to start again; whoever attached to it is on its own")
             self._stop([node])
-            if node.kind == "host":
-                self.lan.remove(name)
-                self._join([node])
-            else:
+            if node.kind == "process":
                 self._await_departure(name)
+            else:
+                self._leave(node)
+                with self._noting(node, [], patient=False):
+                    self._join([node])
             self._run([node])
 
     def apply(self, lab: Lab) -> Difference:
@@ -238,14 +314,10 @@ class Session:
             leaving = [self.lab.nodes[name] for name in (*difference.removed, *difference.changed)]
             self._stop(leaving)
             for node in leaving:
-                # A node that failed to join is not there.
-                with contextlib.suppress(KeyError):
-                    self.lan.remove(node.name)
-                self.hosts.pop(node.name, None)
+                self._leave(node)
                 self._failures.pop(node.name, None)
-                if node.name not in lab.nodes or lab.nodes[node.name].command is None:
-                    self.commands.pop(node.name, None)
-                    self._outputs.pop(node.name, None)
+            self._stop([self.lab.nodes[name] for name in difference.rerun])
+            self._forget_commands(lab)
             for name in difference.networks_leaving:
                 self.lan.remove_network(name)
             self.lab = lab
@@ -264,9 +336,9 @@ class Session:
                 with self._noting(node, failures, patient=True):
                     self._join([node])
                     there.append(node)
-            self._stop(rerun)
             for node in rerun:
-                self._await_departure(node.name)
+                if node.kind == "process":
+                    self._await_departure(node.name)
             self._run([*there, *rerun])
             if failures:
                 raise failures[0]
@@ -318,23 +390,45 @@ class Session:
 
     def _join(self, nodes: Iterable[Node]) -> None:
         for number, node in enumerate(nodes):
-            if number % AT_A_TIME == AT_A_TIME - 1:
+            if number % AT_A_TIME == AT_A_TIME - 1 or node.kind == "netns":
                 self.settings.pause(0)
-            join = self.lan.host if node.kind == "host" else self.lan.reserve
-            addresses = [str(address) for address in node.addresses]
             try:
-                joined = join(node.name, addresses, network=node.network, buffer=node.buffer or DEFAULT_BUFFER)
+                joined = join(self.lan, node, node.buffer or DEFAULT_BUFFER)
             except LanClosed:
                 raise
             except VnetError as error:
                 raise type(error)(f"{self._place(node)}: {error}") from None
+            except ValueError as error:
+                # What the LAN says of a name or an interface is said of the lab.
+                raise VnetError(f"{self._place(node)}: {error}") from None
             self._since[node.name] = time.time()
             if node.kind == "host":
                 for service in node.serve:
                     joined.serve(**service.arguments())
                 self.hosts[node.name] = joined
-            if node.command is None:
+            elif node.kind in ("netns", "tap"):
+                self._guests[node.name] = joined
+                if node.kind == "netns":
+                    self.namespaces[node.name] = joined
+            if not node.commands:
                 self._failures.pop(node.name, None)
+
+    def _leave(self, node: Node) -> None:
+        """Take a node off the LAN; one that failed to join is not there."""
+        self.hosts.pop(node.name, None)
+        self.namespaces.pop(node.name, None)
+        guest = self._guests.pop(node.name, None)
+        if guest is not None:
+            guest.close()
+        with contextlib.suppress(KeyError):
+            self.lan.remove(node.name)
+
+    def _forget_commands(self, lab: Lab) -> None:
+        """Forget the commands that are in the lab no more, and what they printed."""
+        kept = {label for node in lab.nodes.values() for label in node.labels}
+        for label in [label for label in self._outputs if label not in kept]:
+            self.commands.pop(label, None)
+            del self._outputs[label]
 
     def _run(self, nodes: Iterable[Node], *, patient: bool = True) -> None:
         """Start the commands of ``nodes`` and wait until all of them are ready.
@@ -349,12 +443,14 @@ class Session:
             try:
                 for node in nodes:
                     with self._noting(node, failures, patient):
-                        if node.command is not None:
-                            attached = self.lan.attachments(node.name)
-                            self.commands[node.name] = self._start_command(node)
-                            waiting.append(self._readiness(node, probes, attached))
-                        elif node.ready is not None:
-                            waiting.append(self._readiness(node, probes, None))
+                        attached = self.lan.attachments(node.name) if node.kind == "process" else 0
+                        for command in node.commands:
+                            self.commands[node.label(command)] = self._start_command(node, command)
+                        if node.commands or node.ready is not None:
+                            attaches = node.kind == "process" and bool(node.commands)
+                            waiting.append(self._readiness(node, probes, attached if attaches else None))
+                        else:
+                            self._failures.pop(node.name, None)
                 if waiting:
                     names = ", ".join(each.node.name for each in waiting[:3]) + (" ..." if len(waiting) > 3 else "")
                     self.settings.progress(f"waiting for {names} to be ready")
@@ -390,21 +486,22 @@ class Session:
                 raise
             failures.append(error)
 
-    def _start_command(self, node: Node) -> Command:
-        assert node.command is not None
-        if node.name not in self._outputs:
+    def _start_command(self, node: Node, command: NodeCommand) -> Command:
+        label = node.label(command)
+        if label not in self._outputs:
             logs = self.settings.logs
             if logs is not None:
                 logs.mkdir(exist_ok=True)
-            self._outputs[node.name] = Output(log=logs / f"{node.name}.log" if logs is not None else None)
+            self._outputs[label] = Output(log=logs / f"{label.replace('/', '.')}.log" if logs is not None else None)
         self._since[node.name] = time.time()
         try:
             return Command(
-                node.command,
+                command.words,
                 environment=self.environment_of(node),
                 directory=self.lab.directory,
                 guard=self.lan,
-                output=self._outputs[node.name],
+                output=self._outputs[label],
+                inside=self.namespaces.get(node.name),
             )
         except MachineLacks as error:
             raise MachineLacks(f"{self._place(node)}: {error}; install the program or correct 'exec'") from None
@@ -413,20 +510,21 @@ class Session:
         return Readiness(
             node,
             place=self._place(node),
-            command=self.commands.get(node.name),
+            commands=[self.commands[label] for label in node.labels],
             has_attached=None if attached is None else lambda: self.lan.attachments(node.name) > attached,
             attach_seconds=self.settings.attach_seconds,
             probes=probes,
             environment=self.environment_of(node),
             directory=self.lab.directory,
             guard=self.lan,
+            inside=self.namespaces.get(node.name),
         )
 
     def _place(self, node: Node) -> str:
         return f"{self.lab.file}:{node.line}: nodes.{node.name}"
 
     def _stop(self, nodes: Iterable[Node]) -> None:
-        stop_all([self.commands[node.name] for node in nodes if node.name in self.commands])
+        stop_all([self.commands[label] for node in nodes for label in node.labels if label in self.commands])
 
     def _await_departure(self, name: str) -> None:
         """Wait for the base to notice that a command's process has gone: until then its NIC counts as held."""

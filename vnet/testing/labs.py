@@ -25,6 +25,7 @@ from vnet.testing.guests import wait_output
 if TYPE_CHECKING:
     from vnet.hosts import Host
     from vnet.lab.plan import Lab, Node
+    from vnet.netns import Netns
 
 __all__ = ["LiveLab", "find_lab"]
 
@@ -90,6 +91,11 @@ class LiveLab:
         return MappingProxyType(self._session.hosts)
 
     @property
+    def namespaces(self) -> Mapping[str, Netns]:
+        """The namespaces of netns nodes by name; their ``run()`` and ``popen()`` run programs in them."""
+        return MappingProxyType(self._session.namespaces)
+
+    @property
     def nodes(self) -> Mapping[str, Node]:
         """What the file says of each node, by name."""
         return self.lab.nodes
@@ -117,8 +123,11 @@ class LiveLab:
     def output(self, node: str) -> str:
         """Returns what a node's command has printed so far, errors too; of more than a mebibyte, the last.
 
+        Arguments:
+            node: its name; ``NODE/NAME`` for one of the commands of a node that has several.
+
         Raises:
-            ValueError: there is no such node, or it runs no command.
+            ValueError: there is no such node or command, or the node runs none, or several.
         """
         return self._session.output(node).text()
 
@@ -126,17 +135,17 @@ class LiveLab:
         """Waits until a node's command has printed ``text`` and returns its output.
 
         Arguments:
-            node: its name.
+            node: its name; ``NODE/NAME`` for one of the commands of a node that has several.
             text: what its output must contain.
             timeout: seconds.
 
         Raises:
-            ValueError: there is no such node, or it runs no command.
+            ValueError: as of :meth:`output`.
             TimeoutError: it has not printed it by then.
             VnetError: it ended without it.
         """
-        self._session.output(node)
-        return wait_output(f"node {node!r}", self._session.commands[node], text, timeout)
+        label = self._session.label(node)
+        return wait_output(f"node {node!r}", self._session.commands[label], text, timeout)
 
     def restart(self, node: str) -> None:
         """Ends a node and starts it again, with the same addresses, and waits until it is ready.
@@ -159,7 +168,6 @@ class LiveLab:
         """
         __tracebackhide__ = True
         started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
-        commands = self._session.commands
         stage = Stage(
             self._session.lan,
             self.lab,
@@ -167,7 +175,8 @@ class LiveLab:
             random.Random(self.lab.seed),
             self._session.environment,
             say=print,
-            last_output=lambda name: commands[name].output.tail() if name in commands else "",
+            last_output=self._session.last_output,
+            namespaces=self._session.namespaces,
         )
         steps, failed = [], False
         for number, step in enumerate(self.lab.steps, 1):

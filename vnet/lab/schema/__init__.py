@@ -4,8 +4,8 @@ Every shape that the language allows for one thing (a prefix, a list of prefixes
 here; names, addresses and packets are looked at by :mod:`vnet.lab.planner`.  Each key says in words what it is: from
 that come the published schema (``published.py``) and the tables of docs/labs.md (``reference.py``).
 
-``words.py`` has what all are made of, ``nodes.py`` networks and nodes, ``steps.py`` what steps do,
-``expectations.py`` what they are held to, and ``lab.py`` the whole.
+``words.py`` has what all are made of, ``nodes.py`` networks and nodes, ``stacks.py`` what nodes with the kernel's stack
+say, ``steps.py`` what steps do, ``expectations.py`` what they are held to, and ``lab.py`` the whole.
 """
 
 from vnet.lab.schema.expectations import (
@@ -46,6 +46,7 @@ from vnet.lab.schema.lab import (
     read_lab,
 )
 from vnet.lab.schema.nodes import KINDS, NetworkFile, NodeDefaults, NodeFile, ReadyFile, ServiceFile
+from vnet.lab.schema.stacks import BridgeFile, CommandFile
 from vnet.lab.schema.steps import (
     DatagramRate,
     ExecFile,
@@ -65,6 +66,8 @@ __all__ = [
     "STEP_KINDS",
     "STEP_MODELS",
     "AnyExpect",
+    "BridgeFile",
+    "CommandFile",
     "DatagramRate",
     "ExecExpect",
     "ExecFile",

@@ -61,14 +61,14 @@ class StepFile(Said):
 
 
 class PingStepFile(StepFile):
-    """One host pings a node or an address."""
+    """A host or a namespace pings a node or an address."""
 
     ping: PingFile = key("who pings whom", {"from": "alice", "to": "bob"})
     expect: PingExpect | None = key("what it is held to", {"loss": "0%"}, left_out="=`{loss: 0%}`", default=None)
 
 
 class PingAllStepFile(StepFile):
-    """Every host pings every other host of its network."""
+    """Every host and namespace pings every other of its network."""
 
     ping_all: PingAllFile = key("how; may be empty", {"sample": 20})
     expect: PingAllExpect | None = key("what it is held to", {"loss": "0%"}, left_out="=`{loss: 0%}`", default=None)
@@ -124,7 +124,7 @@ class TrafficStepFile(StepFile):
 
 
 class ExecStepFile(StepFile):
-    """A command, beside the LAN or as the owner of a process node's NIC."""
+    """A command, beside the LAN, in a namespace, or as the owner of a process node's NIC."""
 
     exec: ExecFile = key("which command, and where", {"command": "echo done"})
     expect: ExecExpect | None = key("what it is held to", {"stdout": "done"}, left_out="=`{code: 0}`", default=None)

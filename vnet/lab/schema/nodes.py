@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from vnet.lab.mistakes import mistake
+from vnet.lab.schema.stacks import BridgeFile, Commands, Gateway, InterfaceName
 from vnet.lab.schema.words import (
     TEXT_OR_LIST,
     CommandLine,
@@ -27,8 +28,8 @@ from vnet.lab.units import Dimension, shown
 
 __all__ = ["KINDS", "DefaultsFile", "NetworkFile", "NodeDefaults", "NodeFile", "ReadyFile", "ServiceFile"]
 
-KINDS = ("host", "process")
-KINDS_TO_COME = ("netns", "qemu", "router", "tap")
+KINDS = ("host", "process", "netns", "tap")
+KINDS_TO_COME = ("qemu", "router")
 
 Prefixes = Annotated[
     list[str], BeforeValidator(partial(one_or_many, "a prefix such as 10.0.0.0/24")), WithJsonSchema(TEXT_OR_LIST)
@@ -61,15 +62,18 @@ class NetworkFile(Said):
         return said
 
 
+_KNOWN_KINDS = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
+
+
 def _kind(said: Any) -> str:
     if said in KINDS:
         return str(said)
     if said in KINDS_TO_COME:
         raise ValueError(
-            f"this version of vnet does not support nodes of the kind {said!r} yet; it runs host and process"
+            f"this version of vnet does not support nodes of the kind {said!r} yet; it runs {_KNOWN_KINDS}"
         )
     close = did_you_mean(said, (*KINDS, *KINDS_TO_COME)) if isinstance(said, str) else ""
-    raise ValueError(f"unknown kind {shown(said)}{close}; expected host or process")
+    raise ValueError(f"unknown kind {shown(said)}{close}; expected one of {', '.join(KINDS)}")
 
 
 Kind = Annotated[str, PlainValidator(_kind), WithJsonSchema({"enum": [*KINDS]})]
@@ -138,10 +142,11 @@ _READY_PORT = {
 
 
 class ReadyFile(Said):
-    """When a process node is ready, beyond that its command has attached; all that is named must hold."""
+    """When a node is ready, beyond that its namespace is there or its command has attached; all of it must hold."""
 
     command: CommandLine | None = key(
-        "a command that ends with code 0; it runs in the lab's directory with the node's environment, again and again",
+        "a command that ends with code 0; it runs as the node's own do, in its namespace where it has one, again and "
+        "again",
         "test -e started",
         default=None,
     )
@@ -174,7 +179,11 @@ class NodeDefaults(Said):
     """Keys that all nodes share."""
 
     kind: Annotated[str, PlainValidator(_kind), WithJsonSchema({"enum": [*KINDS]})] = key(
-        "`host` (a built-in TCP/IP stack) or `process` (a program of yours)", "process", left_out="host", default="host"
+        "`host` (a built-in TCP/IP stack), `process` (a program of yours), `netns` (Linux's stack in a namespace) or "
+        "`tap` (an interface of this machine)",
+        "netns",
+        left_out="host",
+        default="host",
     )
     networks: Annotated[dict[str, Texts], BeforeValidator(_joined), WithJsonSchema(_JOINED)] | None = key(
         'the network to join: `[desk]`, or `{desk: 10.1.0.20}`, or `{desk: [10.1.0.20, "fd00:1::20"]}`',
@@ -183,18 +192,42 @@ class NodeDefaults(Said):
         left_out="=the only network",
         default=None,
     )
-    exec: CommandLine | None = key(
-        "what a process node runs: a line for the shell, or a list of words",
+    exec: Commands | None = key(
+        "what a process or netns node runs: a line for the shell, or a list of words; of a netns node also a list of "
+        "commands",
         "python3 server.py",
         ["python3", "server.py"],
+        [{"command": "python3 -m http.server 80", "name": "web"}, {"command": "tcpdump -l"}],
         left_out="=nothing",
         default=None,
     )
-    env: dict[str, str] = key("environment variables of its command", {"PORT": "80"}, default_factory=dict)
+    env: dict[str, str] = key("environment variables of its commands", {"PORT": "80"}, default_factory=dict)
     ready: ReadyFile | None = key(
         "what must hold before the first step",
         {"port": 80},
-        left_out="=its command has attached",
+        left_out="=the command of a process node has attached",
+        default=None,
+    )
+    interface: InterfaceName | None = key(
+        "of a netns or tap node: what its interface is called, up to 15 letters",
+        "eth0",
+        left_out="=`eth0` in a namespace; a tap's is made of the names of lab and node",
+        default=None,
+    )
+    gateway: Gateway | None = key(
+        "of a netns node: where its default route leads, a node or an address, or one of each family; of a tap node: "
+        "`true`, which lets its network out through this machine (NAT)",
+        "uplink",
+        "10.0.0.254",
+        True,
+        left_out="=none",
+        default=None,
+    )
+    bridge: BridgeFile | None = key(
+        "of a tap node: the Linux bridge that it is in, a name or `{name, ports}`",
+        "br0",
+        {"name": "br0", "ports": ["eth1"]},
+        left_out="=none",
         default=None,
     )
     serve: _SERVICES = key(

@@ -18,6 +18,7 @@ __all__ = ["DIALECT", "lab_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+_WORD = {"type": "string", "minLength": 1}
 _NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$"
 
 
@@ -68,9 +69,12 @@ def _say_steps(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
 def _say_nodes(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
     """What the models check with code: names, and that something is there at all."""
     service = {"$ref": "#/$defs/ServiceFile"}
+    command, words = {"$ref": "#/$defs/CommandFile"}, {"type": "array", "minItems": 1, "items": _WORD}
+    several = {"type": "array", "minItems": 1, "items": {"anyOf": [command, words]}}
     for node in (definitions["NodeDefaults"], definitions["NodeFile"]["anyOf"][-1]):
         shape = [service, {"type": "array", "items": service}, {"type": "null"}]
         _replace(node["properties"]["serve"], {"anyOf": shape})
+        _replace(node["properties"]["exec"], {"anyOf": [_WORD, words, command, several, {"type": "null"}]})
     for name in ("networks", "nodes"):
         schema["properties"][name] |= {"minProperties": 1, "propertyNames": {"pattern": _NAME}}
     schema["properties"]["name"]["pattern"] = _NAME

@@ -40,14 +40,15 @@ __all__ = [
 ]
 
 PingCount = Annotated[int, Field(ge=1, le=65535)]
-FROM_HOST = "a host (the NIC of a process node belongs to its program)"
+FROM_HOST = "a host (others run programs of their own: see exec)"
+FROM_PINGER = "a host, or a netns node (iputils' `ping` runs in it)"
 ANY_FAMILY = "=4 if both have it"
 
 
 class PingFile(Said):
-    """One host pings a node or an address."""
+    """A host or a namespace pings a node or an address."""
 
-    from_: str = key(FROM_HOST, "alice", alias="from")
+    from_: str = key(FROM_PINGER, "alice", alias="from")
     to: str = key("a node or an IP address", "bob", "10.0.0.9")
     count: PingCount = key("echo requests, up to 65,535", 5, left_out=1, default=1)
     interval: Duration = key(
@@ -59,7 +60,7 @@ class PingFile(Said):
 
 
 class PingAllFile(Said):
-    """Every host pings every other host of its network."""
+    """Every host and namespace pings every other of its network."""
 
     count: PingCount = key("echo requests of each pair", 2, left_out=1, default=1)
     timeout: PositiveDuration = key("time after which a request is lost", "1s", left_out="1s", default=1.0)
@@ -146,11 +147,11 @@ class ReplayFile(Said):
 
 
 class ExecFile(Said):
-    """A command, beside the LAN or as the owner of a process node's NIC."""
+    """A command, beside the LAN, in a namespace, or as the owner of a process node's NIC."""
 
     command: CommandLine = key("a line for the shell, or a list of words", "echo done", ["echo", "done"])
     on: str | None = key(
-        "a process node, whose `VNET_NIC` and `env` the command gets",
+        "a process node, whose `VNET_NIC` and `env` the command gets; or a netns node, in whose namespace it runs",
         "client",
         left_out="=only `VNET_LAN` is set",
         default=None,

@@ -188,7 +188,8 @@ TEXT_OR_LIST: dict[str, Any] = {
 }
 
 
-def _command(said: Any) -> str | list[str]:
+def check_command(said: Any) -> str | list[str]:
+    """A command line as text, or a list of its words."""
     words = said if isinstance(said, list) else [said]
     if not words or not all(isinstance(word, str) and word and "\0" not in word for word in words):
         raise ValueError(f"expected a command line as text, or a list of its words; found {shown(said)}")
@@ -197,7 +198,7 @@ def _command(said: Any) -> str | list[str]:
 
 CommandLine = Annotated[
     str | list[str],
-    PlainValidator(_command),
+    PlainValidator(check_command),
     WithJsonSchema(
         {
             "anyOf": [

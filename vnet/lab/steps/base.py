@@ -59,6 +59,7 @@ class Stage:
         say: tells whoever watches a line.
         last_output: the last lines that the command of a node printed; empty where there are none.
         capture: the file of the capture that runs; empty where none does.
+        namespaces: those of the netns nodes by name.
     """
 
     lan: Any
@@ -71,6 +72,11 @@ class Stage:
     say: Callable[[str], None] = lambda _: None
     last_output: Callable[[str], str] = lambda _: ""
     capture: str = ""
+    namespaces: Mapping[str, Any] = field(default_factory=dict)
+
+    def environment_of(self, node: str) -> dict[str, str]:
+        """All of the environment of a node's commands."""
+        return {**self.environment, **dict(self.lab.nodes[node].environment), "VNET_NIC": node}
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ class StepContext:
         seed: of the lab.
         owners: which node has an address.
         planners: what plans a step, by its kind.
+        programs: what steps run in namespaces without the lab's naming it; filled as they are planned.
     """
 
     tree: Tree
@@ -138,6 +145,7 @@ class StepContext:
     owners: Mapping[Address, Node] = field(default_factory=dict)
 
     planners: Mapping[str, Callable[[Any, StepContext], Step]] = field(default_factory=dict)
+    programs: set[str] = field(default_factory=set)
 
     @property
     def line(self) -> int:
@@ -193,17 +201,48 @@ class StepContext:
         names = list(self.nodes)
         return f"the nodes are {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
 
-    def host(self, name: str, *keys: Key) -> Node:
+    def host(self, name: str, *keys: Key, instead: str) -> Node:
         """The node of that name, which must be a built-in host.
 
+        Args:
+            name: the node's.
+            keys: where it is named, below the step's own mapping.
+            instead: the program that an exec step may run in a namespace to the same end.
+
         Raises:
-            LabError: there is none, or its NIC belongs to its own command.
+            LabError: there is none, or its NIC belongs to its own command, or to the kernel.
         """
         node = self.node(name, *keys)
         if node.kind != "host":
-            raise self.error(f"{name!r} is a {node.kind} node, whose command owns its NIC; expected a host", *keys)
+            raise self.error(f"{_not_a_host(node, instead)}", *keys)
         return node
+
+    def pinger(self, name: str, *keys: Key) -> Node:
+        """The node of that name, which must be one that pings: a built-in host or a namespace.
+
+        Raises:
+            LabError: there is none, or it is another.
+        """
+        node = self.node(name, *keys)
+        if node.kind == "netns":
+            self.programs.add("ping")
+            return node
+        return self.host(name, *keys, instead="ping")
 
     def random(self) -> random.Random:
         """A stream of random choices that follows from the seed and the step's place in the file."""
         return random.Random(f"{self.seed}:{self.path}")
+
+
+def _not_a_host(node: Node, instead: str) -> str:
+    if node.kind == "netns":
+        return (
+            f"{node.name!r} is a netns node, whose traffic is its own programs'; expected a host, or an exec step: "
+            f"exec: {{on: {node.name}, command: {instead} ...}}"
+        )
+    if node.kind == "tap":
+        return (
+            f"{node.name!r} is a tap node, an interface of this machine; expected a host, or an exec step without 'on':"
+            f" exec: {{command: {instead} ...}}"
+        )
+    return f"{node.name!r} is a {node.kind} node, whose command owns its NIC; expected a host"

@@ -157,7 +157,7 @@ def _open() -> Expectation:
 
 
 def _ends(said: Any, context: StepContext) -> dict[str, Any]:
-    sender = context.host(said.from_, "from")
+    sender = context.host(said.from_, "from", instead="curl")
     to = destination(said.to, said.family, sender, context)
     source = sender.address(6 if ":" in to else 4)
     return {

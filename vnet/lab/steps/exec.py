@@ -1,4 +1,4 @@
-"""``exec``: run a command beside the LAN, or as the owner of a process node's NIC."""
+"""``exec``: run a command beside the LAN, in a namespace, or as the owner of a process node's NIC."""
 
 from __future__ import annotations
 
@@ -38,10 +38,13 @@ class ExecStep(Step):
         return (self.node,) if self.node is not None else ()
 
     def run(self, stage: Stage) -> Outcome:
-        environment = dict(stage.environment)
-        if self.node is not None:
-            environment |= dict(stage.lab.nodes[self.node].environment) | {"VNET_NIC": self.node}
-        command = Command(self.command, environment=environment, directory=stage.lab.directory, guard=stage.lan)
+        command = Command(
+            self.command,
+            environment=stage.environment if self.node is None else stage.environment_of(self.node),
+            directory=stage.lab.directory,
+            guard=stage.lan,
+            inside=None if self.node is None else stage.namespaces.get(self.node),
+        )
         due, in_time = time.monotonic() + self.patience, False
         try:
             # In slices: a step around this one may end it, and what it printed is kept.
@@ -74,15 +77,15 @@ def plan(said: ExecStepFile, context: StepContext) -> ExecStep:
     """Resolve the node of an exec step.
 
     Raises:
-        LabError: the node is unknown, or a built-in host, which runs no commands.
+        LabError: the node is unknown, or of a kind that runs no commands.
     """
     step = said.exec
     if step.on is not None:
         node = context.node(step.on, "on")
-        if node.kind != "process":
+        if node.kind not in ("process", "netns"):
             raise context.error(
-                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process node, or no 'on' to run"
-                " the command beside the LAN",
+                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process or netns node, or no "
+                "'on' to run the command beside the LAN",
                 "on",
             )
     return ExecStep(

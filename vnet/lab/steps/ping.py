@@ -1,4 +1,4 @@
-"""``ping``: one host sends echo requests to a node or an address."""
+"""``ping``: a host or a namespace sends echo requests to a node or an address."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ from typing import Any, ClassVar
 from vnet.lab.addresses import parse_address
 from vnet.lab.expect import NumberExpectation, expectations
 from vnet.lab.limits import Limit
+from vnet.lab.pinging import NamespacePing
 from vnet.lab.plan import Node
 from vnet.lab.schema import PingStepFile
 from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
 from vnet.lab.tree import did_you_mean
 from vnet.lab.units import Dimension, parse_comparison, show
 
-__all__ = ["PingStep", "common_family", "destination", "no_loss", "ping_metrics", "plan", "settled"]
+__all__ = [
+    "PingStep",
+    "abandon",
+    "common_family",
+    "destination",
+    "no_loss",
+    "ping_metrics",
+    "plan",
+    "settled",
+    "start_ping",
+]
 
 
 @dataclass(frozen=True)
 class PingStep(Step):
-    """``count`` echo requests of ``size`` payload bytes from the host ``sender`` to ``destination``."""
+    """``count`` echo requests of ``size`` payload bytes from ``sender`` to ``destination``."""
 
     kind: ClassVar[str] = "ping"
 
@@ -47,9 +58,8 @@ class PingStep(Step):
         return (self.sender, self.target) if self.target != self.destination else (self.sender,)
 
     def run(self, stage: Stage) -> Outcome:
-        run = stage.hosts[self.sender].start_ping(
-            self.destination, count=self.count, interval=self.interval, timeout=self.patience, size=self.size
-        )
+        settings = {"interval": self.interval, "timeout": self.patience, "size": self.size}
+        run = start_ping(stage, self.sender, self.destination, count=self.count, **settings)
         result = settled(run, stage.limit)
         metrics = ping_metrics(result.sent, result.received, result.rtts)
         summary = f"{result.received}/{result.sent} replies"
@@ -60,17 +70,44 @@ class PingStep(Step):
         return Outcome(summary, metrics, details=(reasons(result.errors),) if result.errors else ())
 
 
+def start_ping(stage: Stage, sender: str, destination: str, **settings: Any) -> Any:
+    """Start echo requests of a host or a namespace; the settings are those of :meth:`vnet.Host.start_ping`.
+
+    Raises:
+        MachineLacks: the machine has no ping for its namespaces.
+    """
+    if sender in stage.hosts:
+        return stage.hosts[sender].start_ping(destination, **settings)
+    return NamespacePing(
+        stage.namespaces[sender],
+        destination,
+        environment=stage.environment_of(sender),
+        directory=stage.lab.directory,
+        guard=stage.lan,
+        **settings,
+    )
+
+
 def settled(run: Any, limit: Limit) -> Any:
     """What came of a run of echo requests, once all are settled.
 
     Raises:
         StepEnded: the step must end before.
     """
-    while True:
-        limit.check()
-        # In slices: the run may be taken down meanwhile.
-        with contextlib.suppress(TimeoutError):
-            return run.result(timeout=min(0.2, limit.left()))
+    try:
+        while True:
+            limit.check()
+            # In slices: the run may be taken down meanwhile.
+            with contextlib.suppress(TimeoutError):
+                return run.result(timeout=min(0.2, limit.left()))
+    finally:
+        abandon(run)
+
+
+def abandon(run: Any) -> None:
+    """End what still runs of a run of echo requests; a host's end by themselves."""
+    if isinstance(run, NamespacePing):
+        run.stop()
 
 
 def ping_metrics(sent: int, received: int, rtts: Iterable[float]) -> dict[str, float | None]:
@@ -111,7 +148,7 @@ def plan(said: PingStepFile, context: StepContext) -> PingStep:
         LabError: a name is unknown, or the two have no addresses of one family.
     """
     ping = said.ping
-    sender = context.host(ping.from_, "from")
+    sender = context.pinger(ping.from_, "from")
     return PingStep(
         name=said.name or "",
         line=context.line,

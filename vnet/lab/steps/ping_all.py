@@ -1,4 +1,4 @@
-"""``ping_all``: every host pings every other host of its network, or a seeded choice of the pairs."""
+"""``ping_all``: every host and namespace pings every other of its network, or a seeded choice of the pairs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from vnet.lab.expect import expectations
 from vnet.lab.plan import Node
 from vnet.lab.schema import PingAllStepFile
 from vnet.lab.steps.base import USUAL_TIMEOUT, Outcome, Stage, Step, StepContext
-from vnet.lab.steps.ping import no_loss, ping_metrics, reasons, settled
+from vnet.lab.steps.ping import abandon, no_loss, ping_metrics, reasons, settled, start_ping
 from vnet.lab.units import Dimension, show
 
 __all__ = ["PingAllStep", "plan"]
 
 # Enough to keep the base worker busy; each ping in flight holds a socket buffer in its host.
 IN_FLIGHT = 256
+# Each ping of a namespace is a process.
+PROCESSES = 16
+# Kinds of nodes that ping, and are pinged.
+_PINGERS = ("host", "netns")
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,24 @@ class PingAllStep(Step):
         failed: list[str] = []
         errors: list[str] = []
         running: deque[tuple[str, Any]] = deque()
-        for sender, destination, target in (*self.pairs, *[("", "", "")] * IN_FLIGHT):
-            if len(running) == IN_FLIGHT or (not sender and running):
-                pair, run = running.popleft()
-                result = settled(run, stage.limit)
-                sent, received = sent + result.sent, received + result.received
-                times += result.rtts
-                errors += result.errors
-                if result.received < result.sent:
-                    failed.append(f"{pair}: {result.received}/{result.sent} replies {reasons(result.errors)}".rstrip())
-            if sender:
-                run = stage.hosts[sender].start_ping(destination, count=self.count, timeout=self.patience)
-                running.append((f"{sender} → {target}", run))
+        at_once = PROCESSES if stage.namespaces else IN_FLIGHT
+        try:
+            for sender, destination, target in (*self.pairs, *[("", "", "")] * at_once):
+                if len(running) == at_once or (not sender and running):
+                    pair, run = running.popleft()
+                    result = settled(run, stage.limit)
+                    sent, received = sent + result.sent, received + result.received
+                    times += result.rtts
+                    errors += result.errors
+                    if result.received < result.sent:
+                        came = f"{result.received}/{result.sent} replies {reasons(result.errors)}"
+                        failed.append(f"{pair}: {came}".rstrip())
+                if sender:
+                    run = start_ping(stage, sender, destination, count=self.count, timeout=self.patience)
+                    running.append((f"{sender} → {target}", run))
+        finally:
+            for _, run in running:
+                abandon(run)
         metrics = ping_metrics(sent, received, times) | {"pairs": len(self.pairs), "failed": len(failed)}
         summary = f"{received:,}/{sent:,} replies"
         if times:
@@ -76,7 +86,7 @@ def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
     """Choose the pairs of a ping_all step.
 
     Raises:
-        LabError: the lab has no two hosts on one network that could ping one another.
+        LabError: the lab has no two hosts or namespaces on one network that could ping one another.
     """
     ping = said.ping_all
     groups = _groups(context, ping.family)
@@ -85,6 +95,8 @@ def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
     if not possible:
         family = f" with IPv{ping.family} addresses" if ping.family else ""
         raise context.error(f"no network has two hosts{family} that could ping one another")
+    if any(node.kind == "netns" for group in groups for node in group):
+        context.programs.add("ping")
     chosen = _choose(possible, ping.sample, context.random())
     return PingAllStep(
         name=said.name or "",
@@ -99,10 +111,10 @@ def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
 
 
 def _groups(context: StepContext, family: int | None) -> list[list[Node]]:
-    """The hosts of each network; all of a network's hosts have addresses of the same families."""
+    """The hosts and namespaces of each network; all of a network have addresses of the same families."""
     groups: dict[str, list[Node]] = {name: [] for name in context.networks}
     for node in context.nodes.values():
-        if node.kind == "host" and node.address(family):
+        if node.kind in _PINGERS and node.address(family):
             groups[node.network].append(node)
     return list(groups.values())
 

@@ -157,7 +157,9 @@ def _plan(said: TrafficFile, context: StepContext) -> TrafficPlan:
 def _guest(context: StepContext, name: str, key: str, index: int) -> Node:
     place = (key, index) if (*context.path, key, index) in context.tree.values else (key,)
     node = context.node(name, *place)
-    if node.command is not None:
+    if node.kind not in ("host", "process"):
+        return context.host(name, *place, instead="iperf3")
+    if node.commands:
         message = f"{name!r} is a process node whose own command holds its NIC; expected a host, or one without 'exec'"
         raise context.error(message, *place)
     return node

@@ -280,7 +280,7 @@ def test_tables_that_contradict_themselves_are_refused(
     fd = _doctored(lan._segment, at, data)
     try:
         with pytest.raises(error, match=words):
-            _native.Segment.attach(fd, lan._segment.files()[1])
+            _native.Segment.attach(fd, lan._segment.files()[1], lan._segment.alarms())
     finally:
         os.close(fd)
 
@@ -294,10 +294,10 @@ def test_what_is_no_memory_file_is_refused(lan: vnet.Lan, tmp_path: Path) -> Non
     try:
         for first, second in ((empty, buffers), (short, buffers), (reading, buffers), (tables, short), (tables, empty)):
             with pytest.raises((vnet.ProtocolError, OSError)):
-                _native.Segment.attach(first, second)
+                _native.Segment.attach(first, second, lan._segment.alarms())
         for wrong in (-1, 1 << 20):
             with pytest.raises((ValueError, OSError)):
-                _native.Segment.attach(wrong, buffers)
+                _native.Segment.attach(wrong, buffers, lan._segment.alarms())
     finally:
         for fd in (empty, short, reading, writing):
             os.close(fd)
@@ -381,7 +381,7 @@ def test_an_answer_that_lacks_something_is_a_protocol_error(
             with connection:
                 connection.recv(65_536)
                 data = json.dumps({"ok": True, **reply}).encode() + b"\n"
-                socket.send_fds(connection, [data], lan._segment.files())
+                socket.send_fds(connection, [data], [*lan._segment.files(), *lan._segment.alarms()])
 
         thread = threading.Thread(target=serve)
         thread.start()

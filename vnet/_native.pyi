@@ -29,6 +29,7 @@ __all__ = [
     "offer",
     "optimised",
     "start_on_host",
+    "WORKERS",
     "verdicts",
     "wake_host",
     "withdraw",
@@ -36,6 +37,9 @@ __all__ = [
 
 ABI: Final[int]
 """The version of the segments' layout; base and guest must agree on it."""
+
+WORKERS: Final[int]
+"""Base workers of a LAN, and alarms that wake them."""
 
 def verdicts() -> list[tuple[str, int]]:
     """Returns every verdict's name and number."""
@@ -48,8 +52,8 @@ class Segment:
     """The two memory files of a LAN, mapped into this process."""
 
     @staticmethod
-    def attach(tables: int, buffers: int) -> Segment:
-        """Maps the files behind two descriptors, which stay the caller's.
+    def attach(tables: int, buffers: int, alarms: list[int]) -> Segment:
+        """Maps the files behind two descriptors, which stay the caller's, as those of the alarms do.
 
         Raises:
             AbiMismatch: the LAN was made by another version.
@@ -59,6 +63,9 @@ class Segment:
 
     def files(self) -> tuple[int, int]:
         """Returns the descriptors of tables and buffers; they stay the segment's."""
+
+    def alarms(self) -> list[int]:
+        """Returns the descriptors that wake the base workers, one for each of :data:`WORKERS`."""
 
     def sizes(self) -> tuple[int, int]:
         """Returns the bytes of tables and buffers."""
@@ -88,8 +95,12 @@ class Base:
         ring_bytes: int,
         served: bool,
         up: bool,
+        *,
+        bridges: bool = False,
     ) -> tuple[int, int]:
         """Adds a NIC and returns its slot and generation.
+
+        With ``bridges``, addresses that the LAN does not know may lie behind it.
 
         Raises:
             LanFull: no slot or table row is free.
@@ -111,6 +122,22 @@ class Base:
     def serve_host(
         self, slot: int, generation: int, addresses: list[tuple[str, int]], mtu: int, seed: int
     ) -> HostCalls: ...
+    def serve_tap(self, slot: int, generation: int, fd: int, *, bridges: bool = False) -> None:
+        """Has a base worker serve the guest behind a TAP device, of whose descriptor it keeps a duplicate.
+
+        The descriptor is attached to its interface with ``IFF_NO_PI`` and ``IFF_VNET_HDR``.  The NIC goes down when the
+        device goes.
+
+        Raises:
+            OSError: it is no such descriptor.
+        """
+
+    def tap_counters(self, slot: int) -> dict[str, int]:
+        """What befell the frames of a guest behind a TAP device, by reason; empty for other guests."""
+
+    def set_gateway(self, network: int, slot: int) -> None:
+        """Has a NIC take what leads out of its network; slot 0: none does."""
+
     def serve_loopback(self, slot: int, generation: int) -> None:
         """Has the base worker send back what the NIC gets."""
 

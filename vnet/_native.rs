@@ -12,6 +12,7 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyList, PyString,
 
 use vnet_base::forward::Side;
 use vnet_base::lan::BASE;
+use vnet_base::tables::layout::WORKERS;
 use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId, TablesError};
 use vnet_base::{LanError, NicRequest, SegmentError, Sender, Verdict};
 use vnet_drivers::capture::Hub;
@@ -35,6 +36,8 @@ mod port;
 mod service;
 #[path = "_native_stack.rs"]
 mod stack;
+#[path = "_native_tap.rs"]
+mod tap;
 #[path = "_native_traffic.rs"]
 mod traffic;
 #[path = "_native_udp.rs"]
@@ -150,14 +153,20 @@ struct Segment(Arc<vnet_base::Segment>);
 #[pymethods]
 impl Segment {
     #[staticmethod]
-    fn attach(py: Python<'_>, tables: i32, buffers: i32) -> PyResult<Self> {
-        let segment = vnet_base::Segment::attach(duplicate(tables)?, duplicate(buffers)?);
+    fn attach(py: Python<'_>, tables: i32, buffers: i32, alarms: Vec<i32>) -> PyResult<Self> {
+        let alarms = alarms.into_iter().map(duplicate).collect::<PyResult<Vec<_>>>()?;
+        let alarms = alarms.try_into().map_err(|_| PyValueError::new_err(format!("a LAN has {WORKERS} alarms")))?;
+        let segment = vnet_base::Segment::attach(duplicate(tables)?, duplicate(buffers)?, alarms);
         segment.map(Self).map_err(|failure| segment_error(py, &failure))
     }
 
     fn files(&self) -> (i32, i32) {
         let (tables, buffers) = self.0.files();
         (tables.as_raw_fd(), buffers.as_raw_fd())
+    }
+
+    fn alarms(&self) -> Vec<i32> {
+        self.0.alarms().iter().map(AsRawFd::as_raw_fd).collect()
     }
 
     fn sizes(&self) -> (u64, u64) {
@@ -183,7 +192,8 @@ impl Segment {
 #[pyclass(frozen, module = "vnet._native")]
 struct Base {
     lan: Arc<vnet_base::Lan>,
-    worker: Worker,
+    workers: [Worker; WORKERS as usize],
+    taps: tap::Taps,
     undertaker: Undertaker,
     injector: Mutex<()>,
     captures: Arc<Hub>,
@@ -196,10 +206,10 @@ impl Base {
         let geometry = Geometry::new(max_nics, stride);
         let lan = vnet_base::Lan::create(name, &geometry, lan).map_err(|failure| lan_error(py, &failure))?;
         let lan = Arc::new(lan);
-        let worker = Worker::new(Arc::clone(&lan), 0, clock::monotonic);
+        let workers = std::array::from_fn(|index| Worker::new(Arc::clone(&lan), index as u32, clock::monotonic));
         let undertaker = Undertaker::new(Arc::clone(&lan))?;
         let captures = Arc::new(Hub::new(Arc::clone(&lan)));
-        Ok(Self { lan, worker, undertaker, injector: Mutex::new(()), captures })
+        Ok(Self { lan, workers, taps: tap::Taps::default(), undertaker, injector: Mutex::new(()), captures })
     }
 
     fn segment(&self) -> Segment {
@@ -223,6 +233,7 @@ impl Base {
     }
 
     #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (name, network, addresses, mac, mtu, ring_bytes, served, up, *, bridges=false))]
     fn add_nic(
         &self,
         py: Python<'_>,
@@ -234,6 +245,7 @@ impl Base {
         ring_bytes: u64,
         served: bool,
         up: bool,
+        bridges: bool,
     ) -> PyResult<(u16, u32)> {
         let request = NicRequest {
             name,
@@ -244,7 +256,10 @@ impl Base {
             ring_bytes,
             worker: served.then_some(0),
             up,
+            offloads: 0,
+            bridges,
         };
+        self.taps.coming(&request);
         let added = py.detach(|| self.lan.add_nic(request)).map_err(|failure| lan_error(py, &failure))?;
         Ok((added.0.0, added.1))
     }
@@ -259,9 +274,10 @@ impl Base {
 
     fn remove(&self, py: Python<'_>, slot: u16, generation: u32) -> bool {
         py.detach(|| {
-            if self.lan.segment().tables().nic(SlotId(slot)).worker().is_some() {
-                self.worker.dismiss(SlotId(slot));
+            if let Some(worker) = self.lan.segment().tables().nic(SlotId(slot)).worker() {
+                self.worker(worker).dismiss(SlotId(slot));
             }
+            self.taps.leaving(&self.lan, SlotId(slot), generation);
             self.lan.remove(SlotId(slot), generation)
         })
     }
@@ -303,6 +319,26 @@ impl Base {
         Ok(HostCalls { inbox, sources, slot: SlotId(slot), ident: Mutex::new(0) })
     }
 
+    /// Serves a guest behind a TAP device, of which this keeps a duplicate.
+    #[pyo3(signature = (slot, generation, fd, *, bridges=false))]
+    fn serve_tap(&self, py: Python<'_>, slot: u16, generation: u32, fd: i32, bridges: bool) -> PyResult<()> {
+        let file = duplicate(fd)?;
+        py.detach(|| self.taps.serve(&self.lan, &self.workers, SlotId(slot), generation, file, bridges))
+            .map_err(|failure| PyOSError::new_err((failure.raw_os_error(), failure.to_string())))
+    }
+
+    fn tap_counters<'py>(&self, py: Python<'py>, slot: u16) -> PyResult<Bound<'py, PyDict>> {
+        let counts = PyDict::new(py);
+        for (reason, count) in self.taps.counters(SlotId(slot)) {
+            counts.set_item(reason, count)?;
+        }
+        Ok(counts)
+    }
+
+    fn set_gateway(&self, network: u16, slot: u16) {
+        self.lan.set_gateway(NetworkId(network), (slot != 0).then_some(SlotId(slot)));
+    }
+
     fn serve_loopback(&self, slot: u16, generation: u32) -> PyResult<()> {
         self.serve(slot, generation, Box::new(Loopback::default()))
     }
@@ -329,7 +365,7 @@ impl Base {
         let mut ident = host.ident.lock().unwrap_or_else(PoisonError::into_inner);
         *ident = ident.wrapping_add(1);
         let run = host.inbox.ping(request, &host.sources, *ident);
-        self.worker.call(host.slot);
+        self.worker(0).call(host.slot);
         Ok(PingRun(run))
     }
 
@@ -366,7 +402,7 @@ impl Base {
 
     /// Lets go of threads and connections in a forked child: they are the parent's.
     fn abandon(&self) {
-        self.worker.abandon();
+        self.workers.iter().for_each(Worker::abandon);
         self.undertaker.abandon();
         self.captures.abandon();
     }
@@ -374,7 +410,8 @@ impl Base {
     fn close(&self, py: Python<'_>) {
         py.detach(|| {
             self.lan.close();
-            self.worker.stop();
+            self.workers.iter().for_each(Worker::stop);
+            self.taps.close();
             self.undertaker.stop();
         });
     }
@@ -384,7 +421,11 @@ impl Base {
     fn serve(&self, slot: u16, generation: u32, driver: Box<dyn Driver>) -> PyResult<()> {
         let port = DriverPort::new(self.lan.segment(), SlotId(slot), BASE)
             .ok_or_else(|| PyValueError::new_err("the slot has no ring"))?;
-        Ok(self.worker.serve(SlotId(slot), generation, port, driver)?)
+        Ok(self.worker(0).serve(SlotId(slot), generation, port, driver)?)
+    }
+
+    fn worker(&self, number: u32) -> &Worker {
+        self.workers.get(number as usize).unwrap_or(&self.workers[0])
     }
 
     /// Sends in the name of a NIC, all of `datagrams`, or with `block` as many as find room within a slice.
@@ -507,6 +548,10 @@ mod _native {
     /// The version of the segments' layout; base and guest must agree on it.
     #[pymodule_export]
     const ABI: u32 = vnet_base::tables::ABI;
+
+    /// Base workers of a LAN, and alarms that wake them.
+    #[pymodule_export]
+    const WORKERS: u32 = super::WORKERS;
 
     /// Every verdict's name and number.
     #[pyfunction]

@@ -349,7 +349,7 @@ class ControlServer:
             "mac": info.mac,
             "mtu": info.mtu,
         }
-        return reply, lan._segment.files()
+        return reply, (*lan._segment.files(), *lan._segment.alarms())
 
     def _detach(self, lan: Lan, connection: _Connection) -> dict[str, Any]:
         if connection.nic is None:
@@ -426,10 +426,10 @@ def attach(
     try:
         reply, files = ask(connection, {"do": "attach", "nic": name, "addresses": addresses, "network": network})
         try:
-            if len(files) != 2:
-                raise ProtocolError(f"the base sent {len(files)} descriptors, not 2")
+            if len(files) != 2 + _native.WORKERS:
+                raise ProtocolError(f"the base sent {len(files)} descriptors, not {2 + _native.WORKERS}")
             try:
-                segment = _native.Segment.attach(files[0], files[1])
+                segment = _native.Segment.attach(files[0], files[1], files[2:])
             except OSError as error:
                 raise MachineLacks(f"the LAN {lan!r} cannot be mapped: {error}; raise `ulimit -v`") from None
         finally:

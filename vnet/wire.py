@@ -18,7 +18,7 @@ __all__ = ["LineReader", "ask", "close_all", "request_line"]
 # for it.
 MSG_CMSG_CLOEXEC = 0x40000000
 # Descriptors that one message brings at most.
-MOST_FILES = 4
+MOST_FILES = 8
 
 
 def request_line(request: dict[str, Any]) -> bytes:

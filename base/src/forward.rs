@@ -352,7 +352,7 @@ impl Sender {
             }
             Put::Full => Verdict::BufferFull,
             Put::Down => Verdict::NicDown,
-            Put::Elsewhere => return None,
+            Put::Refused => Verdict::Malformed,
         };
         if verdict != Verdict::Delivered {
             handed.dropped.fetch_add(1, Ordering::Relaxed);
@@ -399,6 +399,8 @@ impl Sender {
         let mut taken = false;
         let mut refused = false;
         let patient = std::mem::replace(&mut self.patient, false);
+        // An outlet is for what is addressed to its guest alone.
+        let outlets = self.outlets.take();
         for (slot, generation) in self.everyone(bridges) {
             let verdict = self.write(u32::from(slot.0), generation, datagram, unfinished);
             match verdict {
@@ -411,7 +413,7 @@ impl Sender {
                 self.note(noted, datagram, slot, verdict, true);
             }
         }
-        self.patient = patient;
+        (self.patient, self.outlets) = (patient, outlets);
         // The datagram itself was sent to everybody, not to the last one.
         self.ring();
         self.receiving = None;

@@ -322,6 +322,26 @@ impl Lan {
         true
     }
 
+    /// What was asked for the NIC in a slot, if it is still that of `generation`.
+    #[must_use]
+    pub fn nic(&self, slot: SlotId, generation: u32) -> Option<NicRequest> {
+        let state = self.state();
+        let entry = state.slots.get(usize::from(slot.0))?.as_ref();
+        entry.filter(|entry| entry.generation == generation).map(|entry| entry.request.clone())
+    }
+
+    /// Gives a NIC to another base worker, before that serves it.
+    pub fn set_worker(&self, slot: SlotId, generation: u32, worker: u32) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if let Some(entry) = &mut state.slots[usize::from(slot.0)]
+            && entry.generation == generation
+        {
+            entry.request.worker = Some(worker);
+            state.writer.set_worker(slot, Some(worker));
+        }
+    }
+
     /// Enters an address that the guest of a NIC was found to use beside those that it was given. False where another NIC
     /// has it, the table has no room, or the NIC is not that of `generation`.
     pub fn learn(&self, slot: SlotId, generation: u32, address: IpAddr) -> bool {

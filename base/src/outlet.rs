@@ -20,8 +20,8 @@ pub enum Put {
     Full,
     /// The guest's interface is down or gone.
     Down,
-    /// This datagram needs the driver's attention first: it goes through the input buffer.
-    Elsewhere,
+    /// The guest's kernel does not take this datagram.
+    Refused,
 }
 
 /// A guest that takes datagrams at any time, from the thread of its base worker.

@@ -63,6 +63,12 @@ pub fn parse(header: &[u8; HEADER], ethernet: usize, datagram: &[u8]) -> Result<
     offload.check(datagram).map(|_| Some(offload))
 }
 
+/// Whether the header says that the frame is yet to be cut into segments.
+#[must_use]
+pub fn is_segmented(header: &[u8; HEADER]) -> bool {
+    header[1] != GSO_NONE
+}
+
 /// The header for a datagram that lacks `offload`, which [`Offload::check`] has passed, behind `ethernet` bytes.
 #[must_use]
 pub fn build(offload: Option<Offload>, datagram: &[u8], ethernet: usize) -> [u8; HEADER] {

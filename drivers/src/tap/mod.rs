@@ -7,9 +7,15 @@
 //!   neighbours     one TAP's view: who is behind it, who is answered, where a frame goes; no clock, no I/O
 //!   neighbourhood  what the TAPs of a LAN tell each other
 //!   counters       what befalls frames, by reason
+//!   driver         moves frames and datagrams              ── start here
+//!   device         the TAP device itself (unsafe)
 //! ```
 
+pub mod arp;
 pub mod counters;
+pub mod device;
+pub mod driver;
 pub mod ethernet;
+pub mod ndp;
 pub mod neighbourhood;
 pub mod neighbours;

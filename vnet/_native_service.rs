@@ -40,7 +40,7 @@ pub(crate) fn offer(
     };
     let (app, service) = Served::start(Offer { tcp, port, action });
     host.inbox.run(app);
-    base.worker.call(host.slot);
+    base.worker(0).call(host.slot);
     match py.detach(|| service.wait(PATIENCE)) {
         Standing::Open => Ok(Service { service, slot: host.slot }),
         Standing::Failed(failure @ OpenError::Taken(_)) => Err(error(py, "PortTaken", &failure.to_string())),
@@ -54,6 +54,6 @@ pub(crate) fn offer(
 #[pyfunction]
 pub(crate) fn withdraw(py: Python<'_>, base: &Base, service: &Service) -> bool {
     service.service.end();
-    base.worker.call(service.slot);
+    base.worker(0).call(service.slot);
     py.detach(|| service.service.wait_over(PATIENCE))
 }

@@ -196,14 +196,14 @@ impl Program {
 #[pyfunction]
 pub(crate) fn start_on_host(base: &Base, calls: &HostCalls, app: &Program) -> PyResult<bool> {
     let taken = calls.inbox.run(app.take()?);
-    base.worker.call(calls.slot);
+    base.worker(0).call(calls.slot);
     Ok(taken)
 }
 
 /// Has a host visit its programs, because one of them was asked to end.
 #[pyfunction]
 pub(crate) fn wake_host(base: &Base, calls: &HostCalls) {
-    base.worker.call(calls.slot);
+    base.worker(0).call(calls.slot);
 }
 
 /// Drives programs on a process's NIC until `seconds` have passed or all of `sources` are over, whichever is first.

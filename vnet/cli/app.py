@@ -19,6 +19,7 @@ from vnet.cli import (
     logs,
     ls,
     ping,
+    plug,
     restart,
     run,
     scapy_console,
@@ -27,6 +28,7 @@ from vnet.cli import (
     stats,
     top,
     trace,
+    unplug,
     up,
     validate,
 )
@@ -66,7 +68,7 @@ def _vnet(
 
 
 run.add_to(app)
-for verb in (up, down, ls, show, exec_verb, ping, logs, restart, link):
+for verb in (up, down, ls, show, exec_verb, ping, logs, restart, link, plug, unplug):
     verb.add_to(app)
 validate.add_to(app)
 schema.add_to(app)

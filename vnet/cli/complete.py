@@ -1,13 +1,16 @@
-"""What a shell offers where the name of a lab or of a node is due: those of the LANs that are up.
+"""What a shell offers where the name of a lab, of a node or the like is due: those of the LANs that are up.
 
-Both are quick and never complain: a base that does not answer at once offers nothing.
+All are quick and never complain: a base that does not answer at once offers nothing.
 """
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import typer
 
-__all__ = ["complete_lab", "complete_node"]
+__all__ = ["complete_lab", "complete_namespace", "complete_network", "complete_node", "complete_plugged"]
 
 # Seconds that a base has to answer.
 _PATIENCE = 0.08
@@ -25,6 +28,29 @@ def complete_lab(context: typer.Context, args: list[str], incomplete: str) -> li
 
 def complete_node(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
     """The nodes of the lab on the command line that begin with ``incomplete``."""
+    return _names(context, "nics", incomplete)
+
+
+def complete_plugged(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    """What vnet plug has put on the LAN on the command line, by names that begin with ``incomplete``."""
+    return _names(context, "nics", incomplete, kind="plug")
+
+
+def complete_network(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    """The networks of the LAN on the command line that begin with ``incomplete``."""
+    return _names(context, "networks", incomplete)
+
+
+def complete_namespace(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    """The network namespaces that ``ip netns`` knows and that begin with ``incomplete``."""
+    try:
+        return sorted(name for name in os.listdir("/run/netns") if name.startswith(incomplete))
+    except OSError:
+        return []
+
+
+def _names(context: typer.Context, what: str, incomplete: str, **wanted: Any) -> list[str]:
+    """The names of what a LAN has, as far as they begin with ``incomplete`` and the rest is as wanted."""
     try:
         from vnet.runtime import connect
         from vnet.wire import ask, close_all
@@ -32,6 +58,7 @@ def complete_node(context: typer.Context, args: list[str], incomplete: str) -> l
         with connect(str(context.params["lab"]), timeout=_PATIENCE) as connection:
             reply, files = ask(connection, {"do": "describe"})
             close_all(files)
-        return sorted(nic["name"] for nic in reply["nics"] if nic["name"].startswith(incomplete))
+        found = [each for each in reply[what] if all(each.get(key) == value for key, value in wanted.items())]
+        return sorted(each["name"] for each in found if each["name"].startswith(incomplete))
     except Exception:
         return []

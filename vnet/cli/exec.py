@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,37 +33,57 @@ def execute(
 ) -> None:
     """Run a command as a node of a lab that is up, in this terminal.
 
-    It begins in the lab file's directory, with the environment of the node; vnet.attach() without arguments finds the
-    node's NIC. The exit code is the command's own, or 128 and the number of the signal that ended it.
+    It begins in the lab file's directory, with the environment of the node. On a netns node it runs in the node's
+    namespace; on a process node vnet.attach() without arguments finds the node's NIC. The exit code is the command's
+    own, or 128 and the number of the signal that ended it.
 
-    Example: vnet exec office carol -- python3 programs/udp.py
+    Example: vnet exec office carol -- bash
     """
     # Not interspersed, the parser leaves the mark between our arguments and the command's where it is.
     words = command[1:] if command[0] == "--" else command
     if not words:
         raise typer.BadParameter("name the command to run: vnet exec LAB NODE -- COMMAND")
     with errors_as_json(False):
-        where = _where(lab, node)
-    raise typer.Exit(_run(words, where))
+        where, inside = _where(lab, node)
+    raise typer.Exit(_run(words, where, inside))
 
 
-def _where(given: str, node: str) -> dict[str, Any]:
-    from vnet.calls import call
+@dataclass(frozen=True)
+class _Namespace:
+    """Where the command of a node with a namespace runs: what brings it there, with the descriptors for that."""
+
+    enter: tuple[str, ...] = ()
+    files: tuple[int, ...] = ()
+
+
+def _where(given: str, node: str) -> tuple[dict[str, Any], _Namespace]:
+    from vnet.calls import stream
     from vnet.lab.finding import find_lab
 
     lan = find_lab(given, kinds=("lab", "run"), what="it has no nodes to run commands as")
-    return call(lan.name, "lab.exec", node=node)
+    inside = _Namespace()
+    with stream(lan.name, "lab.exec", node=node) as answers:
+        for answer in answers:
+            files = tuple(answers.take_files())
+            inside = _Namespace(tuple(word.format(*files) for word in answer["enter"]), files)
+        assert answers.result is not None
+        return answers.result, inside
 
 
-def _run(words: list[str], where: dict[str, Any]) -> int:
+def _run(words: list[str], where: dict[str, Any], inside: _Namespace) -> int:
     """Run the command as a child, in our own process group, so that the terminal is the child's as it is ours."""
-    from vnet.lab.commands import command_environment
+    from vnet.lab.commands import check_program, command_environment
 
     environment = {**command_environment(), **where["environment"], "PWD": where["directory"]}
     # What is the terminal's business goes to both; it ends or stops the child, and we tell of it.
     before = {number: _hear(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
     try:
-        child = subprocess.Popen(words, env=environment, cwd=where["directory"])
+        if inside.enter:
+            # What brings it into the namespace would say in words of its own that it is not there.
+            check_program(words[0], environment["PATH"], Path(where["directory"]))
+        child = subprocess.Popen(
+            [*inside.enter, *words], env=environment, cwd=where["directory"], pass_fds=inside.files
+        )
     except OSError as error:
         return _cannot_run(words[0], where["directory"], error)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -80,7 +102,7 @@ def _hear(number: int, handler: Any) -> Any:
 
 
 def _cannot_run(program: str, directory: str, error: OSError) -> int:
-    if error.filename == directory:
+    if error.filename == directory or not Path(directory).is_dir():
         complain(f"vnet: the lab's directory {directory} is gone")
         return NOT_RUNNABLE
     missing = isinstance(error, (FileNotFoundError, NotADirectoryError))

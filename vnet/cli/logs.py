@@ -32,7 +32,8 @@ def logs(
 ) -> None:
     """Show what the command of a node has printed, standard error too; the last MiB is kept.
 
-    With --json an object with all of it, and with --follow an object for each line.
+    A node may have several commands: NODE shows all of them, line by line with the command's name in front, NODE/NAME
+    shows one. With --json an object with all of it, and with --follow an object for each line.
 
     Example: vnet logs office carol --follow
     """
@@ -45,10 +46,11 @@ def logs(
         with stream(found.name, "lab.logs", node=node, follow=follow, lines=lines) as answers:
             try:
                 for answer in answers:
+                    command = answer.get("command")
                     if "missing" in answer:
-                        show.missing(answer["missing"])
+                        show.missing(answer["missing"], command)
                     else:
-                        show.output(base64.b64decode(answer["data"]))
+                        show.output(base64.b64decode(answer["data"]), command)
             except LanClosed:
                 # Who follows a lab to its end has seen all of it.
                 if not follow:
@@ -56,18 +58,46 @@ def logs(
         show.end()
 
 
+class _Lines:
+    """What commands print, cut into lines."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str | None, bytes] = {}
+
+    def add(self, data: bytes, command: str | None) -> list[bytes]:
+        """The lines that are whole now."""
+        *whole, self._pending[command] = (self._pending.get(command, b"") + data).split(b"\n")
+        return whole
+
+    def rest(self) -> dict[str | None, bytes]:
+        """What is left at the end, and was not ended by its command."""
+        return {command: line for command, line in self._pending.items() if line}
+
+
 class _AsItIs:
-    """Byte for byte what was printed."""
+    """Byte for byte what was printed; of several commands line by line, each with the name in front."""
 
-    def missing(self, count: int) -> None:
-        complain(f"[{count:,} bytes earlier are not kept]")
+    def __init__(self) -> None:
+        self._lines = _Lines()
 
-    def output(self, data: bytes) -> None:
-        sys.stdout.buffer.write(data)
+    def missing(self, count: int, command: str | None) -> None:
+        whose = f" of {command}" if command is not None else ""
+        complain(f"[{count:,} bytes earlier{whose} are not kept]")
+
+    def output(self, data: bytes, command: str | None) -> None:
+        if command is None:
+            sys.stdout.buffer.write(data)
+        for line in [] if command is None else self._lines.add(data, command):
+            self._line(line, command)
         sys.stdout.buffer.flush()
 
     def end(self) -> None:
-        pass
+        for command, line in self._lines.rest().items():
+            self._line(line, command)
+        sys.stdout.buffer.flush()
+
+    def _line(self, line: bytes, command: str | None) -> None:
+        sys.stdout.buffer.write(f"{command} | ".encode() + line + b"\n")
 
 
 class _AsObjects:
@@ -75,26 +105,36 @@ class _AsObjects:
 
     def __init__(self, lab: str, node: str, follow: bool) -> None:
         self._lab, self._node, self._follow = lab, node, follow
-        self._missing = 0
-        self._pending = b""
+        self._missing: dict[str | None, int] = {}
+        self._printed: dict[str | None, bytes] = {}
+        self._lines = _Lines()
 
-    def missing(self, count: int) -> None:
-        self._missing += count
+    def missing(self, count: int, command: str | None) -> None:
+        self._missing[command] = self._missing.get(command, 0) + count
 
-    def output(self, data: bytes) -> None:
-        self._pending += data
-        if self._follow:
-            *whole, self._pending = self._pending.split(b"\n")
-            for line in whole:
-                self._line(line)
+    def output(self, data: bytes, command: str | None) -> None:
+        if not self._follow:
+            self._printed[command] = self._printed.get(command, b"") + data
+        else:
+            for line in self._lines.add(data, command):
+                self._line(line, command)
 
     def end(self) -> None:
-        if not self._follow:
-            text = self._pending.decode("utf-8", "replace")
-            print_json({"lab": self._lab, "node": self._node, "missing_bytes": self._missing, "output": text})
-        elif self._pending:
-            self._line(self._pending)
+        if self._follow:
+            for command, line in self._lines.rest().items():
+                self._line(line, command)
+            return
+        whole = {"lab": self._lab, "node": self._node, **self._of(None)}
+        names = sorted({name for name in (*self._printed, *self._missing) if name is not None})
+        if names:
+            whole = {**whole, "commands": [{"command": name, **self._of(name)} for name in names]}
+        print_json(whole)
 
-    def _line(self, line: bytes) -> None:
+    def _of(self, command: str | None) -> dict[str, object]:
+        text = self._printed.get(command, b"").decode("utf-8", "replace")
+        return {"missing_bytes": self._missing.get(command, 0), "output": text}
+
+    def _line(self, line: bytes, command: str | None) -> None:
+        about = {} if command is None else {"command": command}
         text = line.decode("utf-8", "replace")
-        print(json.dumps({"format": 1, "node": self._node, "line": text}, ensure_ascii=False), flush=True)
+        print(json.dumps({"format": 1, "node": self._node, **about, "line": text}, ensure_ascii=False), flush=True)

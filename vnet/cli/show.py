@@ -23,7 +23,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def show(lab: LabArgument, as_json: AsJson = False) -> None:
-    """Show a lab that is up: its nodes, their addresses, whether they are up, and what their commands do.
+    """Show a lab that is up: its nodes, their addresses, whether they are up, and what their commands do; and what was
+    plugged into it.
 
     Example: vnet show office
     """
@@ -47,7 +48,7 @@ def show(lab: LabArgument, as_json: AsJson = False) -> None:
             since(node["since"] or 0.0),
             node["command"] or "",
         ]
-        for node in shown["nodes"]
+        for node in (*shown["nodes"], *shown["plugged"])
     ]
     styles = {"up": "green", "free": "dim"}
     print_table(["node", "kind", "network", "addresses", "state", "up for", "command"], rows, styles)
@@ -64,17 +65,40 @@ def _ask(given: str) -> tuple[LiveLan, dict[str, Any]]:
     found = find_lab(given, kinds=("lab", "run", "program"), what="it cannot be shown")
     if found.kind == "program":
         about = describe(found.name)
-        missing = {"since": None, "command": None, "pid": None, "code": None, "failure": ""}
-        return found, {"networks": about["networks"], "nodes": [{**missing, **nic} for nic in about["nics"]]}
-    return found, call(found.name, "lab.show")
+        return found, {
+            "networks": about["networks"],
+            "nodes": [{**_NOT_A_NODE, **nic} for nic in about["nics"]],
+            "plugged": [],
+        }
+    shown = call(found.name, "lab.show")
+    return found, {**shown, "plugged": [{**_NOT_A_NODE, **nic} for nic in shown["plugged"]]}
+
+
+# What is known of the nodes of a lab, and of no other NIC.
+_NOT_A_NODE: dict[str, Any] = {
+    "since": None,
+    "command": None,
+    "pid": None,
+    "code": None,
+    "commands": [],
+    "failure": "",
+}
 
 
 def _state(node: dict[str, Any]) -> str:
     """A node's state in a few words."""
     from vnet.lab.commands import describe_end
 
-    if node["code"] is not None:
-        return describe_end(node["code"])
+    ended = [
+        f"{each['name']} {describe_end(each['code'])}" if each["name"] else describe_end(each["code"])
+        for each in node["commands"]
+        if each["code"] is not None
+    ]
+    if node["kind"] in ("netns", "tap", "plug"):
+        # There, whatever its commands do.
+        return "; ".join([node["state"], *ended])
+    if ended:
+        return ended[0]
     if node["state"] == "up":
         return "up"
     return "free" if node["command"] is None else "not attached"
@@ -82,7 +106,7 @@ def _state(node: dict[str, Any]) -> str:
 
 def _plain(found: LiveLan, shown: dict[str, Any]) -> dict[str, Any]:
     now = time.time()
-    keys = ("name", "kind", "network", "addresses", "state", "command", "pid", "code", "failure")
+    keys = ("name", "kind", "network", "addresses", "state", "command", "pid", "code", "commands", "failure")
     return {
         "name": found.name,
         "kind": found.kind,
@@ -96,5 +120,8 @@ def _plain(found: LiveLan, shown: dict[str, Any]) -> dict[str, Any]:
                 "uptime": round(now - node["since"], 3) if node["since"] else None,
             }
             for node in shown["nodes"]
+        ],
+        "plugged": [
+            {key: nic[key] for key in ("name", "kind", "network", "addresses", "state")} for nic in shown["plugged"]
         ],
     }

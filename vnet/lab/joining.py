@@ -34,7 +34,6 @@ def join(lan: Any, node: Node, buffer: int) -> Any:
     if node.kind == "netns":
         gateway = [str(address) for address in node.gateway]
         return lan.netns(node.name, addresses, gateway=gateway or None, **settings)
-    del settings["buffer"]
     if node.bridge is not None:
         settings |= {"bridge": node.bridge.name, "ports": node.bridge.ports}
     return lan.tap(node.name, addresses or None, nat=node.nat, **settings)

@@ -18,25 +18,19 @@ Places = Mapping[str, tuple[Network, tuple[Address, ...]]]
 # Keys that some kinds take, those kinds, and what is so of the others.
 _TAKEN: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     "exec": (
-        ("process", "netns"),
-        {
-            "host": "a host node runs no command",
-            "tap": "a tap node is an interface of this machine, where exec steps without 'on' run",
-        },
+        ("process", "netns", "tap"),
+        {"host": "a host node runs no command"},
     ),
     "ready": (
-        ("process", "netns"),
-        {
-            "host": "a host node is ready as soon as it is there",
-            "tap": "a tap node is ready as soon as it is there",
-        },
+        ("process", "netns", "tap"),
+        {"host": "a host node is ready as soon as it is there"},
     ),
     "serve": (
         ("host",),
         {
             "process": "a process node serves with its own command",
             "netns": "a netns node serves with its own commands",
-            "tap": "a tap node serves nothing itself",
+            "tap": "a tap node serves with its own commands",
         },
     ),
     "interface": (("netns", "tap"), {}),
@@ -65,8 +59,8 @@ def plan_node(tree: Tree, defaults: NodeDefaults, name: str, key: str, said: Nod
     path = ("nodes", key)
     for word, (takers, why) in _TAKEN.items():
         if word in said.model_fields_set and kind not in takers and getattr(said, word) not in (None, [], False):
-            kinds = " or ".join(f"'kind: {taker}'" for taker in takers)
-            message = f"{why.get(kind) or f'a {kind} node has {_HAS_NONE[word]}'}; expected {kinds} beside {word!r}"
+            kinds = " or ".join([", ".join(takers[:-1]), takers[-1]] if len(takers) > 1 else takers)
+            message = f"{why.get(kind) or f'a {kind} node has {_HAS_NONE[word]}'}; expected 'kind: {kinds}' beside it"
             raise tree.error(message, (*path, word), at_key=True)
 
     def value(word: str) -> Any:
@@ -80,6 +74,9 @@ def plan_node(tree: Tree, defaults: NodeDefaults, name: str, key: str, said: Nod
     if ready is not None and ready.output is not None and not commands:
         message = "a node without a command prints nothing; expected 'exec' beside it"
         raise tree.error(message, (*path, "ready", "output"), at_key=True)
+    if ready is not None and ready.port is not None and not addresses:
+        message = "a tap without an address has no ports; expected 'networks: {NETWORK: ADDRESS}' beside it"
+        raise tree.error(message, (*path, "ready", "port"), at_key=True)
     gateway = value("gateway")
     buffer = said.buffer if said.buffer is not None else defaults.buffer
     return Node(
@@ -111,7 +108,7 @@ def _commands(tree: Tree, path: tuple[Key, ...], kind: str, said: Sequence[Comma
     commands: list[NodeCommand] = []
     for index, one in enumerate(said):
         words = one.command if isinstance(one.command, str) else tuple(one.command)
-        if len(said) == 1 and kind == "netns" and _are_lines(words):
+        if len(said) == 1 and kind != "process" and _are_lines(words):
             raise tree.error(
                 f"a list of texts is one command and its words, and no program is called {words[0]!r}; several "
                 f"commands are a list of mappings, such as [{{command: {words[0]}}}, ...]",

@@ -100,13 +100,13 @@ class Node:
         network: the name of the network that it joins.
         addresses: one for each prefix of the network at least, in the order of the prefixes; of a tap in a bridge,
             those that the file gives.
-        commands: what a process or netns node runs, in file order; of a process node one at most.
+        commands: what a process, netns or tap node runs, in file order; of a process node one at most.
         environment: added to the commands' environment.
         buffer: bytes of the input buffer; None: the LAN's default.
         line: the line of the node in the lab file.
         serve: what a host offers.
-        ready: when a process or netns node counts as ready, beyond that the command of the one has attached and the
-            namespace of the other is there; None: no more than that.
+        ready: when a process, netns or tap node counts as ready, beyond that the command of the first has attached and
+            the interface of the others is there; None: no more than that.
         interface: what the interface of a netns or tap node is called; None: as the LAN calls it.
         gateway: where the default routes of a netns node lead, one address of each family at most.
         bridge: the bridge that a tap is in; None: in none.

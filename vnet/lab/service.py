@@ -128,13 +128,13 @@ def _plain(state: NodeState) -> dict[str, Any]:
 def _exec(session: Session, call: Call) -> Answer:
     """Where a node's commands run."""
     node = session.node(call.argument("node", str))
-    if node.kind not in ("process", "netns"):
-        able = [each.name for each in session.lab.nodes.values() if each.kind in ("process", "netns")]
+    if node.kind == "host":
+        able = [each.name for each in session.lab.nodes.values() if each.kind != "host"]
         others = f"; those that do are {', '.join(able[:8])}" if able else ""
-        what = "a built-in host" if node.kind == "host" else "an interface of this machine"
-        raise ValueError(f"{node.name!r} is {what}, which runs no commands{others}")
+        raise ValueError(f"{node.name!r} is a built-in host, which runs no commands{others}")
     if node.kind == "netns":
-        words, files = _namespace(session, node).enter_words([])
+        words, files = _namespace(session, node).enter_words(["true"])
+        words.pop()
         # The client has them by other numbers: it puts the i-th in the place of {i}.
         places = {str(fd): f"{{{index}}}" for index, fd in enumerate(files)}
         words = [re.sub(r"(?<=/fd/)\d+", lambda found: places.get(found[0], found[0]), word) for word in words]

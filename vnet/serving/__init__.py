@@ -20,7 +20,9 @@ _SERVED: Mapping[str, str] = {
     "drops": "drops:drops",
     "explain": "explain:explain",
     "metrics": "metrics:metrics",
+    "plug": "plug:plug",
     "statistics": "statistics:statistics",
+    "unplug": "plug:unplug",
 }
 """What clients ask for, and the function that serves it: ``module:function``, the module one of this package."""
 

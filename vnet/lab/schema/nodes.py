@@ -193,8 +193,8 @@ class NodeDefaults(Said):
         default=None,
     )
     exec: Commands | None = key(
-        "what a process or netns node runs: a line for the shell, or a list of words; of a netns node also a list of "
-        "commands",
+        "what a process, netns or tap node runs: a line for the shell, or a list of words; netns and tap nodes "
+        "also take a list of commands",
         "python3 server.py",
         ["python3", "server.py"],
         [{"command": "python3 -m http.server 80", "name": "web"}, {"command": "tcpdump -l"}],

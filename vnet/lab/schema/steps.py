@@ -151,7 +151,7 @@ class ExecFile(Said):
 
     command: CommandLine = key("a line for the shell, or a list of words", "echo done", ["echo", "done"])
     on: str | None = key(
-        "a process node, whose `VNET_NIC` and `env` the command gets; or a netns node, in whose namespace it runs",
+        "a process, netns or tap node, whose `VNET_NIC` and `env` the command gets; of a netns node also the namespace",
         "client",
         left_out="=only `VNET_LAN` is set",
         default=None,

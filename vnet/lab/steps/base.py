@@ -242,7 +242,7 @@ def _not_a_host(node: Node, instead: str) -> str:
         )
     if node.kind == "tap":
         return (
-            f"{node.name!r} is a tap node, an interface of this machine; expected a host, or an exec step without 'on':"
-            f" exec: {{command: {instead} ...}}"
+            f"{node.name!r} is a tap node, an interface of this machine; expected a host, or an exec step: "
+            f"exec: {{on: {node.name}, command: {instead} ...}}"
         )
     return f"{node.name!r} is a {node.kind} node, whose command owns its NIC; expected a host"

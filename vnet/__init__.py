@@ -45,6 +45,7 @@ from .errors import (
 )
 from .hosts import Host, PingResult, PingRun, Service
 from .lan import Lan
+from .netns import Netns, Plug
 from .network import Network
 from .nic import DatagramView, Nic
 from .register import NicInfo
@@ -60,6 +61,8 @@ __all__ = [
     "DatagramView",
     "Verdict",
     "Host",
+    "Netns",
+    "Plug",
     "PingResult",
     "PingRun",
     "Service",

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from . import _native
     from .capture import Capture
     from .control import ControlServer
+    from .hostside.tap import Borrowed
     from .lan import Lan
     from .metrics import MetricsServer
+    from .netns.client import Nursery
     from .register import Register
     from .runtime import Guardian
 
@@ -28,9 +30,12 @@ class Keeper:
     def __init__(self, register: Register, captures: set[Capture]) -> None:
         self.guardian: Guardian | None = None
         self.server: ControlServer | None = None
+        self.nursery: Nursery | None = None
         self.register = register
         self.metrics: list[MetricsServer] = []
         self.captures = captures
+        # What NICs have of the machine beside their devices, by their names: given back before the LAN has ended.
+        self.borrowed: dict[str, Borrowed] = {}
 
 
 def shut_down(base: _native.Base, keeper: Keeper, pid: int) -> None:
@@ -46,6 +51,12 @@ def shut_down(base: _native.Base, keeper: Keeper, pid: int) -> None:
     if keeper.server is not None:
         keeper.server.close()
     base.close()
+    # After the worker, which must not be the last to have a TAP: the nursery is quicker at that.
+    if keeper.nursery is not None:
+        keeper.nursery.close()
+    keeper.register.release_all()
+    for borrowed in tuple(keeper.borrowed.values()):
+        borrowed.close()
     if keeper.guardian is not None:
         keeper.guardian.dismiss()
 

@@ -28,7 +28,10 @@ from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .explain import Explanation
+    from .hostside import Tap
     from .metrics import MetricsServer
+    from .netns import Netns, Plug
+    from .netns.client import Nursery
 
 __all__ = ["Lan"]
 
@@ -259,6 +262,131 @@ class Lan:
             self, calls, name=name, network=entry.network.name, addresses=addresses, mac=entry.mac, mtu=mtu, leave=leave
         )
 
+    def netns(
+        self,
+        name: str,
+        address: str | Sequence[str] | None = None,
+        *,
+        network: str | None = None,
+        gateway: str | Sequence[str] | None = None,
+        buffer: int | None = None,
+        interface: str = "eth0",
+    ) -> Netns:
+        """Makes a Linux network namespace and plugs it into the LAN: loopback and interface are up, addresses usable.
+
+        Without root this takes a user namespace, in which its programs run as root.
+
+        Arguments:
+            name: unique on the LAN.
+            address: an IP address or several; ``None`` takes the next free one of each prefix.
+            network: the name of its network; not needed where there is one.
+            gateway: where its default route leads, an address or one of each family; ``None`` for no such route.
+            buffer: bytes of its input buffer, rounded up to a power of two; ``None`` for the LAN's largest.
+            interface: the name of its interface, at most 15 bytes.
+
+        Raises:
+            MachineLacks: there is no /dev/net/tun, or this user may not make namespaces; the message says what to do.
+            ValueError: ``interface`` cannot be an interface's name.
+            NameTaken, AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed.
+        """
+        from .netns.guests import make_netns
+
+        return make_netns(self, name, address, network, gateway, buffer, interface)
+
+    def plug(
+        self,
+        name: str,
+        where: int | str | os.PathLike[str],
+        address: str | Sequence[str] | None = None,
+        *,
+        network: str | None = None,
+        buffer: int | None = None,
+        interface: str = "eth1",
+    ) -> Plug:
+        """Gives a network namespace or container that is there an interface on the LAN.
+
+        It needs root, or that the namespace is in a user namespace of this user's, as those of rootless containers are.
+
+        Arguments:
+            name: the NIC's, unique on the LAN.
+            where: the id of a process in there; a path with a slash in it, such as ``/proc/PID/ns/net``; or a name that
+                ``ip netns`` knows.
+            address: an IP address or several; ``None`` takes the next free one of each prefix.
+            network: the name of its network; not needed where there is one.
+            buffer: bytes of its input buffer, rounded up to a power of two; ``None`` for the LAN's largest.
+            interface: the name of the interface in there, at most 15 bytes.
+
+        Raises:
+            ValueError: there is no such process, path or name, or it is no network namespace.
+            NotPermitted: it belongs to another user.
+            NameTaken: a NIC has the name, or an interface in there.
+            MachineLacks, AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed: as of :meth:`netns`.
+        """
+        from .netns.guests import make_plug
+
+        return make_plug(self, name, where, address, network, buffer, interface)
+
+    def _nursery(self) -> Nursery:
+        """The process that makes namespaces; it starts with the first."""
+        self._check()
+        with self._register.lock:
+            if self._keeper.nursery is None:
+                from .netns.client import Nursery
+
+                self._keeper.nursery = Nursery()
+            return self._keeper.nursery
+
+    def tap(
+        self,
+        name: str,
+        address: str | Sequence[str] | None = None,
+        *,
+        network: str | None = None,
+        buffer: int | None = None,
+        interface: str | None = None,
+        bridge: str | None = None,
+        ports: Sequence[str] = (),
+        nat: bool = False,
+    ) -> Tap:
+        """Plugs the Linux stack of this process's network namespace into the LAN, or what is behind a bridge there.
+
+        Needs CAP_NET_ADMIN in that namespace.  The device goes with this process however it ends, and so does what is
+        done beside it: a bridge that was made, ports that were put into it, settings, NAT.  What several labs share
+        goes with the last of them.
+
+        Arguments:
+            name: unique on the LAN.
+            address: an IP address or several, for the device, or for the bridge if there is one; ``None`` takes the
+                next free one of each prefix, or none for a bridge.
+            network: the name of its network; not needed where there is one.
+            buffer: as of :meth:`attach`.
+            interface: the device's name, at most 15 characters; ``None`` for one made of those of LAN and NIC.
+            bridge: the bridge that the device is put into; it is made if it is not there.
+            ports: other interfaces that are put into the bridge meanwhile, such as ``["eth1"]``.
+            nat: make the NIC the network's gateway, and masquerade what leaves the network by other interfaces.
+
+        Raises:
+            MachineLacks: no TAP devices, no privilege, no such port, or no NAT in the kernel.
+            NameTaken: a NIC or an interface has the name.
+            AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed.
+            ValueError: a name cannot be an interface's, or the network has a gateway or is in the bridge already.
+            VnetError: the bridge is none, an interface cannot be its port, or carries less than the network's MTU.
+        """
+        from .hostside import plug_tap
+
+        self._check()
+        return plug_tap(
+            self,
+            name,
+            address,
+            network=network,
+            buffer=buffer,
+            interface=interface,
+            bridge=bridge,
+            ports=ports,
+            nat=nat,
+        )
+
     def reserve(
         self,
         name: str,
@@ -285,6 +413,9 @@ class Lan:
         self._check()
         if not self._register.withdraw(name):
             raise KeyError(name)
+        borrowed = self._keeper.borrowed.pop(name, None)
+        if borrowed is not None:
+            borrowed.close()
 
     def attached(self, name: str) -> bool:
         """Whether somebody holds the NIC ``name``."""
@@ -479,6 +610,11 @@ class Lan:
             metrics._abandon()
         for capture in tuple(self._captures):
             capture._abandon()
+        if self._keeper.nursery is not None:
+            self._keeper.nursery.abandon()
+        for entry in self._register.nics.values():
+            if entry.belongings is not None:
+                entry.belongings.abandon()
         self._base.abandon()
 
     def close(self) -> None:

@@ -8,14 +8,14 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from . import _native
-from .errors import AddressError, AddressTaken, LanFull, NameTaken, NetworkFull
+from .errors import AddressError, AddressTaken, LanFull, NameTaken, NetworkFull, NicClosed
 from .network import Address, Network, link_local, parse_address
 from .runtime import check_name
 
-__all__ = ["LARGEST", "LARGEST_ON_TAP", "Entry", "NicInfo", "Register", "derive"]
+__all__ = ["LARGEST", "LARGEST_ON_TAP", "Belongings", "Entry", "NicInfo", "Register", "derive"]
 
 # Largest IP datagram: the total length field of IPv4 (RFC 791 section 3.1).
 LARGEST = 65_535
@@ -52,13 +52,23 @@ class NicInfo:
     state: str
 
 
+class Belongings(Protocol):
+    """What the base has made for a NIC, and holds by descriptors or otherwise."""
+
+    def release(self) -> None:
+        """Lets go of it, because the NIC is off the LAN or the LAN has ended.  May be called twice; does not wait."""
+
+    def abandon(self) -> None:
+        """Closes descriptors in a forked child, whose parent goes on to use what is behind them."""
+
+
 @dataclass
 class Entry:
     """A NIC in the register.
 
     ``addresses``: those of the network's prefixes, then the link-local one of a Linux guest.  ``reserved``: its place
     is kept when its guest leaves.  ``watch``: the number of the lease's watch, for a guest in another process.
-    ``holders``: how many have held it so far.
+    ``holders``: how many have held it so far.  ``belongings``: what ends with it.
     """
 
     name: str
@@ -74,6 +84,7 @@ class Entry:
     token: int = 0
     watch: int | None = None
     holders: int = 0
+    belongings: Belongings | None = None
 
 
 class Register:
@@ -323,6 +334,19 @@ class Register:
         self.nics[name] = entry
         return entry
 
+    def belongs(self, entry: Entry, belongings: Belongings) -> None:
+        """Has ``belongings`` let go of when the NIC leaves the LAN, however it does.
+
+        Raises:
+            NicClosed: it has left already, and so have they.
+        """
+        with self.lock:
+            if not self.closed and self.nics.get(entry.name) is entry:
+                entry.belongings = belongings
+                return
+        belongings.release()
+        raise NicClosed(f"the NIC {entry.name!r} was taken off the LAN while it was made")
+
     def bury(self, entry: Entry, generation: int) -> None:
         """Notes that the holder of a NIC has gone without leaving; its addresses stay its own for now."""
         with self.changed:
@@ -370,6 +394,8 @@ class Register:
         self._macs.pop((entry.network._number, entry.mac), None)
         self.nics.pop(entry.name, None)
         self._dead.pop(entry.name, None)
+        if entry.belongings is not None:
+            entry.belongings.release()
 
     def leave(self, entry: Entry, generation: int | None = None) -> None:
         """The holder of a NIC lets go of it in good order."""
@@ -386,6 +412,13 @@ class Register:
             else:
                 self._forget(entry)
             self.changed.notify_all()
+
+    def release_all(self) -> None:
+        """Lets go of what belongs to NICs, once the LAN has ended."""
+        with self.lock:
+            for entry in self.nics.values():
+                if entry.belongings is not None:
+                    entry.belongings.release()
 
     def withdraw(self, name: str) -> bool:
         """Takes a NIC off the LAN, whoever holds it, with its place if one was kept.  Returns whether it was there."""

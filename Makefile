@@ -6,6 +6,7 @@
 PYTHON ?= python3
 CARGO  ?= cargo
 OUT    ?= out/quickstart
+FUZZ_SECONDS ?= 900
 VENV   := .venv
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -22,7 +23,7 @@ PIP          := $(BIN)/python -m pip
 LOOM         := RUSTFLAGS="--cfg loom --allow dead_code" $(CARGO) test --locked --package vnet-base --release --test loom --target-dir target/loom
 
 .DEFAULT_GOAL := help
-.PHONY: help run build dev test check bench soak clean
+.PHONY: help run build dev test check bench fuzz soak clean
 
 help: ## tell the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -39,11 +40,13 @@ test: dev ## build, and run every test: Rust, models, Python, labs, README and d
 	@tools/system-packages --check
 	$(CARGO) test --locked --workspace --quiet
 	$(LOOM) --quiet
+	@tools/fuzz --seconds 3 || { [ $$? = 3 ] && [ -z "$$CI" ]; } # without a C++ compiler only CI stops
 	$(BIN)/python -m pytest
 
 check: dev ## formatting, lints, types, and the stub against the built module
 	@tools/toolchain --lints
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -52,6 +55,9 @@ check: dev ## formatting, lints, types, and the stub against the built module
 
 bench: build ## measure the LAN beside bare references
 	@$(BIN)/vnet bench
+
+fuzz: ## feed what takes bytes from guests with a fuzzer's inputs, FUZZ_SECONDS (900) for each target
+	@tools/fuzz --seconds $(FUZZ_SECONDS)
 
 soak: dev ## the long forms: 2,000 kills of guests and 600 of labs, and properties with many examples
 	$(BIN)/python -m tests.killing --kills 2000

@@ -100,7 +100,6 @@ const MOST_EXTENSIONS: usize = 8;
 const KIND: u32 = 48;
 const HAS_CHECKSUM: u64 = 1 << 50;
 const ECN_BIT: u64 = 1 << 51;
-const DEFINED: u64 = (1 << 52) - 1;
 
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
@@ -186,10 +185,10 @@ impl Offload {
     /// What contradicts what.
     #[inline]
     pub fn check(self, datagram: &[u8]) -> Result<Fields, Contradiction> {
-        if self.0 & !DEFINED != 0 {
+        let fields = self.fields();
+        if Self::new(&fields) != self {
             return Err(Contradiction::Unknown);
         }
-        let fields = self.fields();
         if fields.ecn && !matches!(fields.segments, Some((Segments::Tcp4 | Segments::Tcp6, _))) {
             return Err(Contradiction::Ecn);
         }

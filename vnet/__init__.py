@@ -44,6 +44,7 @@ from .errors import (
     VnetError,
 )
 from .hosts import Host, PingResult, PingRun, Service
+from .hostside import Tap
 from .lan import Lan
 from .netns import Netns, Plug
 from .network import Network
@@ -63,6 +64,7 @@ __all__ = [
     "Host",
     "Netns",
     "Plug",
+    "Tap",
     "PingResult",
     "PingRun",
     "Service",

@@ -375,6 +375,14 @@ impl Lan {
         }
     }
 
+    /// Whether the NIC that has `address` has it only because [`Lan::learn`] entered it.
+    pub fn is_learned(&self, network: NetworkId, address: IpAddr) -> bool {
+        let state = self.state();
+        let found = state.writer.tables().hosts().find(network, address.into());
+        let entry = found.and_then(|found| state.slots[usize::from(found.slot.0)].as_ref());
+        entry.is_some_and(|entry| entry.learned.contains(&address))
+    }
+
     /// Changes the MAC address of a NIC, if it is still that of `generation`.
     pub fn set_mac(&self, slot: SlotId, generation: u32, mac: u64) {
         let mut guard = self.state();

@@ -3,7 +3,8 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, ioctl, opcode};
@@ -86,6 +87,18 @@ impl Device {
     #[must_use]
     pub fn takes(&self) -> u32 {
         self.takes
+    }
+
+    /// Lets go of the device in a forked child, where it would keep the interface when the parent has ended.
+    ///
+    /// The descriptor's number stays this one's.
+    pub fn abandon(&self) {
+        let Ok(null) = rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()) else {
+            return;
+        };
+        // SAFETY: the descriptor is open, and is neither closed here nor moved: only what it refers to changes.
+        let mut own = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(self.file.as_raw_fd()) });
+        let _ = rustix::io::dup3(&null, &mut own, rustix::io::DupFlags::CLOEXEC);
     }
 
     /// Reads a frame behind its header. Returns the bytes of both.

@@ -238,6 +238,10 @@ impl World for Side {
         }
     }
 
+    fn is_learned(&self, address: IpAddr) -> bool {
+        self.lan.is_learned(self.network, address)
+    }
+
     fn learn(&mut self, address: IpAddr) -> bool {
         self.lan.learn(self.slot, self.generation, address)
     }

@@ -182,6 +182,13 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(0xff02_0000_0000_0000_0000_0001_ff00_0000 | low)
 }
 
+/// The link-local address that a MAC makes: RFC 4291 appendix A, RFC 2464 section 5.
+#[must_use]
+pub fn link_local([a, b, c, d, e, f]: Mac) -> Ipv6Addr {
+    let [high, low] = [u16::from_be_bytes([a ^ 2, b]), u16::from_be_bytes([e, f])];
+    Ipv6Addr::new(0xfe80, 0, 0, 0, high, u16::from_be_bytes([c, 0xff]), u16::from_be_bytes([0xfe, d]), low)
+}
+
 fn is_solicited_node(address: Ipv6Addr) -> bool {
     solicited_node(address) == address
 }
@@ -219,12 +226,7 @@ pub fn probe(asker_mac: Mac, target: Ipv6Addr) -> [u8; FRAME - 8] {
 /// The frame of an answer to `asker`: `mac` has `target`. To nobody in particular (RFC 4861 section 7.2.4) it goes to all
 /// nodes, without the solicited flag; so do news (section 7.2.6).
 #[must_use]
-pub fn advertisement(
-    asker: Option<(Mac, Ipv6Addr)>,
-    mac: Mac,
-    target: Ipv6Addr,
-    is_router: bool,
-) -> [u8; FRAME] {
+pub fn advertisement(asker: Option<(Mac, Ipv6Addr)>, mac: Mac, target: Ipv6Addr, is_router: bool) -> [u8; FRAME] {
     let ((to_mac, to), solicited) = match asker {
         Some(asker) => (asker, SOLICITED),
         None => ((group(ALL_NODES), ALL_NODES), 0),

@@ -65,11 +65,6 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
     pub fn contains(&self, address: IpAddr) -> bool {
         self.open.contains_key(&address)
     }
@@ -149,11 +144,11 @@ impl Questions {
         self.displaced += 1;
     }
 
-    /// `address` has answered: what waited for it can go to `mac`.
-    pub fn answer(&mut self, address: IpAddr, mac: Mac) {
-        if let Some(question) = self.open.remove(&address) {
-            self.ready.extend(question.kept.into_iter().map(|kept| (mac, kept)));
-        }
+    /// `address` has answered: what waited for it can go to `mac`. Returns whether there was a question.
+    pub fn answer(&mut self, address: IpAddr, mac: Mac) -> bool {
+        let Some(question) = self.open.remove(&address) else { return false };
+        self.ready.extend(question.kept.into_iter().map(|kept| (mac, kept)));
+        true
     }
 
     pub fn resolved(&mut self) -> Option<(Mac, Kept)> {

@@ -2,6 +2,8 @@
 //!
 //! A station is alive as long as frames come from it. After [`REACHABLE`] of silence its MAC is used on, but asked for once
 //! more; an address that was learned and not heard for [`AGE`] leaves the host table, unless it answers the last questions.
+//! One that somebody else wants to use leaves it sooner: its station is asked at once, and has less than the second that
+//! others wait when they make sure that an address is free.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,6 +16,8 @@ const SECOND: u64 = 1_000_000_000;
 pub const RETRY: u64 = SECOND;
 /// Questions until an address counts as nobody's: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT.
 pub const TRIES: u8 = 3;
+/// Between two questions for an address that somebody else wants to use.
+const RETRY_DOUBTED: u64 = SECOND / 4;
 /// How long a MAC is believed: REACHABLE_TIME.
 pub const REACHABLE: u64 = 30 * SECOND;
 /// How long a learned address stays in the host table without being heard.
@@ -35,6 +39,8 @@ pub(super) struct Asker {
 
 struct Confirming {
     asker: Asker,
+    /// Somebody else wants to use the address: it is free if nobody answers.
+    doubted: bool,
     tries: u8,
     next: u64,
 }
@@ -51,10 +57,10 @@ pub(super) struct Station {
 }
 
 impl Station {
-    /// Whether the tables need not be asked again whose it is.
+    /// Whether nobody waits to hear it, and the tables need not be asked again whose it is.
     #[inline]
-    pub fn is_checked(&self, now: u64) -> bool {
-        now.saturating_sub(self.checked) < CHECKED
+    pub fn is_settled(&self, now: u64) -> bool {
+        self.confirming.is_none() && now.saturating_sub(self.checked) < CHECKED
     }
 
     /// It has spoken, and whoever has asked the tables says so.
@@ -68,12 +74,29 @@ impl Station {
     pub fn use_mac(&mut self, now: u64, asker: impl FnOnce() -> Asker) -> bool {
         let begins = self.confirming.is_none() && now.saturating_sub(self.heard) >= REACHABLE;
         if begins {
-            self.confirming = Some(Confirming { asker: asker(), tries: 0, next: now });
+            self.confirming = Some(Confirming { asker: asker(), doubted: false, tries: 0, next: now });
         }
         begins
     }
 
-    fn deadline(&self) -> u64 {
+    /// Somebody else wants to use the address. Whether that needs asking: its own NIC's, or one that was just heard, it is.
+    pub fn doubt(&mut self, now: u64, asker: Asker) -> bool {
+        let needs = !self.own && now.saturating_sub(self.heard) >= SECOND;
+        if needs && !self.confirming.as_ref().is_some_and(|confirming| confirming.doubted) {
+            self.confirming = Some(Confirming { asker, doubted: true, tries: 0, next: now });
+        }
+        needs
+    }
+
+    /// Whether somebody else wants to use the address, and its station has had its chance to say that it does.
+    fn is_free(&self, now: u64) -> bool {
+        self.confirming
+            .as_ref()
+            .is_some_and(|confirming| confirming.doubted && confirming.tries >= TRIES && now >= confirming.next)
+    }
+
+    /// When something is due for it.
+    pub fn deadline(&self) -> u64 {
         let confirming = self.confirming.as_ref().map(|confirming| confirming.next);
         if self.own {
             return confirming.unwrap_or(u64::MAX);
@@ -95,6 +118,7 @@ pub(super) struct Wants {
 }
 
 /// All addresses behind one TAP.
+#[derive(Default)]
 pub(super) struct Stations {
     by_address: BTreeMap<IpAddr, Station>,
     own: Vec<IpAddr>,
@@ -173,20 +197,20 @@ impl Stations {
         let learned = &mut self.learned;
         self.by_address.retain(|&address, station| {
             let forgotten = station.heard.saturating_add(AGE);
-            if !station.own && now >= forgotten {
+            if !station.own && (now >= forgotten || station.is_free(now)) {
                 wants.forgotten.push(address);
                 *learned -= 1;
                 return false;
             }
             if !station.own && station.confirming.is_none() && now >= forgotten.saturating_sub(LAST_QUESTIONS) {
-                station.confirming = Some(Confirming { asker: voice(address), tries: 0, next: now });
+                station.confirming = Some(Confirming { asker: voice(address), doubted: false, tries: 0, next: now });
             }
             if let Some(confirming) = &mut station.confirming
                 && now >= confirming.next
             {
                 if confirming.tries < TRIES {
                     confirming.tries += 1;
-                    confirming.next = now.saturating_add(RETRY);
+                    confirming.next = now.saturating_add(if confirming.doubted { RETRY_DOUBTED } else { RETRY });
                     wants.questions.push((address, station.mac, confirming.asker));
                 } else {
                     // RFC 4861 section 7.3.3: nobody there answers; whoever sends next has all asked.

@@ -5,6 +5,7 @@
 //!   bare     the references: single-producer ring that only copies, cache-line and futex ping-pong
 //!   ours     the same work over a LAN
 //!   sockets  the same work over datagram sockets
+//!   tap      TAP devices for `tap_loop`, the bare loop between two of them (unsafe)
 //! ```
 //!
 //! Two processes, each pinned, call the two halves of a measurement with the same numbers; a gate in the arena starts them
@@ -15,6 +16,7 @@ pub mod arena;
 pub mod bare;
 pub mod ours;
 pub mod sockets;
+pub mod tap;
 
 use std::time::{Duration, Instant};
 

@@ -71,6 +71,8 @@ fn look_up_dict<'py>(py: Python<'py>, look_up: &LookUp) -> PyResult<Bound<'py, P
         "buckets": look_up.buckets,
         "row": row.transpose()?,
         "everyone": look_up.everyone,
+        "bridged": look_up.bridged,
+        "gateway": look_up.gateway.map(|slot| slot.0),
         "refused": look_up.refused.map(|verdict| verdict_object(py, verdict)).transpose()?,
     })
 }

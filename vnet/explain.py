@@ -229,6 +229,8 @@ class _Teller:
             "bucket": found["bucket"],
             "buckets": found["buckets"],
             "everyone": found["everyone"],
+            "bridged": found["bridged"],
+            "gateway": None if found["gateway"] is None else self.name(found["gateway"]),
         }
         where = f"network {self.network.name} ({self.prefixes()}), IPv{version} table, bucket {found['bucket']:,}"
         where += f" of {found['buckets']:,}"
@@ -248,6 +250,10 @@ class _Teller:
         if found["everyone"]:
             kind = "a multicast address" if ipaddress.ip_address(self.to).is_multicast else "a broadcast address"
             return f"{kind}: every other NIC of the network"
+        if found["bridged"]:
+            return "inside the network, and nobody on the LAN has it: NICs that bridge may lead to it"
+        if found["gateway"] is not None:
+            return f"outside the network: {self.name(found['gateway'])} leads out of it"
         if found["refused"] is Verdict.NO_HOST:
             return "inside the network, but nobody has it"
         version = self.header["version"]
@@ -266,7 +272,7 @@ class _Teller:
     def write(self) -> Step:
         writes = self.told["writes"]
         facts = [self.write_facts(write) for write in writes]
-        if self.told["look_up"]["everyone"]:
+        if self.told["look_up"]["everyone"] or self.told["look_up"]["bridged"]:
             text = self.many(writes)
         else:
             text = f"input buffer of {self.name(writes[0]['slot'])}: {_buffer(writes[0]['buffer'])}"
@@ -292,7 +298,7 @@ class _Teller:
     def ring(self) -> Step:
         reached = self.reached()
         rings = {self.name(write["slot"]): str(write["ring"]) for write in reached}
-        if not self.told["look_up"]["everyone"]:
+        if not self.told["look_up"]["everyone"] and not self.told["look_up"]["bridged"]:
             (name,) = rings
             how = {
                 "nobody": f"{name} does not sleep: it polls, or is busy with what came before; nobody is woken",

@@ -529,7 +529,8 @@ class Lan:
         """Returns what each NIC has sent and received."""
         self._check()
         with self._register.lock:
-            counts = {name: read_statistics(self._segment, entry.slot) for name, entry in self._register.nics.items()}
+            nics = self._register.nics.items()
+            counts = {name: read_statistics(self._segment, entry.slot, self._base) for name, entry in nics}
         return LanStatistics(MappingProxyType(counts))
 
     def explain(self, nic: str, datagram: Any) -> Explanation:

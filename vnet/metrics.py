@@ -82,6 +82,15 @@ class _Collector:
             for reason in REASONS:
                 dropped.add_metric((*own, reason.name.lower()), nic.statistics.verdicts[reason])
         yield dropped
+        frames = CounterMetricFamily(
+            "vnet_nic_frames",
+            "What befell the frames of a guest behind a TAP device beside being carried, by the reason.",
+            labels=(*labels, "reason"),
+        )
+        for nic, own in values:
+            for name, count in nic.statistics.frames.items():
+                frames.add_metric((*own, name), count)
+        yield frames
         up = GaugeMetricFamily("vnet_nic_up", "Whether somebody holds the NIC: 1, or 0.", labels=labels)
         for nic, own in values:
             up.add_metric(own, nic.state == "up")

@@ -89,12 +89,14 @@ _COUNTERS = ("tx_datagrams", "tx_bytes", "rx_datagrams", "rx_bytes", "rx_dropped
 
 def _plain(statistics: NicStatistics) -> dict[str, Any]:
     verdicts = {verdict.name.lower(): count for verdict, count in statistics.verdicts.items()}
-    return {**{name: getattr(statistics, name) for name in _COUNTERS}, "verdicts": verdicts}
+    plain = {**{name: getattr(statistics, name) for name in _COUNTERS}, "verdicts": verdicts}
+    return {**plain, "frames": dict(statistics.frames)} if statistics.frames else plain
 
 
 def _statistics(plain: Mapping[str, Any]) -> NicStatistics:
     verdicts = MappingProxyType({verdict: plain["verdicts"].get(verdict.name.lower(), 0) for verdict in Verdict})
-    return NicStatistics(**{name: plain[name] for name in _COUNTERS}, verdicts=verdicts)
+    frames = MappingProxyType(dict(plain.get("frames", {})))
+    return NicStatistics(**{name: plain[name] for name in _COUNTERS}, verdicts=verdicts, frames=frames)
 
 
 def take(lan: Lan) -> Sample:
@@ -107,7 +109,10 @@ def take(lan: Lan) -> Sample:
     register = lan._register
     with register.lock:
         register.bury_dropped()
-        nics = [(register.info(entry), read_statistics(lan._segment, entry.slot)) for entry in register.nics.values()]
+        nics = [
+            (register.info(entry), read_statistics(lan._segment, entry.slot, lan._base))
+            for entry in register.nics.values()
+        ]
     return Sample(
         lan=lan.name or "",
         time=time.time(),

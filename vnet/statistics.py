@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .verdict import Verdict
 
 if TYPE_CHECKING:
-    from ._native import Segment
+    from ._native import Base, Segment
 
 __all__ = ["LanStatistics", "NicStatistics"]
 
@@ -35,6 +35,8 @@ class NicStatistics:
     """Batches after which a receiver had to be woken."""
     doorbells_saved: int
     """Batches after which the receiver was busy and was left alone."""
+    frames: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """What befell the frames of a guest behind a TAP device, by reason (docs/linux.md has the list); empty for others."""
 
     @property
     def delivered(self) -> int:
@@ -58,8 +60,8 @@ class LanStatistics:
         return sum(nic.verdicts[verdict] for nic in self.nics.values())
 
 
-def read_statistics(segment: Segment, slot: int) -> NicStatistics:
-    """Reads the counters of a slot."""
+def read_statistics(segment: Segment, slot: int, base: Base | None = None) -> NicStatistics:
+    """Reads the counters of a slot; those of frames, too, where the LAN's ``base`` is in this process."""
     counts, tx_bytes, rx_datagrams, rx_bytes, rx_dropped, rung, saved = segment.counters(slot)
     return NicStatistics(
         tx_datagrams=sum(counts),
@@ -70,4 +72,5 @@ def read_statistics(segment: Segment, slot: int) -> NicStatistics:
         verdicts=MappingProxyType({verdict: counts[verdict] for verdict in Verdict}),
         doorbells_rung=rung,
         doorbells_saved=saved,
+        frames=MappingProxyType(base.tap_counters(slot) if base is not None else {}),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .sample import REASONS, NicRates, NicSample, Sample
 from .verdict import Verdict
 
-__all__ = ["Column", "Row", "columns", "natural", "rate", "rows", "sort_keys", "sorted_rows", "table"]
+__all__ = ["Column", "Row", "columns", "natural", "rate", "rows", "sort_keys", "sorted_rows", "table", "frame_lines"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,16 @@ class Column:
     title: str
     value: Callable[[Row], float]
     write: Callable[[float], str]
+
+
+def frame_lines(chosen: Sequence[Row]) -> list[str]:
+    """What befell the frames of guests behind TAP devices, a line for each guest with something to tell."""
+    lines = []
+    for row in chosen:
+        said = [f"{name} {count:,}" for name, count in row.nic.statistics.frames.items() if count]
+        if said:
+            lines.append(f"frames of {row.name}: {', '.join(said)}")
+    return lines
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -86,6 +86,10 @@ pub struct LookUp {
     pub row: Option<Row>,
     /// Whether every other NIC of the network is meant.
     pub everyone: bool,
+    /// Whether nobody has the address, and those NICs are meant that bridge to others who may.
+    pub bridged: bool,
+    /// The NIC that leads out of the network, where the address is outside and one does.
+    pub gateway: Option<SlotId>,
     /// Why it ends here, if it does.
     pub refused: Option<Verdict>,
 }
@@ -203,9 +207,14 @@ impl Sender {
             let nic = self.tables.nic(found.slot);
             Row { bucket: found.bucket(), slot: found.slot, generation: nic.generation(), state: nic.state() }
         });
-        let everyone = matches!(target, Target::Everyone | Target::Bridges);
+        let everyone = matches!(target, Target::Everyone);
+        let bridged = matches!(target, Target::Bridges);
+        let gateway = match &target {
+            Target::Nic { slot, .. } if row.is_none() => Some(SlotId(*slot as u16)),
+            _ => None,
+        };
         let refused = if let Target::Nowhere(verdict) = target { Some(verdict) } else { None };
-        (LookUp { network: self.network, bucket, buckets, row, everyone, refused }, target)
+        (LookUp { network: self.network, bucket, buckets, row, everyone, bridged, gateway, refused }, target)
     }
 
     /// The rules that [`Sender::apply`] goes by, in its order.

@@ -134,12 +134,12 @@ def _chosen(sample: Sample, key: str, top: int, rates: dict[str, NicRates] | Non
 
 
 def _print(chosen: Sequence[Row], sample: Sample, rates: dict[str, NicRates] | None = None) -> None:
-    from vnet.view import rows, table
+    from vnet.view import frame_lines, rows, table
 
     if not sample.nics:
         print("no NIC is on the LAN")
         return
-    for line in table(chosen, rows(sample, rates), rates=rates is not None):
+    for line in (*table(chosen, rows(sample, rates), rates=rates is not None), *frame_lines(chosen)):
         print(line)
 
 

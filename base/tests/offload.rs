@@ -197,10 +197,9 @@ fn what_contradicts_the_datagram_is_refused_by_its_name() {
     assert_eq!(refused(&changed(3, 0), fits), Contradiction::Length);
     assert_eq!(refused(&v4.datagram()[..1_000], fits), Contradiction::Length);
     assert_eq!(refused(&changed(32, 0x40), fits), Contradiction::Tcp, "a TCP header of 16 bytes");
-    let cut = tcp(|shape| (shape.payload, shape.tcp_options) = (0, 0));
-    let mut longer = cut.datagram();
-    longer[32] = 0xf0;
-    assert_eq!(refused(&longer, fits), Contradiction::Beyond, "a TCP header that is longer than the datagram");
+    let mut longer = tcp(|shape| (shape.payload, shape.tcp_options) = (3, 0)).datagram();
+    longer[32] = 0x60;
+    assert_eq!(refused(&longer, fits), Contradiction::Beyond, "a TCP header that ends one byte after the datagram");
     assert_eq!(Offload::from_word(1 << 52).check(&v4.datagram()), Err(Contradiction::Unknown));
     assert_eq!(Offload::from_word(20).check(&v4.datagram()), Err(Contradiction::Unknown), "a place of no checksum");
 }
@@ -217,9 +216,11 @@ fn extension_headers_cannot_lead_out_of_the_datagram_nor_go_on_without_end() {
     assert_eq!(refused(40, 44), Contradiction::Fragment);
     assert_eq!(refused(40, 50), Contradiction::Kind, "behind encryption nothing can be cut");
     let short = tcp(|shape| (shape.v6, shape.extensions, shape.payload) = (true, vec![0], 0));
-    let mut datagram = short.datagram();
-    datagram[41] = 255;
-    assert_eq!(Offload::new(&whole(&short, 8)).check(&datagram), Err(Contradiction::Beyond));
+    for eights in [5, 6, 255] {
+        let mut datagram = short.datagram();
+        datagram[41] = eights;
+        assert_eq!(Offload::new(&whole(&short, 8)).check(&datagram), Err(Contradiction::Beyond));
+    }
     let endless = tcp(|shape| (shape.v6, shape.extensions) = (true, vec![60; 100]));
     assert_eq!(Offload::new(&whole(&endless, 8)).check(&endless.datagram()), Err(Contradiction::Kind));
 }
@@ -246,13 +247,32 @@ fn who_has_enough_stops_the_finisher() {
 }
 
 #[test]
+fn a_receiver_must_take_every_thing_that_a_datagram_lacks() {
+    let fields = Fields { ecn: true, ..whole(&tcp(|_| {}), 1_448) };
+    let needed = takes::CHECKSUM | takes::TSO4 | takes::ECN;
+    assert!(suits(&fields, needed) && suits(&fields, 31) && suits(&Fields::default(), 0));
+    for missing in [takes::CHECKSUM, takes::TSO4, takes::ECN] {
+        assert!(!suits(&fields, 31 & !missing), "{missing}");
+    }
+    assert!(suits(&whole(&tcp(|shape| shape.v6 = true), 8), takes::CHECKSUM | takes::TSO6));
+    assert!(suits(&whole(&tcp(|shape| shape.udp = true), 8), takes::CHECKSUM | takes::USO));
+}
+
+#[test]
 fn udp_never_gets_the_zero_that_says_there_is_no_checksum() {
-    // Payload of two bytes that makes the sum come out as all ones.
-    let shape = tcp(|shape| (shape.udp, shape.payload) = (true, 2));
+    // Payload of two bytes that makes the sum come out as all ones, alone and as the first of two segments.
+    let mut shape = tcp(|shape| (shape.udp, shape.payload) = (true, 2));
     let mut datagram = shape.datagram();
     datagram[28..30].copy_from_slice(&[0, 0]);
-    let sum = plain::sum(&datagram[20..]);
-    datagram[28..30].copy_from_slice(&(!sum).to_be_bytes());
-    assert_eq!(plain::sum(&datagram[20..]), 0xffff);
-    assert_eq!(pieces(&datagram, &alone(&shape), 0)[0].0[26..28], [0xff, 0xff]);
+    let payload = (!plain::sum(&datagram[20..])).to_be_bytes();
+    // The first segment of four bytes by two is the datagram of two bytes.
+    for length in [2, 4] {
+        shape.payload = length;
+        let mut datagram = shape.datagram();
+        datagram[28..30].copy_from_slice(&payload);
+        let piece = &pieces(&datagram, &whole(&shape, 2), 0)[0].0;
+        assert_eq!(piece[28..], payload);
+        assert_eq!(piece[26..28], [0xff, 0xff]);
+        assert!(has_right_checksum(&shape, piece));
+    }
 }

@@ -403,6 +403,7 @@ impl Base {
     /// Lets go of threads and connections in a forked child: they are the parent's.
     fn abandon(&self) {
         self.workers.iter().for_each(Worker::abandon);
+        self.taps.abandon();
         self.undertaker.abandon();
         self.captures.abandon();
     }

@@ -38,7 +38,7 @@ struct Guest {
     counters: Arc<Counters>,
     /// Closed here, by whoever takes the NIC off: the kernel takes milliseconds to delete an interface, in which no worker
     /// should stand still.
-    _device: Arc<Device>,
+    device: Arc<Device>,
 }
 
 impl Default for Taps {
@@ -84,7 +84,7 @@ impl Taps {
         let tap = Tap::new(lan, &config, Arc::clone(&device), Arc::clone(&counters), join).ok_or_else(gone)?;
         let port = Port::new(lan.segment(), slot, BASE).ok_or_else(gone)?;
         worker.serve(slot, generation, port, Box::new(tap))?;
-        state.guests.insert(slot.0, Guest { counters, _device: device });
+        state.guests.insert(slot.0, Guest { counters, device });
         Ok(())
     }
 
@@ -92,7 +92,8 @@ impl Taps {
     pub fn counters(&self, slot: SlotId) -> Vec<(&'static str, u64)> {
         let state = self.state();
         let counters = state.guests.get(&slot.0).map(|guest| &guest.counters);
-        counters.map_or_else(Vec::new, |counters| counters.iter().map(|(reason, count)| (reason.name(), count)).collect())
+        counters
+            .map_or_else(Vec::new, |counters| counters.iter().map(|(reason, count)| (reason.name(), count)).collect())
     }
 
     /// A NIC comes: whoever may remember another at its addresses is told.
@@ -130,6 +131,14 @@ impl Taps {
         let guest = state.guests.remove(&slot.0);
         drop(state);
         drop(guest);
+    }
+
+    /// Lets go of all devices in a forked child.
+    pub fn abandon(&self) {
+        // Whoever held the lock at the fork is not there to give it back.
+        if let Ok(state) = self.state.try_lock() {
+            state.guests.values().for_each(|guest| guest.device.abandon());
+        }
     }
 
     /// Closes all devices.

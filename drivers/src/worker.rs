@@ -150,6 +150,8 @@ impl Worker {
             let _ = thread.join();
         }
         self.shared.inbox().clear();
+        // The rounds are over, and with them the drivers: nothing here keeps a guest's device any longer.
+        self.shared.outlets.clear();
     }
 }
 

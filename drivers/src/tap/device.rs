@@ -25,10 +25,8 @@ const TUN_F_USO4: usize = 0x20;
 const TUN_F_USO6: usize = 0x40;
 
 /// What every kernel that can run this takes of a datagram that crosses whole.
-const BASIC: (usize, u32) = (
-    TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
-    takes::CHECKSUM | takes::TSO4 | takes::TSO6 | takes::ECN,
-);
+const BASIC: (usize, u32) =
+    (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, takes::CHECKSUM | takes::TSO4 | takes::TSO6 | takes::ECN);
 const WITH_USO: (usize, u32) = (BASIC.0 | TUN_F_USO4 | TUN_F_USO6, BASIC.1 | takes::USO);
 
 /// What reading or writing a frame met.

@@ -5,9 +5,12 @@
 //!   arp            ARP packets
 //!   ndp            neighbour solicitations and advertisements
 //!   neighbours     one TAP's view: who is behind it, who is answered, where a frame goes; no clock, no I/O
-//!   stations       its addresses, those that were learned, their MACs and ages
-//!   questions      what is asked for, and the datagrams that wait for the answers
-//!   routers        which neighbours are routers
+//!     incoming     the guest speaks
+//!     outgoing     the LAN speaks to the guest
+//!     stations     whose addresses are behind it, their MACs and ages
+//!     questions    what is asked for, and the datagrams that wait for the answers
+//!     routers      which neighbours are routers
+//!     world        what all that needs of the LAN
 //!   neighbourhood  what the TAPs of a LAN tell each other
 //!   counters       what befalls frames, by reason
 //!   driver         moves frames and datagrams              ── start here
@@ -22,6 +25,3 @@ pub mod ethernet;
 pub mod ndp;
 pub mod neighbourhood;
 pub mod neighbours;
-pub mod questions;
-mod routers;
-pub mod stations;

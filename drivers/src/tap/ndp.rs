@@ -184,9 +184,18 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 
 /// The link-local address that a MAC makes: RFC 4291 appendix A, RFC 2464 section 5.
 #[must_use]
-pub fn link_local([a, b, c, d, e, f]: Mac) -> Ipv6Addr {
-    let [high, low] = [u16::from_be_bytes([a ^ 2, b]), u16::from_be_bytes([e, f])];
-    Ipv6Addr::new(0xfe80, 0, 0, 0, high, u16::from_be_bytes([c, 0xff]), u16::from_be_bytes([0xfe, d]), low)
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        word(mac[0] ^ 2, mac[1]),
+        word(mac[2], 0xff),
+        word(0xfe, mac[3]),
+        word(mac[4], mac[5]),
+    )
 }
 
 fn is_solicited_node(address: Ipv6Addr) -> bool {

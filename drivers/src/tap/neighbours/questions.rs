@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use super::ethernet::Mac;
-use super::neighbours::Kept;
+use super::super::ethernet::Mac;
+use super::Kept;
 use super::stations::{Asker, RETRY, TRIES};
 
 /// Addresses that are asked for at a time, on either side.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::ethernet::Mac;
+use super::super::ethernet::Mac;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -154,6 +154,11 @@ impl Stations {
     /// The NIC's first own address of the same family: what leads to addresses that are not on the link.
     pub fn own_like(&self, address: IpAddr) -> Option<IpAddr> {
         self.own.iter().copied().find(|own| own.is_ipv4() == address.is_ipv4())
+    }
+
+    /// Whether the frames of all go to `mac`.
+    pub fn all_have(&self, mac: Mac) -> bool {
+        self.by_address.values().all(|station| station.mac.is_none_or(|own| own == mac))
     }
 
     pub fn learned(&self) -> usize {

@@ -326,7 +326,7 @@ class Guardian:
         link = self._kernel.link(index)
         if link is None or link.kind != "bridge":
             return
-        if any(port.master == index for port in self._kernel.links()):
+        if any(port.master == index and port.index != self._tap for port in self._kernel.links()):
             # Somebody put interfaces of their own into it: it is theirs now.
             return
         self._kernel.remove(index)

@@ -97,6 +97,11 @@ def _setting(interface: str, name: str, value: str) -> None:
         setting.write(value)
 
 
+def _deafen(interface: str) -> None:
+    """Has the machine take no routes and addresses from routers on the LAN, which may be anybody's."""
+    _setting(interface, "accept_ra", "0")
+
+
 def _add_address(kernel: Any, index: int, address: Placed) -> None:
     """The register has seen to it that no other NIC has the address; who asks the LAN again waits a second or two."""
     flags = {"flags": _NODAD} if address.version == 6 else {}
@@ -113,6 +118,7 @@ def set_up_tap(kernel: Any, interface: str, mac: str, mtu: int, addresses: Itera
     with_ip6 = any(address.version == 6 for address in addresses)
     # The link-local address is among those that the register gave: the kernel shall make none, by whatever rule.
     _setting(interface, "addr_gen_mode", "1")
+    _deafen(interface)
     _setting(interface, "disable_ipv6", "0" if with_ip6 else "1")
     kernel.link("set", index=index, address=mac, mtu=mtu)
     for address in addresses:
@@ -204,6 +210,7 @@ def _make_bridge(kernel: Any, lending: Lending, bridge: Bridge) -> int:
     if link is None or link.get("address") != bridge.mac:
         raise VnetError(f"bridge {bridge.name!r} was taken away while it was made")
     lending.hold("bridge", str(link["index"]), "made")
+    _deafen(bridge.name)
     return int(link["index"])
 
 
@@ -219,6 +226,8 @@ def _add_port(kernel: Any, lending: Lending, port: str, bridge: str, index: int)
     if former == index:
         # Perhaps another lab put it there.
         lending.hold("port", what, "-")
+        if not up:
+            lending.hold("down", str(link["index"]), "yes")
     else:
         lending.hold("port", what, f"{former},{up}")
         try:

@@ -36,7 +36,7 @@ class NicStatistics:
     doorbells_saved: int
     """Batches after which the receiver was busy and was left alone."""
     frames: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """What befell the frames of a guest behind a TAP device, by reason (docs/linux.md has the list); empty for others."""
+    """What befell the frames of a guest behind a TAP device, by reason (docs/linux.md lists them); empty for others."""
 
     @property
     def delivered(self) -> int:

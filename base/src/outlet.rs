@@ -49,6 +49,12 @@ impl Outlets {
         entries[index] = outlet;
     }
 
+    /// Takes all out.
+    pub fn clear(&self) {
+        let entries = std::mem::take(&mut *self.entries.write().unwrap_or_else(PoisonError::into_inner));
+        drop(entries);
+    }
+
     /// The outlet of the NIC of this generation.
     #[must_use]
     pub fn find(&self, slot: SlotId, generation: u32) -> Option<Arc<dyn Outlet>> {

@@ -60,7 +60,16 @@ pub fn parse(header: &[u8; HEADER], ethernet: usize, datagram: &[u8]) -> Result<
     };
     let segments = segments.map(|kind| (kind, number(4)));
     let offload = Offload::new(&Fields { checksum, segments, ecn: kind & GSO_ECN != 0 });
-    offload.check(datagram).map(|_| Some(offload))
+    offload.check(datagram)?;
+    Ok(Some(without_single_segments(offload, datagram)))
+}
+
+/// Linux drops what is to be cut and is short enough already when it comes to cut it, so nobody is told to.
+fn without_single_segments(offload: Offload, datagram: &[u8]) -> Offload {
+    if offload.largest(datagram) < datagram.len() {
+        return offload;
+    }
+    Offload::new(&Fields { segments: None, ecn: false, ..offload.fields() })
 }
 
 /// Whether the header says that the frame is yet to be cut into segments.
@@ -74,7 +83,7 @@ pub fn is_segmented(header: &[u8; HEADER]) -> bool {
 pub fn build(offload: Option<Offload>, datagram: &[u8], ethernet: usize) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let Some(offload) = offload else { return header };
-    let Fields { checksum, segments, ecn } = offload.fields();
+    let Fields { checksum, segments, ecn } = without_single_segments(offload, datagram).fields();
     // Where a number outgrows its field, the kernel refuses the largest: it lies behind every frame.
     let place = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_le_bytes();
     if let Some((start, offset)) = checksum {
@@ -135,6 +144,18 @@ mod tests {
         assert_eq!(parse(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0], 14, &[]), Ok(None));
         assert_eq!(parse(&[0xfe, 0, 0, 0, 0, 0, 0, 0, 0, 0], 14, &tcp()), Ok(None));
         assert_eq!(build(None, &tcp(), 14), [0; HEADER]);
+    }
+
+    #[test]
+    fn what_is_short_enough_is_not_to_be_cut() {
+        let header = |size: u16| [1, 0x81, 66, 0, size as u8, (size >> 8) as u8, 34, 0, 16, 0];
+        let alone = Offload::new(&Fields { checksum: Some((20, 16)), ..Fields::default() });
+        let payload = tcp().len() as u16 - 52;
+        assert_eq!(parse(&header(payload), 14, &tcp()), Ok(Some(alone)));
+        let cut = parse(&header(payload - 1), 14, &tcp()).unwrap().unwrap();
+        assert_eq!(cut.fields().segments, Some((Segments::Tcp4, payload - 1)));
+        let single = Fields { checksum: Some((20, 16)), segments: Some((Segments::Tcp4, payload)), ecn: true };
+        assert_eq!(build(Some(Offload::new(&single)), &tcp(), 14), build(Some(alone), &tcp(), 14));
     }
 
     #[test]

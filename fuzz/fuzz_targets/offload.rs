@@ -40,7 +40,12 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(Offload::new(&fields), offload, "every bit of a word that passes has a meaning");
     let written = virtio_net::build(Some(offload), &datagram, ETHERNET);
     if fields != Fields::default() && usize::from(u16::from_le_bytes([written[6], written[7]])) < datagram.len() {
-        assert_eq!(virtio_net::parse(&written, ETHERNET, &datagram), Ok(Some(offload)), "what is written is read");
+        let mut said = fields;
+        if largest == datagram.len() {
+            (said.segments, said.ecn) = (None, false);
+        }
+        let read = virtio_net::parse(&written, ETHERNET, &datagram);
+        assert_eq!(read, Ok(Some(Offload::new(&said))), "what is written is read");
     }
     if what & FIT_SUM != 0 {
         fit_sum(&mut datagram, &fields);

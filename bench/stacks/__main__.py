@@ -21,7 +21,7 @@ import vnet
 from . import startup
 from .cases import CASES, Case, Effort, Result, cases_of, measure_case
 from .measure import Ends, prove
-from .peers import LARGEST_MTU, PEERS, missing
+from .peers import LARGEST_MTU, LOOP, Peer, missing, peers_with
 from .report import as_json, print_table
 from .spaces import Trouble
 
@@ -37,7 +37,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
         description="Linux stacks on vnet beside other ways of joining them.",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"what to measure; everything of: {', '.join(CASES)}")
-    peers = [*(peer.name for peer in PEERS), *(way for way in startup.WAYS if way != "vnet")]
+    peers = [*(peer.name for peer in peers_with()), *(way for way in startup.WAYS if way != "vnet")]
     parser.add_argument("--peers", metavar="A,B", help=f"beside whom; everybody of: {', '.join(peers)}")
     parser.add_argument("--rounds", type=_count, metavar="N", help=f"how often each is measured ({full.rounds})")
     parser.add_argument("--seconds", type=_seconds, metavar="S", help=f"of a stream ({full.seconds:g})")
@@ -47,6 +47,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
         "--mtus", type=_counts, metavar="N,N", help=f"bytes of IP, of the TCP cases (1500,{LARGEST_MTU})"
     )
     parser.add_argument("--nodes", type=_counts, metavar="N,N", help="of the networks that start (16,64,100,256)")
+    parser.add_argument("--loop", type=Path, default=LOOP, metavar="PATH", help="the program of the bare loop")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: figures to look at")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     options = parser.parse_args(words)
@@ -96,16 +97,21 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def leave_out(sentence: str) -> None:
         left_out.append(sentence)
-        _say("")
-        print(f"bench.stacks: {sentence}", file=sys.stderr, flush=True)
 
-    present = [name for name in options.peers if not _missing(name, leave_out)]
+    peers = peers_with(options.loop)
+    missed = {name: _missing(name, peers) for name in options.peers}
+    left_out += [sentence for sentence in missed.values() if sentence]
+    present = [name for name in options.peers if not missed[name]]
     effort = _effort(options)
     results = []
     for group in _by_mtu(cases_of(options.cases, effort)):
-        results += _measure(group, present, effort, leave_out)
+        results += _measure(group, [peer for peer in peers if peer.name in present], present, effort, leave_out)
     _say("")
-    if not any(result.figures for result in results):
+    measured = any(result.figures for result in results)
+    if options.json or not measured:
+        for sentence in left_out:
+            print(f"bench.stacks: {sentence}", file=sys.stderr)
+    if not measured:
         print("bench.stacks: nothing was measured", file=sys.stderr)
         return 3
     machine = {
@@ -121,12 +127,8 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _missing(name: str, leave_out: Callable[[str], None]) -> bool:
-    peers = {peer.name: peer for peer in PEERS}
-    sentence = startup.missing(name) or (missing(peers[name]) if name in peers else None)
-    if sentence:
-        leave_out(sentence)
-    return sentence is not None
+def _missing(name: str, peers: Sequence[Peer]) -> str | None:
+    return startup.missing(name) or next((missing(peer) for peer in peers if peer.name == name), None)
 
 
 def _by_mtu(cases: Sequence[Case]) -> list[list[Case]]:
@@ -138,7 +140,11 @@ def _by_mtu(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 def _measure(
-    cases: Sequence[Case], present: Sequence[str], effort: Effort, leave_out: Callable[[str], None]
+    cases: Sequence[Case],
+    peers: Sequence[Peer],
+    present: Sequence[str],
+    effort: Effort,
+    leave_out: Callable[[str], None],
 ) -> list[Result]:
     """Joins the peers of these cases, and measures one case after the other."""
     mtu = cases[0].mtu
@@ -146,7 +152,7 @@ def _measure(
     wanted = {peer for case in cases for peer in case.peers if peer in present}
     with contextlib.ExitStack() as stack:
         ends: dict[str, Ends | None] = {}
-        for peer in PEERS:
+        for peer in peers:
             if mtu == 0 or peer.name not in wanted:
                 continue
             _say(f"joining namespaces: {peer.name}")

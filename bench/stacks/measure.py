@@ -40,8 +40,15 @@ def _core(wanted: int) -> int | None:
 
 
 def prove(ends: Ends) -> None:
-    """Shows that the two reach each other, so that neighbours are known before the first figure."""
-    run(["ping", "-c", "3", "-i", "0.2", "-W", "2", "-q", ends.address], ends.client)
+    """Shows that the two reach each other, so that neighbours are known before the first figure.
+
+    Raises:
+        Trouble: they do not.
+    """
+    try:
+        run(["ping", "-c", "3", "-i", "0.2", "-W", "2", "-q", ends.address], ends.client)
+    except Trouble:
+        raise Trouble("one namespace does not answer the other's ping") from None
 
 
 def stream(ends: Ends, seconds: float, flows: int = 1) -> float:

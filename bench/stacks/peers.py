@@ -17,14 +17,15 @@ from pathlib import Path
 from .measure import Ends
 from .spaces import Program, Space, Trouble, run
 
-__all__ = ["LARGEST_MTU", "PEERS", "Peer", "missing"]
+__all__ = ["LARGEST_MTU", "LOOP", "Peer", "missing", "peers_with"]
 
 # The largest that the kernel gives a TAP device, and vnet a namespace on a network of the default MTU, in bytes of IP.
 LARGEST_MTU = 65_521
 
 _ADDRESSES = ("10.9.0.1", "10.9.0.2")
 _ROOT = Path(__file__).resolve().parents[2]
-_LOOP = _ROOT / "target" / "release" / "tap_loop"
+LOOP = _ROOT / "target" / "release" / "tap_loop"
+"""The bare loop, as the checkout builds it."""
 _OVS_DPDK = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
 # Its segmentation offload takes DPDK's library, which does without huge pages and devices then.
 _TSO = ("userspace-tso-enable=true", "dpdk-init=true", "dpdk-extra=--no-huge --legacy-mem --no-pci -m 256")
@@ -52,7 +53,7 @@ def missing(peer: Peer) -> str | None:
     """One sentence about the first program that this peer lacks on this machine."""
     for program, command in peer.needs.items():
         if shutil.which(program) is None:
-            return f"{peer.name} is left out: {Path(program).name} is not installed; {command} provides it"
+            return f"{peer.name} is left out: {Path(program).name} is not there; {command} provides it"
     return None
 
 
@@ -81,12 +82,12 @@ def _vnet(mtu: int, scratch: Path) -> Iterator[Ends]:
         yield Ends(client, server, _ADDRESSES[1])
 
 
-def _loop(*options: str) -> Callable[[int, Path], AbstractContextManager[Ends]]:
+def _loop(program: Path, *options: str) -> Callable[[int, Path], AbstractContextManager[Ends]]:
     @contextmanager
     def opened(mtu: int, scratch: Path) -> Iterator[Ends]:
         with _spaces() as spaces:
             fds = [space.fd for space in spaces]
-            words = [str(_LOOP), *options, *(space.path for space in spaces)]
+            words = [str(program), *options, *(space.path for space in spaces)]
             with Program(words, ready="ready", fds=fds):
                 for space, address in zip(spaces, _ADDRESSES, strict=True):
                     _dress(space, "eth0", address, mtu)
@@ -174,22 +175,25 @@ def _open_vswitch(daemon: str, *settings: str) -> Callable[[int, Path], Abstract
 
 
 _IP = {"ip": "apt-get install iproute2", "nsenter": "apt-get install util-linux"}
-_BUILT = {str(_LOOP): "cargo build --release --locked -p vnet-bench --bin tap_loop"}
 
-PEERS = (
-    Peer("vnet", "vnet, two netns guests", _IP, _vnet),
-    Peer("loop", "bare loop between two TAPs, with offloads", {**_IP, **_BUILT}, _loop()),
-    Peer("loop-2q", "the same, two queues and two threads", {**_IP, **_BUILT}, _loop("--queues", "2")),
-    Peer("loop-bare", "the same, without offloads", {**_IP, **_BUILT}, _loop("--bare")),
-    Peer("bridge", "two veth and a Linux bridge", _IP, _bridge),
-    Peer("vde", "VDE switch on two TAPs", {**_IP, "vde_switch": "apt-get install vde2"}, _vde),
-    Peer(
-        "ovs", "Open vSwitch, user-space datapath",
-        {**_IP, _OVS_PLAIN: "apt-get install openvswitch-switch"}, _open_vswitch(_OVS_PLAIN),
-    ),
-    Peer(
-        "ovs-tso", "Open vSwitch, user-space datapath, TSO",
-        {**_IP, _OVS_DPDK: "apt-get install openvswitch-switch-dpdk"},
-        _open_vswitch(_OVS_DPDK, *_TSO),
-    ),
-)  # fmt: skip
+
+def peers_with(loop: Path = LOOP) -> tuple[Peer, ...]:
+    """Every peer; ``loop`` is the program of the bare loop."""
+    built = {**_IP, str(loop): "cargo build --release --locked -p vnet-bench --bin tap_loop"}
+    return (
+        Peer("vnet", "vnet, two netns guests", _IP, _vnet),
+        Peer("loop", "bare loop between two TAPs, with offloads", built, _loop(loop)),
+        Peer("loop-2q", "the same, two queues and two threads", built, _loop(loop, "--queues", "2")),
+        Peer("loop-bare", "the same, without offloads", built, _loop(loop, "--bare")),
+        Peer("bridge", "two veth and a Linux bridge", _IP, _bridge),
+        Peer("vde", "VDE switch on two TAPs", {**_IP, "vde_switch": "apt-get install vde2"}, _vde),
+        Peer(
+            "ovs", "Open vSwitch, user-space datapath",
+            {**_IP, _OVS_PLAIN: "apt-get install openvswitch-switch"}, _open_vswitch(_OVS_PLAIN),
+        ),
+        Peer(
+            "ovs-tso", "Open vSwitch, user-space datapath, TSO",
+            {**_IP, _OVS_DPDK: "apt-get install openvswitch-switch-dpdk"},
+            _open_vswitch(_OVS_DPDK, *_TSO),
+        ),
+    )  # fmt: skip

@@ -58,7 +58,9 @@ def _show(value: float, unit: str) -> str:
     if unit == "bit/s":
         return f"{value / 1e9:.3g} Gbit/s"
     if unit == "s":
-        return f"{value * 1e6:.3g} µs" if value < 1e-3 else f"{value:.3g} s"
+        if value >= 1:
+            return f"{value:.3g} s"
+        return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
     return f"{value / 1e3:.3g} k/s"
 
 

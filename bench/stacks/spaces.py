@@ -17,7 +17,10 @@ _PATIENCE = 20.0
 
 
 class Trouble(Exception):
-    """A program did not do what it is there for; the message says which, and its last words."""
+    """A program did not do what it is there for; the message says which, and its last words, on one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class Place(Protocol):

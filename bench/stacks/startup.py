@@ -123,7 +123,7 @@ def missing(way: str) -> str | None:
         words = [_MININET_PYTHON, "-c", "import mininet"]
         there = shutil.which("mnexec") and shutil.which("brctl") and Path(_MININET_PYTHON).exists()
         if not there or subprocess.run(words, capture_output=True).returncode:
-            return "mininet is left out: it is not installed; apt-get install mininet provides it"
+            return "mininet is left out: it is not there; apt-get install mininet provides it"
     return None
 
 

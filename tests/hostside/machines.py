@@ -41,7 +41,7 @@ def missing() -> str | None:
         return "root is missing: these tests make namespaces and bridges"
     if not os.path.exists("/dev/net/tun"):
         return "/dev/net/tun is missing: modprobe tun"
-    programs = ("ip", "bridge", "nft", "ping", "arping", "nsenter", "unshare")
+    programs = ("ip", "bridge", "nft", "ping", "arping", "socat", "setpriv", "nsenter", "unshare")
     lacking = [each for each in programs if shutil.which(each, path=f"{os.environ['PATH']}:/usr/sbin") is None]
     return f"programs are missing: {' '.join(lacking)}; tools/system-packages installs them" if lacking else None
 
@@ -102,6 +102,7 @@ class Machine:
         assert self._keeper.stdout.readline() == b"ready\n"
         self.pid = self._keeper.pid
         self._bases: list[Base] = []
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def words(self, *words: str) -> list[str]:
         """The words that run a program in the machine."""
@@ -117,6 +118,11 @@ class Machine:
         """Exit status and output of a shell in the machine."""
         done = subprocess.run(self.words("sh", "-c", script), capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, done.stdout + done.stderr
+
+    def start(self, script: str) -> subprocess.Popen[bytes]:
+        """Starts a shell's command that ends with the machine."""
+        self._started.append(subprocess.Popen(self.words("sh", "-c", f"exec {script}")))
+        return self._started[-1]
 
     def sh_as_nobody(self, setting: str, was: str) -> subprocess.Popen[bytes]:
         """Another user's process that says what a setting was."""
@@ -141,11 +147,14 @@ class Machine:
 
     def join(self, other: Machine, here: str, there: str) -> None:
         """Lays a cable between two machines."""
-        self.sh(f"ip link add name {here} type veth peer name {there}; ip link set {there} netns {other.pid}")
+        self.sh(f"ip link add name {here} type veth peer name {there} netns {other.pid}")
 
     def end(self) -> None:
         for base in self._bases:
             base.release()
+        for program in self._started:
+            program.kill()
+            program.wait()
         self._keeper.communicate()
 
     # What its kernel says

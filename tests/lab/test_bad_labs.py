@@ -51,12 +51,17 @@ MISTAKES = {
     "graph": (HEAD + "  []\ngraph: backbone.gml\n", 7, 8, "graph", "does not support graph files yet"),
     "nodes is a list": ("networks: {lan: 10.0.0.0/24}\nnodes: [a]", 2, 8, "nodes", "expected a mapping, found a list"),
     "kind to come": (
-        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: netns}",
-        *(3, 13, "nodes.a.kind", "does not support nodes of the kind 'netns' yet; it runs host and process"),
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: router}",
+        *(
+            3,
+            13,
+            "nodes.a.kind",
+            "does not support nodes of the kind 'router' yet; it runs host, process, netns and tap",
+        ),
     ),
     "kind that is close": (
         "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: hots}",
-        *(3, 13, "nodes.a.kind", "unknown kind 'hots' (did you mean 'host'?); expected host or process"),
+        *(3, 13, "nodes.a.kind", "unknown kind 'hots' (did you mean 'host'?); expected one of host, process, netns"),
     ),
     "not a prefix": ("networks:\n  lan: 10.0.0/24\nnodes: {a: }", 2, 8, "networks.lan", "is not a prefix"),
     "host bits": (
@@ -140,7 +145,7 @@ MISTAKES = {
     "count of none": ("networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {count: 0}\n", 3, 14, "nodes.a.count", "at least 1"),
     "host with a command": (
         "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {exec: sleep 1}\n",
-        *(3, 7, "nodes.a.exec", "a host node runs no command; expected 'kind: process' beside 'exec'"),
+        *(3, 7, "nodes.a.exec", "a host node runs no command; expected 'kind: process, netns or tap'"),
     ),
     "empty command": (
         "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: process, exec: []}\n",
@@ -208,7 +213,7 @@ MISTAKES = {
     ),
     "exec on a host": (
         STEP + "exec: {on: alice, command: ls}",
-        *(6, 16, "steps[0].exec.on", "'alice' is a host node, which runs no commands; expected a process node"),
+        *(6, 16, "steps[0].exec.on", "'alice' is a host node, which runs no commands; expected a process, netns"),
     ),
     "nobody to ping": (
         "networks: {lan: 10.0.0.0/24}\nnodes: {a: }\nsteps:\n  - ping_all:\n",
@@ -316,7 +321,7 @@ MISTAKES = {
     ),
     "ready host": (
         NODE % "ready: {port: 80}",
-        *(3, 7, "nodes.a.ready", "a host node is ready as soon as it is there; expected 'kind: process'"),
+        *(3, 7, "nodes.a.ready", "a host node is ready as soon as it is there; expected 'kind: process, netns"),
     ),
     "ready output without a command": (
         NODE % "kind: process, ready: {output: x}",
@@ -551,7 +556,7 @@ def test_a_misspelt_file_name_gets_a_hint(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_shipped_lab_gets_a_hint_and_the_list() -> None:
-    with pytest.raises(LabError, match=r"\(did you mean 'quickstart'\?\); the labs are dual-stack, "):
+    with pytest.raises(LabError, match=r"\(did you mean 'quickstart'\?\); the labs are [a-z]"):
         load("quikstart")
 
 

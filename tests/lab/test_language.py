@@ -72,9 +72,13 @@ def test_defaults_are_what_nodes_share(read: ReadLab) -> None:
         "defaults: {nodes: {kind: process, networks: [b], exec: sleep 9, env: {X: one, Y: two}}}\n"
         "nodes: {p: {env: {Y: three}}, h: {kind: host, networks: [a]}}\n"
     )
-    assert (lab.nodes["p"].kind, lab.nodes["p"].network, lab.nodes["p"].command) == ("process", "b", "sleep 9")
+    assert (lab.nodes["p"].kind, lab.nodes["p"].network, lab.nodes["p"].commands[0].words) == (
+        "process",
+        "b",
+        "sleep 9",
+    )
     assert dict(lab.nodes["p"].environment) == {"X": "one", "Y": "three"}
-    assert (lab.nodes["h"].kind, lab.nodes["h"].network, lab.nodes["h"].command) == ("host", "a", None)
+    assert (lab.nodes["h"].kind, lab.nodes["h"].network, lab.nodes["h"].commands) == ("host", "a", ())
 
 
 def test_merge_keys_share_what_is_alike(read: ReadLab) -> None:

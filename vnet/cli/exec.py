@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def _where(given: str, node: str) -> tuple[dict[str, Any], _Namespace]:
     with stream(lan.name, "lab.exec", node=node) as answers:
         for answer in answers:
             files = tuple(answers.take_files())
-            inside = _Namespace(tuple(word.format(*files) for word in answer["enter"]), files)
+            if answer.get("network") != os.stat("/proc/self/ns/net").st_ino:
+                inside = _Namespace(tuple(word.format(*files) for word in answer["enter"]), files)
         assert answers.result is not None
         return answers.result, inside
 

@@ -17,7 +17,7 @@ from vnet.doctor.tools import version
 
 __all__ = ["findings"]
 
-STACKS = "For guests with Linux's own stack (netns, tap)"
+STACKS = "What they take"
 MACHINES = "For virtual machines (qemu)"
 _CAP_NET_ADMIN = 12  # capabilities(7)
 
@@ -28,6 +28,8 @@ def findings(probed: Mapping[str, str], manager: PackageManager) -> Iterator[Fin
     yield _network_namespaces(probed)
     yield _tap(probed)
     yield _net_admin(probed)
+    yield _program("nsenter", "commands of netns nodes run by way of it; vnet exec, too", manager)
+    yield _program("ping", "netns nodes ping with it, in ping steps and vnet ping", manager)
     yield _module("bridge", "tap guests and real interfaces are joined by a bridge")
     yield _module("vxlan", "a LAN reaches other machines through a tunnel")
     yield _kvm(probed)
@@ -93,6 +95,15 @@ def _net_admin(probed: Mapping[str, str]) -> Finding:
     state = State.LIMITED if nested else State.MISSING
     found = "in user namespaces only" if nested else "this process does not have it"
     return Finding(STACKS, name, state, found, why, "sudo vnet ..., or a container with --cap-add=NET_ADMIN")
+
+
+def _program(program: str, why: str, manager: PackageManager) -> Finding:
+    if shutil.which(program) is None:
+        return Finding(STACKS, program, State.MISSING, "it is not there", why, manager.install(program))
+    found = version(program) if program != "ping" else version(program, "-V")
+    if program == "ping" and "iputils" not in found:
+        return Finding(STACKS, program, State.LIMITED, f"not iputils': {found}", why, manager.install(program))
+    return Finding(STACKS, program, State.OK, found or "it is there", why)
 
 
 def _module(module: str, why: str) -> Finding:

@@ -25,6 +25,14 @@ _NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "tshark": {"apt-get": "tshark", "dnf": "wireshark-cli", "pacman": "wireshark-cli", "zypper": "wireshark"},
         "wireshark": {"apt-get": "wireshark", "pacman": "wireshark-qt"},
         "dot": {"apt-get": "graphviz"},
+        "nsenter": {"apt-get": "util-linux"},
+        "ping": {
+            "apt-get": "iputils-ping",
+            "dnf": "iputils",
+            "pacman": "iputils",
+            "apk": "iputils",
+            "zypper": "iputils",
+        },
         "libpcap": {
             "apt-get": "libpcap0.8",
             "dnf": "libpcap",

@@ -24,6 +24,7 @@ PACKAGES = "Python"
 _PACKAGES = (
     ("scapy", "", "packets in labs, and NICs as scapy's interfaces"),
     ("networkx", "", "vnet graph arranges networks and routers"),
+    ("pyroute2", "", "namespaces, taps and bridges of labs"),
     ("textual", "", "vnet top"),
     ("Pillow", "graph", "vnet graph -o picture.png"),
     ("prometheus-client", "prometheus", "vnet stats over HTTP"),

@@ -20,6 +20,9 @@ INSTALL = "apt-get install iputils-ping, or what it is called here"
 # Bytes of what it prints: a line of less than a hundred for each of 65,535 requests.
 _LIMIT = 8 << 20
 
+# Seconds that a wait without end may have; the kernel counts milliseconds in an int.
+_FOR_EVER = 1e6
+
 _REPLY = re.compile(r"^\d+ bytes from .*?icmp_seq=(\d+) .*?time=([\d.]+) ms$")
 _ERROR = re.compile(r"^From \S+:? icmp_seq=(\d+) (.+)$")
 _LOCAL = re.compile(r"^(?:ping: )?(?:sendmsg|local error): (.+)$")
@@ -81,7 +84,7 @@ class NamespacePing:
             MachineLacks: what is called ping here is another program.
             VnetError: it failed in a way that has nothing to do with the LAN.
         """
-        if not self._command.wait(timeout if timeout is not None else 1e9):
+        if not self._command.wait(timeout if timeout is not None else _FOR_EVER):
             raise TimeoutError(f"the ping of {self._destination} is not over after {timeout} s")
         self._command.stop()
         return read_ping(self._command.output.text(), self._destination, count=self._count, patience=self._patience)

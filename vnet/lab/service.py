@@ -139,6 +139,13 @@ def _exec(session: Session, call: Call) -> Answer:
         places = {str(fd): f"{{{index}}}" for index, fd in enumerate(files)}
         words = [re.sub(r"(?<=/fd/)\d+", lambda found: places.get(found[0], found[0]), word) for word in words]
         call.send({"enter": words}, files)
+    elif node.kind == "tap":
+        # Whoever asks is mostly in the same namespace as we are, and needs no way in.
+        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            call.send({"enter": ["nsenter", "--net=/proc/self/fd/{0}", "--"], "network": os.fstat(own).st_ino}, [own])
+        finally:
+            os.close(own)
     return {
         "kind": node.kind,
         "environment": {**dict(node.environment), "VNET_LAN": str(session.lan.name), "VNET_NIC": node.name},
@@ -251,10 +258,16 @@ def _start_ping(session: Session, sender: Node, destination: str, timeout: float
 
 def _destination(session: Session, sender: Node, target: str, family: int | None) -> str:
     if target not in session.lab.nodes:
+        nics = session.lan.nics
+        # Guests that are no nodes of the lab: what was plugged, programs that attached.
+        addresses = [parse_address(each) for each in nics[target].addresses] if target in nics else []
+        wanted = [each for each in addresses if family in (None, each.version) and not each.is_link_local]
+        if wanted and sender.address(wanted[0].version) is not None:
+            return str(wanted[0])
         try:
             address = parse_address(target)
         except ValueError:
-            close = did_you_mean(target, session.lab.nodes)
+            close = did_you_mean(target, {**session.lab.nodes, **nics})
             raise ValueError(f"{target!r} is neither a node of the lab nor an IP address{close}") from None
         if sender.address(address.version) is None or family not in (None, address.version):
             wrong = f"{sender.name!r} has no IPv{address.version} address to ping {target} from"

@@ -55,7 +55,7 @@ class PingFile(Said):
         "time between two requests; 0 sends the next when the last is settled", "10ms", left_out=0, default=0.0
     )
     timeout: PositiveDuration = key("time after which a request is lost", "1s", left_out="1s", default=1.0)
-    size: int = key("bytes of payload", 56, left_out=56, default=56, ge=0, le=65487)
+    size: int = key("bytes of payload", 56, left_out=56, default=56, ge=0, le=65507)
     family: Family | None = key("4 or 6", 6, left_out=ANY_FAMILY, default=None)
 
 

@@ -57,11 +57,12 @@ class Refused(Exception):
 class Base(support.Guest):
     """A process in a machine that makes a LAN and does what it is told."""
 
-    def __init__(self, machine: Machine, lan: Sequence[Any], options: dict[str, Any], before: str) -> None:
+    def __init__(
+        self, machine: Machine, lan: Sequence[Any], options: dict[str, Any], before: str, through: Sequence[str]
+    ) -> None:
+        python = (sys.executable, "-W", "error", "-c", support._PRELUDE + _BASE)
         self.process = subprocess.Popen(
-            machine.words(
-                sys.executable, "-W", "error", "-c", support._PRELUDE + _BASE, *map(json.dumps, (lan, options)), before
-            ),
+            machine.words(*through, *python, *map(json.dumps, (lan, options)), before),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -138,11 +139,11 @@ class Machine:
         liar.stdout.close()
         return liar
 
-    def base(self, *lan: Any, before: str = "", **options: Any) -> Base:
-        """Starts a base with a LAN; `before` is executed in it first."""
+    def base(self, *lan: Any, before: str = "", through: Sequence[str] = (), **options: Any) -> Base:
+        """Starts a base with a LAN; `before` is executed in it first, and `through` are the words that lead to it."""
         if not lan:
             lan = ("demo", ["10.0.0.0/24", "fd00::/64"])
-        self._bases.append(Base(self, lan, {"mtu": 1500, **options}, before))
+        self._bases.append(Base(self, lan, {"mtu": 1500, **options}, before, through))
         return self._bases[-1]
 
     def join(self, other: Machine, here: str, there: str) -> None:

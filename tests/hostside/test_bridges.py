@@ -70,6 +70,20 @@ def test_a_bridge_that_is_there_is_used_and_stays(machine: Machine, another: Cal
     machine.becomes(before)
 
 
+def test_a_bridge_that_has_the_address_is_known_by_it_and_keeps_it(machine: Machine) -> None:
+    machine.sh(
+        "ip link add br0 up type bridge; ip address add 10.0.0.254/24 dev br0; ip address add fd00::fe/64 dev br0 nodad"
+    )
+    before = machine.state()
+    base = machine.base()
+    base.do("tap = lan.tap('uplink', ['10.0.0.254', 'fd00::fe'], bridge='br0')")
+    base.do("host = lan.host('h', ['10.0.0.1', 'fd00::1'])")
+    for address in ("10.0.0.254", "fd00::fe"):
+        assert base.do(f"host.ping({address!r}, count=2, timeout=2).received") == 2
+    base.do("tap.close()")
+    machine.becomes(before)
+
+
 def test_other_interfaces_are_put_into_it_for_as_long_as_the_lab_lasts(
     machine: Machine, another: Callable[[], Machine]
 ) -> None:

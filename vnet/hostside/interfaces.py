@@ -186,14 +186,13 @@ def join_bridge(
         if bridge.index:
             lending.hold("down", str(index), "yes")
         kernel.link("set", index=index, state="up")
+    there = {each.get("local") or each.get("address") for each in kernel.get_addr(index=index)}
     for address in addresses:
-        lending.hold("address", f"{index},{address.with_prefixlen}", "new")
-        try:
+        # A bridge that has the address lets the LAN know it by that, and keeps it.
+        new = str(address.ip) not in there
+        lending.hold("address", f"{index},{address.with_prefixlen}", "new" if new else "-")
+        if new:
             _add_address(kernel, index, address)
-        except Exception as error:
-            if _code(error) == errno.EEXIST:
-                raise VnetError(f"bridge {bridge.name!r} has the address {address} already") from None
-            raise
 
 
 def _make_bridge(kernel: Any, lending: Lending, bridge: Bridge) -> int:

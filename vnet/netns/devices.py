@@ -69,7 +69,7 @@ def enter(namespace: int, kind: int) -> None:
         _call(_libc.setns(namespace, kind))
     except OSError as error:
         if error.errno == errno.EPERM:
-            raise NotPermitted("the namespace belongs to another user: run as root, or as that user") from None
+            raise reasons.not_ours() from None
         raise VnetError(f"the namespace cannot be entered: {error.strerror}") from None
 
 

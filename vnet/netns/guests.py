@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import MachineLacks, NicClosed
 from ..statistics import NicStatistics
 from .places import open_namespace, owner
-from .wiring import Wiring, check_gateways, check_interface
+from .wiring import Wiring, check_gateways, check_interface, check_not_own
 
 if TYPE_CHECKING:
     from ..lan import Lan
@@ -222,6 +222,7 @@ def _join(
     gateways = check_gateways(register.network(network), gateway)
     entry = register.join(name, kind, address, network, buffer)
     try:
+        check_not_own(entry, gateways)
         made = make(Wiring.of(entry, interface, gateways))
         register.belongs(entry, made)
         lan._base.serve_tap(entry.slot, entry.generation, made.tap)

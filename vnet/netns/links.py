@@ -10,7 +10,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from ..errors import AddressTaken, NameTaken, NotPermitted, VnetError
+from ..errors import AddressTaken, NameTaken, VnetError
 from . import reasons
 from .wiring import Wiring
 
@@ -52,7 +52,7 @@ def move(interface: str, namespace: int) -> None:
             if error.code == errno.EEXIST:
                 raise NameTaken(f"the namespace has an interface named {interface!r} already") from None
             if error.code == errno.EPERM:
-                raise NotPermitted("the namespace belongs to another user: run as root, or as that user") from None
+                raise reasons.not_ours() from None
             raise VnetError(f"the interface cannot be moved into the namespace: {_words(error)}") from None
 
 

@@ -95,6 +95,8 @@ class Nursery:
         self._settle()
         target, *owner = files
         user = owner[0] if owner and not self._privileged else None
+        if user is None and not self._privileged:
+            raise reasons.not_ours()
         return self._kept(in_child(lambda: _plug(wiring, target, user)))
 
     def _kept(self, made: _Made) -> _Made:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ..errors import NotPermitted
+from . import reasons
 
 __all__ = ["open_namespace", "owner"]
 
@@ -85,7 +86,7 @@ def owner(namespace: int) -> int | None:
         fd = fcntl.ioctl(namespace, _NS_GET_USERNS)
     except OSError as error:
         if error.errno == errno.EPERM:
-            raise NotPermitted("the namespace belongs to another user: run as root, or as that user") from None
+            raise reasons.not_ours() from None
         raise
     if os.fstat(fd).st_ino == os.stat("/proc/self/ns/user").st_ino:
         os.close(fd)

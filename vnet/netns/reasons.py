@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import MachineLacks
+from ..errors import MachineLacks, NotPermitted
 
-__all__ = ["no_device", "no_descriptors", "no_ipv6", "no_network_namespace", "no_user_namespace"]
+__all__ = ["no_device", "no_descriptors", "no_ipv6", "no_network_namespace", "no_user_namespace", "not_ours"]
 
 _TUN = "/dev/net/tun"
 
@@ -61,6 +61,11 @@ def no_ipv6() -> MachineLacks:
 def no_descriptors() -> MachineLacks:
     """Why the base could not take what the nursery made."""
     return MachineLacks("this process may not open more files, and each namespace needs two: raise `ulimit -n`")
+
+
+def not_ours() -> NotPermitted:
+    """Why a namespace was not entered."""
+    return NotPermitted("the namespace belongs to another user: run as root, or as that user")
 
 
 def _at_most(name: str) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from ipaddress import ip_address
 from typing import Any
 
 from ..errors import AddressError, AddressOutside
 from ..network import Network, parse_address
 from ..register import Entry
 
-__all__ = ["Wiring", "check_gateways", "check_interface"]
+__all__ = ["Wiring", "check_gateways", "check_interface", "check_not_own"]
 
 # IFNAMSIZ less the closing zero: net/if.h.
 _LONGEST_NAME = 15
@@ -94,6 +93,12 @@ def check_gateways(network: Network, gateway: str | Sequence[str] | None) -> tup
     return tuple(map(str, found))
 
 
-def family_of(address: str) -> int:
-    """4 or 6."""
-    return ip_address(address).version
+def check_not_own(entry: Entry, gateways: tuple[str, ...]) -> None:
+    """Refuses a gateway that is the NIC itself.
+
+    Raises:
+        AddressError: one is.
+    """
+    for address in map(str, entry.addresses):
+        if address in gateways:
+            raise AddressError(f"the gateway {address} is an address of NIC {entry.name!r} itself")

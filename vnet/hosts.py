@@ -177,7 +177,7 @@ class Host:
             count: requests, 1 to 65,535.
             interval: seconds between two requests; 0 sends the next when the last is settled.
             timeout: seconds after which a request is lost.
-            size: bytes of payload.
+            size: bytes of payload, up to 65,507. What is larger than the MTU of the network goes in fragments.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -188,9 +188,9 @@ class Host:
             raise NicClosed(f"the host {self.name!r} is off the LAN")
         if not 1 <= count <= 65_535:
             raise ValueError(f"count is 1 to 65,535, not {count}")
-        # 40 bytes of IPv6 and 8 of ICMP: the larger of the two families' headers.
-        if not 0 <= size <= 65_535 - 48:
-            raise ValueError(f"size is 0 to {65_535 - 48} bytes, not {size}")
+        # An IPv4 datagram is at most 65,535 bytes, 20 of them its header (RFC 791) and 8 that of ICMP.
+        if not 0 <= size <= 65_507:
+            raise ValueError(f"size is 0 to 65507 bytes, not {size}")
         return PingRun(destination, self._lan._ping(self._calls, destination, count, interval, timeout, size))
 
     def ping(

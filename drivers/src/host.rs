@@ -79,11 +79,14 @@ impl Driver for Host {
         // 1 take in what came.
         let mut taken = 0;
         while taken < BUDGET && port.receive(&mut self.datagram)? {
+            taken += 1;
+            if !self.stack.gather(&mut self.datagram, &mut port.sender, now) {
+                continue;
+            }
             if !self.apps.is_empty() && is_icmp(&self.datagram) {
                 self.apps.iter_mut().any(|app| app.hear(&self.datagram, now));
             }
             self.stack.receive(&self.datagram, &mut port.sender, now);
-            taken += 1;
         }
         // 2 let the programs work.
         let mut wake: Option<u64> = None;

@@ -203,8 +203,8 @@ impl Pinger {
 }
 
 impl App for Pinger {
-    fn visit(&mut self, _: &mut Stack, outlet: &mut dyn Outlet, now: u64) -> Option<u64> {
-        self.poll(now, |request| outlet.forward(request))
+    fn visit(&mut self, stack: &mut Stack, outlet: &mut dyn Outlet, now: u64) -> Option<u64> {
+        self.poll(now, |request| stack.send_datagram(request, outlet))
     }
 
     fn hear(&mut self, datagram: &[u8], now: u64) -> bool {

@@ -55,7 +55,7 @@ def ping(
         str, typer.Option("--timeout", "-W", metavar="TIME", help="When a request counts as lost.")
     ] = "1s",
     size: Annotated[
-        int, typer.Option("--size", "-s", metavar="BYTES", min=0, max=65487, help="Bytes of payload.")
+        int, typer.Option("--size", "-s", metavar="BYTES", min=0, max=65507, help="Bytes of payload.")
     ] = 56,
     four: Annotated[bool, typer.Option("-4", help="Over IPv4.")] = False,
     six: Annotated[bool, typer.Option("-6", help="Over IPv6.")] = False,

@@ -26,6 +26,16 @@ pub(super) fn tcp_header(datagram: &[u8]) -> Option<usize> {
     transport(datagram).and_then(|(protocol, at)| (protocol == 6).then_some(at))
 }
 
+/// Whether smoltcp would find a TCP segment in the datagram: it also looks behind hop-by-hop options.
+pub(super) fn is_tcp(datagram: &[u8]) -> bool {
+    match datagram.first().map(|byte| byte >> 4) {
+        Some(4) => datagram.get(9) == Some(&6),
+        Some(6) if datagram.get(6) == Some(&0) => datagram.get(40) == Some(&6),
+        Some(6) => datagram.get(6) == Some(&6),
+        _ => false,
+    }
+}
+
 /// The addresses of a datagram: source, destination.
 pub(super) fn addresses(datagram: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match datagram.first()? >> 4 {

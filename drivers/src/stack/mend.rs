@@ -1,4 +1,10 @@
-//! ICMP errors as a Linux host sends them: smoltcp writes the quoted header anew and loses fields.
+//! ICMP errors as a Linux host sends them: smoltcp writes the quoted header anew and loses fields, and has none about
+//! fragments.
+
+use std::net::IpAddr;
+
+use super::fragments::Problem;
+use super::head::addresses;
 
 /// Bytes of an ICMP error and its IP header that quote nothing.
 const ERROR_HEADERS4: usize = 20 + 8;
@@ -42,6 +48,64 @@ pub(super) fn quote(reply: &[u8], about: &[u8]) -> Option<Vec<u8>> {
         set_checksum(&mut mended, 40, end, 42, pseudo);
     }
     Some(mended)
+}
+
+/// Reassembly took too long: RFC 792, RFC 4443 section 3.3. About the first fragment. `None` where nobody may be told.
+pub(super) fn reassembly_late(about: &[u8]) -> Option<Vec<u8>> {
+    let kind = if about.first()? >> 4 == 4 { 11 } else { 3 };
+    error_about(about, kind, 1, 0)
+}
+
+/// A fragment of IPv6 is not what it has to be: RFC 4443 section 3.4. `None` where nobody may be told.
+pub(super) fn parameter_problem(about: &[u8], problem: Problem) -> Option<Vec<u8>> {
+    error_about(about, 4, problem.code, problem.pointer)
+}
+
+/// An ICMP error of this type and code about a datagram that came to one address of ours from one of somebody's.
+fn error_about(about: &[u8], kind: u8, code: u8, word: u32) -> Option<Vec<u8>> {
+    let (source, destination) = addresses(about)?;
+    // RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e): none about errors, none to what is no one's address.
+    let nobody = match source {
+        IpAddr::V4(source) => source.is_unspecified() || source.is_broadcast() || source.is_multicast(),
+        IpAddr::V6(source) => source.is_unspecified() || source.is_multicast(),
+    };
+    if nobody || is_error(about) {
+        return None;
+    }
+    let mut message = Vec::with_capacity(ERROR_HEADERS6);
+    match (destination, source) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            // No more to come, not to be cut, 64 hops, ICMP; lengths and checksums are put in with the quote.
+            message.extend_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 1, 0, 0]);
+            message.extend_from_slice(&from.octets());
+            message.extend_from_slice(&to.octets());
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            message.extend_from_slice(&[0x60, 0, 0, 0, 0, 0, 58, 64]);
+            message.extend_from_slice(&from.octets());
+            message.extend_from_slice(&to.octets());
+        }
+        _ => return None,
+    }
+    message.extend_from_slice(&[kind, code, 0, 0]);
+    message.extend_from_slice(&word.to_be_bytes());
+    quote(&message, about)
+}
+
+/// Whether a datagram, or the first fragment of one, is an ICMP error.
+fn is_error(about: &[u8]) -> bool {
+    let at = |place: usize| about.get(place).copied();
+    match about.first().map(|byte| byte >> 4) {
+        Some(4) => {
+            let header = usize::from(about[0] & 15) * 4;
+            at(9) == Some(1) && at(header).is_some_and(|kind| [3, 4, 5, 11, 12].contains(&kind))
+        }
+        _ => match at(6) {
+            Some(58) => at(40).is_some_and(|kind| kind < 128),
+            Some(44) => at(40) == Some(58) && at(48).is_some_and(|kind| kind < 128),
+            _ => false,
+        },
+    }
 }
 
 fn sum(bytes: &[u8]) -> u32 {

@@ -4,6 +4,7 @@
 //!   mod       Stack: one datagram in, whatever is due out; never reads a clock
 //!   wire      what leaves: to whom it may wait for room, what became of a SYN
 //!   mend      ICMP errors made byte-exact
+//!   fragments what is larger than the MTU, on its way out and in
 //!   head      the few header fields that the stack looks at itself
 //!   tcp       connections: opening, sending, receiving, how they ended
 //!   close     what lives on after its owner let go of it
@@ -25,6 +26,12 @@
 //! and counted as `buffer_full`. smoltcp would find out by its retransmission timer, a second later. UDP does not wait:
 //! a datagram that finds no room is lost and counted, as everywhere.
 //!
+//! **Fragments.** Datagrams larger than the MTU leave in fragments, and fragments that come become datagrams before anybody
+//! else sees them. smoltcp has one MTU for all that it sends. TCP has to know the NIC's, for its segments; everything else
+//! must not, or smoltcp would not send what is larger. So there are two interfaces: one for TCP, one for the rest, which
+//! believes in an MTU that nothing exceeds. Nobody listens to news of a smaller MTU on the way: TCP segments are never
+//! larger than the MTU of the NIC, and do not become smaller.
+//!
 //! **Listening.** A smoltcp socket that listens becomes the first connection. So none does: for each SYN to a listening
 //! port that has room in its backlog a socket is made, before smoltcp sees the SYN. A full backlog drops it unanswered,
 //! as Linux does; a port where nobody listens answers with a reset, which smoltcp does by itself.
@@ -35,6 +42,7 @@
 
 pub mod app;
 mod close;
+pub mod fragments;
 mod head;
 mod listen;
 mod mend;
@@ -51,6 +59,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+use vnet_base::Verdict;
 
 pub use app::App;
 pub use close::LINGER;
@@ -62,6 +71,7 @@ pub use udp::{Udp, UdpError, UdpOptions};
 pub use wire::Outlet;
 
 use close::Orphan;
+use fragments::{Reassembler, Taken};
 use head::Head;
 use listen::Listener;
 use tcp::Connection;
@@ -141,10 +151,18 @@ pub enum OpenError {
     TooMany,
 }
 
+/// The largest datagram that fragments make: RFC 8200 section 4.5.
+const LARGEST: usize = 40 + 65_535;
+
 /// A TCP/IP stack.
 pub struct Stack {
+    /// TCP's, which knows the MTU of the NIC.
     interface: Interface,
     sockets: SocketSet<'static>,
+    /// Everything else's; see the theory of operation.
+    other: Interface,
+    ports: SocketSet<'static>,
+    reassembler: Reassembler,
     wire: Wire,
     addresses: Vec<IpAddr>,
     broadcasts: Vec<Ipv4Addr>,
@@ -163,16 +181,23 @@ impl Stack {
     /// A stack with these addresses, each with its prefix length in bits. `mtu` in bytes of IP; `seed` makes its choices.
     #[must_use]
     pub fn new(addresses: &[(IpAddr, u8)], mtu: usize, seed: u64) -> Self {
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut wire = Wire::new(mtu);
-        let mut interface = Interface::new(config, &mut wire.pass(&mut wire::Nowhere, None, false), Instant::ZERO);
-        interface.update_ip_addrs(|list| {
-            for (address, bits) in addresses {
-                // More addresses than smoltcp was built for are not its own; the binding refuses them before.
-                let _ = list.push(IpCidr::new(IpAddress::from(*address), *bits));
-            }
-        });
+        let mut wire = Wire::new(mtu, seed);
+        let mut interface = |mtu| {
+            let mut config = Config::new(HardwareAddress::Ip);
+            config.random_seed = seed;
+            let mut nowhere = wire::Nowhere;
+            let mut device = wire.pass(&mut nowhere, None, false);
+            device.mtu = mtu;
+            let mut interface = Interface::new(config, &mut device, Instant::ZERO);
+            interface.update_ip_addrs(|list| {
+                for (address, bits) in addresses {
+                    // More addresses than smoltcp was built for are not its own; the binding refuses them before.
+                    let _ = list.push(IpCidr::new(IpAddress::from(*address), *bits));
+                }
+            });
+            interface
+        };
+        let (tcp, other) = (interface(mtu), interface(LARGEST));
         let broadcasts = addresses.iter().filter_map(|(address, bits)| match address {
             IpAddr::V4(address) if *bits <= 30 => {
                 Some(Ipv4Addr::from_bits(address.to_bits() | u32::MAX.checked_shr(u32::from(*bits)).unwrap_or(0)))
@@ -180,8 +205,11 @@ impl Stack {
             _ => None,
         });
         Self {
-            interface,
+            interface: tcp,
             sockets: SocketSet::new(Vec::new()),
+            other,
+            ports: SocketSet::new(Vec::new()),
+            reassembler: Reassembler::default(),
             wire,
             addresses: addresses.iter().map(|(address, _)| *address).collect(),
             broadcasts: broadcasts.collect(),
@@ -206,10 +234,58 @@ impl Stack {
         &self.addresses
     }
 
-    /// The largest datagram that it sends, in bytes of IP.
+    /// The largest datagram that it sends in one piece, in bytes of IP.
     #[must_use]
     pub fn mtu(&self) -> usize {
         self.wire.mtu
+    }
+
+    /// Makes a whole datagram of a fragment, in its place; true where it is whole, or was. `now` in nanoseconds.
+    ///
+    /// [`Stack::receive`] does so itself. This is for those who look at datagrams before the stack does.
+    #[inline]
+    pub fn gather(&mut self, datagram: &mut Vec<u8>, outlet: &mut dyn Outlet, now: u64) -> bool {
+        !fragments::may_be_one(datagram) || self.gather_fragment(datagram, outlet, now)
+    }
+
+    #[cold]
+    fn gather_fragment(&mut self, datagram: &mut Vec<u8>, outlet: &mut dyn Outlet, now: u64) -> bool {
+        let to_many = self.is_to_many(datagram);
+        if !to_many && head::addresses(datagram).is_none_or(|(_, to)| !self.addresses.contains(&to)) {
+            return false;
+        }
+        match self.reassembler.take(datagram, now) {
+            Taken::Whole => true,
+            Taken::Completed(whole) => {
+                *datagram = whole;
+                true
+            }
+            Taken::Nothing => false,
+            Taken::Wrong(problem) => {
+                if let Some(error) = mend::parameter_problem(datagram, problem).filter(|_| !to_many) {
+                    self.wire.send(&error, outlet);
+                }
+                false
+            }
+        }
+    }
+
+    /// Gives up datagrams whose fragments did not all come in time.
+    fn tend_fragments(&mut self, outlet: &mut dyn Outlet) -> Option<u64> {
+        let mut late = Vec::new();
+        self.reassembler.expire(self.now, |first| late.push(first.to_vec()));
+        for first in late {
+            if let Some(error) = mend::reassembly_late(&first).filter(|_| !self.is_to_many(&first)) {
+                self.wire.send(&error, outlet);
+            }
+        }
+        self.reassembler.deadline()
+    }
+
+    /// Sends a datagram that a program made, in fragments where it is larger than the MTU, and says what became of it: of
+    /// the first fragment that did not arrive, or of all. It does not wait for room.
+    pub fn send_datagram(&mut self, datagram: &[u8], outlet: &mut dyn Outlet) -> Verdict {
+        self.wire.send(datagram, outlet)
     }
 
     /// Takes in a datagram. What it calls for at once (an echo reply, a reset, an ICMP error) leaves at once; the rest at
@@ -223,6 +299,10 @@ impl Stack {
         let mut copy = std::mem::take(&mut self.incoming);
         copy.clear();
         copy.extend_from_slice(datagram);
+        if !self.gather(&mut copy, outlet, now) {
+            self.incoming = copy;
+            return;
+        }
         wire::hold_back(&mut copy);
         if catch_unwind(AssertUnwindSafe(|| self.take_in(&copy, outlet))).is_err() {
             self.faults += 1;
@@ -247,7 +327,11 @@ impl Stack {
         };
         let to_many = self.is_to_many(datagram);
         let mut pass = self.wire.pass(outlet, Some(datagram), to_many);
-        self.interface.poll_ingress_single(instant(now), &mut pass, &mut self.sockets);
+        if head::is_tcp(datagram) {
+            self.interface.poll_ingress_single(instant(now), &mut pass, &mut self.sockets);
+        } else {
+            self.other.poll_ingress_single(instant(now), &mut pass, &mut self.ports);
+        }
         if let Some(Head::Tcp(segment)) = &head
             && segment.is_reset()
         {
@@ -268,33 +352,38 @@ impl Stack {
     /// when a datagram came or a program used a socket. The caller makes what was forwarded appear (`Sender::ring`).
     pub fn poll(&mut self, outlet: &mut dyn Outlet, now: u64) -> Option<u64> {
         self.now = now;
+        let late = self.tend_fragments(outlet);
         let idle = self.connections.is_empty() && self.udp.is_empty() && self.wire.is_clear();
         if idle {
-            return None;
+            return late;
         }
         // What ended before anything is sent ended by what came in; what ends while sending ends by a timer.
         self.note_ends(Cause::Finished);
         self.tend_listeners();
         self.set_timeouts();
         self.wire.retry(outlet);
-        let mut due = true;
+        let (mut tcp, mut udp) = (true, !self.udp.is_empty());
         for _ in 0..ROUNDS {
             let mut pass = self.wire.pass(outlet, None, false);
-            due = self.interface.poll_egress(instant(now), &mut pass, &mut self.sockets)
-                == PollResult::SocketStateChanged;
-            if !due {
+            let changed = PollResult::SocketStateChanged;
+            tcp = tcp && self.interface.poll_egress(instant(now), &mut pass, &mut self.sockets) == changed;
+            udp = udp && self.other.poll_egress(instant(now), &mut pass, &mut self.ports) == changed;
+            if !tcp && !udp {
                 break;
             }
         }
+        let due = tcp || udp;
         self.note_refusals();
         self.note_ends(Cause::TimedOut);
         let orphans = self.tend_orphans();
-        let timers = self.interface.poll_at(instant(now), &self.sockets).map(|at| {
+        let timers =
+            [self.interface.poll_at(instant(now), &self.sockets), self.other.poll_at(instant(now), &self.ports)];
+        let timers = timers.into_iter().flatten().min().map(|at| {
             let at = (u64::try_from(at.total_micros()).unwrap_or(0) * 1000).div_ceil(PACE);
             if due { at.max(now) } else { at.max(now + SOON) }
         });
         let retry = (!self.wire.is_clear()).then_some(now + SOON);
-        [orphans, timers, retry].into_iter().flatten().min()
+        [orphans, timers, retry, late].into_iter().flatten().min()
     }
 
     /// Whether every segment has left that a socket gave to the wire.

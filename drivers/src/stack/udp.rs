@@ -39,17 +39,18 @@ pub enum UdpError {
     /// No room until the next poll.
     #[error("no room until others are sent")]
     Full,
-    /// The datagram is larger than the MTU allows; it would have to be fragmented.
-    #[error("the datagram is larger than the MTU")]
+    /// No datagram is that large, not even one that leaves in fragments.
+    #[error("the datagram is larger than any can be")]
     TooLong,
     /// Nobody can be sent to there from here.
     #[error("nobody can be sent to there from here")]
     Unaddressable,
 }
 
-/// Bytes of the headers before a UDP payload.
-fn headers(remote: IpAddr) -> usize {
-    if remote.is_ipv4() { 20 + 8 } else { 40 + 8 }
+/// Most bytes of a UDP payload. The length of an IPv4 datagram counts its header (RFC 791), that of an IPv6 one does not
+/// (RFC 8200).
+fn largest(remote: IpAddr) -> usize {
+    if remote.is_ipv4() { 65_535 - 20 - 8 } else { 65_535 - 8 }
 }
 
 impl Stack {
@@ -74,7 +75,7 @@ impl Stack {
         let mut socket = Socket::new(buffer(options.receive_buffer), buffer(options.send_buffer));
         let addr = local.address.filter(|address| !address.is_unspecified()).map(Into::into);
         socket.bind(IpListenEndpoint { addr, port }).map_err(|_| OpenError::Taken(port))?;
-        let handle = self.sockets.add(socket);
+        let handle = self.ports.add(socket);
         self.udp.insert(handle, local);
         Ok(Udp { handle })
     }
@@ -88,7 +89,7 @@ impl Stack {
     /// The port's socket, for all that smoltcp does and the stack adds nothing to.
     #[must_use]
     pub fn udp(&mut self, udp: &Udp) -> &mut Socket<'static> {
-        self.sockets.get_mut(udp.handle)
+        self.ports.get_mut(udp.handle)
     }
 
     /// Takes over a datagram, which leaves at the next poll.
@@ -112,7 +113,7 @@ impl Stack {
         local: Option<IpAddr>,
         remote: SocketAddr,
     ) -> Result<(), UdpError> {
-        if payload.len() + headers(remote.ip()) > self.mtu() {
+        if payload.len() > largest(remote.ip()) {
             return Err(UdpError::TooLong);
         }
         let bound = self.udp_at(udp).address.filter(|address| !address.is_unspecified());
@@ -139,7 +140,7 @@ impl Stack {
     ) -> Option<T> {
         let only4 = matches!(self.udp_at(udp).address, Some(IpAddr::V4(address)) if address.is_unspecified());
         loop {
-            let (payload, metadata) = self.sockets.get_mut::<Socket>(udp.handle).recv().ok()?;
+            let (payload, metadata) = self.ports.get_mut::<Socket>(udp.handle).recv().ok()?;
             let local = metadata.local_address.map(IpAddr::from).filter(|local| self.addresses.contains(local));
             let remote = SocketAddr::new(metadata.endpoint.addr.into(), metadata.endpoint.port);
             if !only4 || remote.is_ipv4() {
@@ -151,13 +152,13 @@ impl Stack {
     /// Whether a datagram can be taken, and whether one can be sent.
     #[must_use]
     pub fn udp_ready(&self, udp: &Udp) -> (bool, bool) {
-        let socket = self.sockets.get::<Socket>(udp.handle);
+        let socket = self.ports.get::<Socket>(udp.handle);
         (socket.can_recv(), socket.can_send())
     }
 
     /// Gives the port back.
     pub fn close_udp(&mut self, udp: Udp) {
         self.udp.remove(&udp.handle);
-        self.sockets.remove(udp.handle);
+        self.ports.remove(udp.handle);
     }
 }

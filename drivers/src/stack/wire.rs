@@ -17,7 +17,8 @@ use smoltcp::time::Instant;
 use vnet_base::{Sender, Verdict};
 
 use super::SOCKETS;
-use super::head::{Segment, addresses, tcp_header};
+use super::fragments::cut;
+use super::head::{Segment, addresses, is_tcp, tcp_header};
 use super::mend::{is_echo_reply6, quote};
 
 /// Where a stack's datagrams go: a NIC's [`Sender`], or a test's wire.
@@ -68,6 +69,9 @@ struct Queue {
 /// What stays of a stack's device from poll to poll.
 pub(super) struct Wire {
     pub mtu: usize,
+    /// What the next datagram that leaves in pieces is told apart by. It counts on from a number that the seed gave: no two
+    /// of 65,536 datagrams that are on their way together have the same (RFC 6864 section 4.3), as random ones soon would.
+    id: u32,
     scratch: Vec<u8>,
     waiting: BTreeMap<IpAddr, Queue>,
     /// SYNs that nobody got, with the verdict on each.
@@ -77,8 +81,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub fn new(mtu: usize) -> Self {
-        Self { mtu, scratch: Vec::new(), waiting: BTreeMap::new(), refusals: Vec::new(), sent: BTreeMap::new() }
+    pub fn new(mtu: usize, seed: u64) -> Self {
+        let id = scrambled(seed) as u32;
+        Self { mtu, id, scratch: Vec::new(), waiting: BTreeMap::new(), refusals: Vec::new(), sent: BTreeMap::new() }
     }
 
     pub fn is_clear(&self) -> bool {
@@ -101,7 +106,16 @@ impl Wire {
 
     /// The device for one call of smoltcp: at most one datagram in, any number out.
     pub fn pass<'w>(&'w mut self, outlet: &'w mut dyn Outlet, incoming: Option<&'w [u8]>, to_many: bool) -> Pass<'w> {
-        Pass { wire: self, outlet, incoming, to_many }
+        Pass { mtu: self.mtu, wire: self, outlet, incoming, to_many }
+    }
+
+    /// Sends a datagram that waits for nobody, in fragments where it is larger than the MTU.
+    pub fn send(&mut self, datagram: &[u8], outlet: &mut dyn Outlet) -> Verdict {
+        if datagram.len() <= self.mtu {
+            return outlet.forward(datagram);
+        }
+        self.id = self.id.wrapping_add(1);
+        cut(datagram, self.mtu, self.id, |piece| outlet.forward(piece))
     }
 
     fn send_segment(&mut self, length: usize, outlet: &mut dyn Outlet) {
@@ -164,6 +178,8 @@ impl Wire {
 }
 
 pub(super) struct Pass<'w> {
+    /// What smoltcp is told of the MTU. It asks once, when an interface is made.
+    pub mtu: usize,
     wire: &'w mut Wire,
     outlet: &'w mut dyn Outlet,
     incoming: Option<&'w [u8]>,
@@ -203,7 +219,7 @@ impl Device for Pass<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.wire.mtu;
+        capabilities.max_transmission_unit = self.mtu;
         capabilities
     }
 }
@@ -223,11 +239,7 @@ impl TxToken for Outgoing<'_> {
         let datagram = &mut self.wire.scratch[..length];
         datagram[..length.min(HEADERS)].fill(0);
         let result = f(datagram);
-        let is_tcp = match datagram[0] >> 4 {
-            4 => datagram[9] == 6,
-            _ => datagram[6] == 6,
-        };
-        if is_tcp {
+        if is_tcp(datagram) {
             if !self.to_many {
                 self.wire.send_segment(length, self.outlet);
             }
@@ -236,12 +248,12 @@ impl TxToken for Outgoing<'_> {
         match self.about {
             // RFC 1122 sections 3.2.2 and 4.2.3.10, RFC 4443 section 2.4 (e): no error and no reset comes of these.
             Some(_) if self.to_many && !is_echo_reply6(datagram) => {}
-            Some(about) => {
-                let mended = quote(datagram, about);
-                self.outlet.forward(mended.as_deref().unwrap_or(datagram));
-            }
-            None => {
-                self.outlet.forward(datagram);
+            about => {
+                let mended = about.and_then(|about| quote(datagram, about));
+                // Taken out, for the wire to cut it where it has to.
+                let scratch = std::mem::take(&mut self.wire.scratch);
+                self.wire.send(mended.as_deref().unwrap_or(&scratch[..length]), self.outlet);
+                self.wire.scratch = scratch;
             }
         }
         result
@@ -293,6 +305,14 @@ fn updated(sum: u16, before: u32, after: u32) -> u16 {
         total = half(total);
     }
     !(total as u16)
+}
+
+/// A number that follows from another and looks like none: the finish of SplitMix64.
+fn scrambled(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// Bytes at the head of a datagram that hold all its headers.

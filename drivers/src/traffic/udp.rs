@@ -138,7 +138,7 @@ impl App for UdpSource {
             let size = self.flow.sizes[self.number as usize % self.flow.sizes.len()];
             let mark = Mark { flow: self.flow.flow, number: self.number, departure: now };
             datagram::write(&mut self.datagram, from, self.flow.to, size, &mark);
-            verdicts[outlet.forward(&self.datagram) as usize] += 1;
+            verdicts[stack.send_datagram(&self.datagram, outlet) as usize] += 1;
             bytes += self.datagram.len() as u64;
             self.pace.count(size);
             self.number = self.number.wrapping_add(1);

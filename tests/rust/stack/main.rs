@@ -1,5 +1,6 @@
 //! Stacks against stacks, over a wire that a seed drives: connections, listening, closing, loss.
 
+mod fragments;
 mod hostile;
 mod net;
 

@@ -1,0 +1,184 @@
+//! Fragments: datagrams larger than the MTU leave in pieces, and pieces that come become datagrams again.
+//!
+//! ```text
+//!   mod          Piece: what a fragment says of itself, IPv4 and IPv6
+//!   reassembly   Reassembler: pieces in, datagrams out
+//!   cut          datagrams in, pieces out
+//! ```
+//!
+//! smoltcp's own does IPv4 alone and holds its buffers whether they are needed or not; a thousand hosts that nobody sends
+//! fragments to should take no memory for them. What is done with pieces that contradict one another is what Linux does
+//! (`net/ipv4/ip_fragment.c`, `net/ipv6/reassembly.c`), and `tests/stack/test_fragments.py` holds it against Linux.
+
+mod cut;
+mod reassembly;
+
+pub use cut::cut;
+pub use reassembly::{LIFE4, LIFE6, MOST, Problem, Reassembler, Taken, Tally};
+
+use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
+
+/// Extension headers of IPv6 that may stand before a Fragment header, and that one: RFC 8200 section 4.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP6: u8 = 58;
+
+/// Which datagram a piece is of. IPv6 does not look at the protocol: RFC 8200 section 4.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    source: u128,
+    destination: u128,
+    id: u32,
+    version: u8,
+    protocol: u8,
+}
+
+/// A fragment.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece<'d> {
+    key: Key,
+    /// All that stands before the data, a Fragment header included.
+    head: &'d [u8],
+    data: &'d [u8],
+    /// Where the data starts in the datagram's, in bytes.
+    offset: usize,
+    more: bool,
+    /// What the two bits for congestion say, as one bit of four: RFC 3168 section 5.
+    congestion: u8,
+    /// IPv4: whether it must not be cut again.
+    whole: bool,
+}
+
+/// What a datagram is to a reassembler.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind<'d> {
+    /// No fragment.
+    Whole,
+    /// A fragment that is all of its datagram (RFC 6946): where its Fragment header stands, and where the number of that
+    /// header does.
+    Atomic {
+        at: usize,
+        named_at: usize,
+    },
+    Piece(Piece<'d>),
+    /// Not readable.
+    Damaged,
+    /// One that its sender is to hear of.
+    Wrong(Problem),
+}
+
+impl Kind<'_> {
+    fn of(datagram: &[u8]) -> Kind<'_> {
+        match datagram.first().map(|byte| byte >> 4) {
+            Some(4) if may_be_one(datagram) => piece4(datagram),
+            Some(6) if may_be_one(datagram) => piece6(datagram),
+            _ => Kind::Whole,
+        }
+    }
+}
+
+/// Whether a datagram is a fragment of IPv4, or has headers in which one of IPv6 would say so. Nearly none has.
+#[inline]
+pub fn may_be_one(datagram: &[u8]) -> bool {
+    match datagram.first().map(|byte| byte >> 4) {
+        // More fragments, or an offset: RFC 791 section 3.1.
+        Some(4) => datagram.len() >= 20 && (datagram[6] & 0x3f, datagram[7]) != (0, 0),
+        Some(6) => datagram.len() >= 40 && [HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION].contains(&datagram[6]),
+        _ => false,
+    }
+}
+
+fn piece4(datagram: &[u8]) -> Kind<'_> {
+    let Ok(packet) = Ipv4Packet::new_checked(datagram) else { return Kind::Damaged };
+    if packet.header_len() < 20 || !packet.verify_checksum() {
+        return Kind::Damaged;
+    }
+    let key = Key {
+        source: packet.src_addr().to_bits().into(),
+        destination: packet.dst_addr().to_bits().into(),
+        id: packet.ident().into(),
+        version: 4,
+        protocol: packet.next_header().into(),
+    };
+    let (head, data) = datagram[..usize::from(packet.total_len())].split_at(packet.header_len().into());
+    let more = packet.more_frags();
+    // What does not fill a unit of eight cannot be followed: Linux takes no notice of it.
+    let data = if more { &data[..data.len() & !7] } else { data };
+    Kind::Piece(Piece {
+        key,
+        head,
+        data,
+        offset: packet.frag_offset().into(),
+        more,
+        congestion: 1 << packet.ecn(),
+        whole: packet.dont_frag(),
+    })
+}
+
+fn piece6(datagram: &[u8]) -> Kind<'_> {
+    let Ok(packet) = Ipv6Packet::new_checked(datagram) else { return Kind::Damaged };
+    let end = packet.total_len();
+    let Some((at, named_at)) = fragment_header(&datagram[..end]) else { return Kind::Whole };
+    let Some(header) = datagram[..end].get(at..at + 8) else { return Kind::Wrong(Problem::field(40)) };
+    let flags = u16::from_be_bytes([header[2], header[3]]);
+    let (offset, more) = (usize::from(flags & !7), flags & 1 != 0);
+    if offset == 0 && !more {
+        return Kind::Atomic { at, named_at };
+    }
+    let (head, data) = datagram[..end].split_at(at + 8);
+    if offset == 0 && is_cut_short(header[0], data) {
+        return Kind::Wrong(Problem::HEADERS_CUT);
+    }
+    // RFC 8200 section 4.5, both.
+    if offset + data.len() > 65_535 {
+        return Kind::Wrong(Problem::field(at + 2));
+    }
+    if more && !data.len().is_multiple_of(8) {
+        return Kind::Wrong(Problem::field(4));
+    }
+    let key = Key {
+        source: packet.src_addr().to_bits(),
+        destination: packet.dst_addr().to_bits(),
+        id: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+        version: 6,
+        protocol: 0,
+    };
+    let congestion = 1 << (packet.traffic_class() & 3);
+    Kind::Piece(Piece { key, head, data, offset, more, congestion, whole: false })
+}
+
+/// Where the Fragment header of an IPv6 datagram stands, and where the byte that names it; `None` where there is none.
+fn fragment_header(datagram: &[u8]) -> Option<(usize, usize)> {
+    let (mut named_at, mut at) = (6, 40);
+    loop {
+        match *datagram.get(named_at)? {
+            FRAGMENT => return Some((at, named_at)),
+            // RFC 8200 section 4.3: the hop-by-hop options come first or not at all.
+            HOP_BY_HOP if at == 40 => {}
+            ROUTING | DESTINATION => {}
+            _ => return None,
+        }
+        named_at = at;
+        at += (usize::from(*datagram.get(at + 1)?) + 1) * 8;
+    }
+}
+
+/// Whether the data of a first fragment ends before the header of the upper layer does: RFC 8200 section 4.5.
+fn is_cut_short(mut next: u8, data: &[u8]) -> bool {
+    let mut at = 0;
+    while [HOP_BY_HOP, ROUTING, DESTINATION].contains(&next) {
+        let Some(&[named, length]) = data.get(at..at + 2) else { return true };
+        (next, at) = (named, at + (usize::from(length) + 1) * 8);
+    }
+    let header = match next {
+        TCP => 20,
+        UDP | ICMP6 => 8,
+        _ => 1,
+    };
+    data.len() < at + header
+}

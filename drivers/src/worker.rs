@@ -24,9 +24,6 @@ use crate::port::Port;
 /// Turns that an idle worker polls before it sleeps: some tens of microseconds, as long as a wake-up takes.
 const SPINS: u32 = 1000;
 
-/// The same where a turn polls descriptors too, which is a system call.
-const POLLS: u32 = 20;
-
 /// Rounds of a busy worker between two looks at the descriptors of those that have no work.
 const ROUNDS: u32 = 8;
 
@@ -176,13 +173,15 @@ fn run(shared: &Shared, polled: Polled) {
     while !shared.stop.load(Ordering::Acquire) {
         rounds.take_mail();
         rounds.gather((shared.clock)());
-        if !rounds.polled.is_empty() && (rounds.queue.is_empty() || busy_rounds.is_multiple_of(ROUNDS)) {
+        if !rounds.polled.is_empty() && !rounds.queue.is_empty() && busy_rounds.is_multiple_of(ROUNDS) {
             rounds.look_at_descriptors(false);
         }
         busy_rounds = busy_rounds.wrapping_add(1);
         if rounds.queue.is_empty() {
             idle_turns += 1;
-            if idle_turns < if rounds.polled.is_empty() { SPINS } else { POLLS } {
+            // A worker with guests behind descriptors leaves the processor to them at once: a turn that polls descriptors is
+            // a system call, and takes from the guests, who share the processors, more than it saves.
+            if rounds.polled.is_empty() && idle_turns < SPINS {
                 spin_loop();
             } else {
                 rounds.sleep();

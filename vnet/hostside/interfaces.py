@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
@@ -16,7 +17,7 @@ from ..errors import MachineLacks, VnetError
 if TYPE_CHECKING:
     from .lending import Lending
 
-__all__ = ["Bridge", "find_bridge", "join_bridge", "netlink", "set_up_tap"]
+__all__ = ["Bridge", "await_carriers", "find_bridge", "join_bridge", "netlink", "set_up_tap"]
 
 Placed = IPv4Interface | IPv6Interface
 _T = TypeVar("_T")
@@ -24,6 +25,9 @@ _T = TypeVar("_T")
 # linux/if.h, linux/if_addr.h
 _UP = 1
 _NODAD = 2
+
+# Seconds: twice what the kernel takes.
+_CARRIER_TAKES = 2.0
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,21 @@ def _add_port(kernel: Any, lending: Lending, port: str, bridge: str, index: int)
             raise VnetError(f"{port!r} cannot be put into bridge {bridge!r}: {os.strerror(_code(error))}") from None
     if not up:
         kernel.link("set", index=link["index"], state="up")
+
+
+def await_carriers(kernel: Any, names: Iterable[str]) -> None:
+    """Waits until the kernel has noted that interfaces have carrier, and lets datagrams pass.
+
+    It looks after at most a second (link_watch.c), and until then a port is disabled and a bridge drops what it sends.
+    Those without carrier, an unplugged cable's, are not waited for.
+    """
+    deadline = time.monotonic() + _CARRIER_TAKES
+    for name in names:
+        while time.monotonic() < deadline:
+            link = _find(kernel, name)
+            if link is None or link.get("carrier") == 0 or link.get("operstate") in ("UP", "UNKNOWN"):
+                break
+            time.sleep(0.005)
 
 
 def _check_mtu(kernel: Any, bridge: str, index: int, mtu: int) -> None:

@@ -15,7 +15,7 @@ from ..register import derive
 from ..runtime import check_name
 from .device import check_interface, default_interface, open_tap
 from .forwarding import forward
-from .interfaces import Placed, find_bridge, join_bridge, netlink, set_up_tap
+from .interfaces import Placed, await_carriers, find_bridge, join_bridge, netlink, set_up_tap
 from .lending import Lending
 from .masquerade import Masquerade
 
@@ -196,6 +196,9 @@ def plug_tap(
         if nat:
             lan._base.set_gateway(where._number, entry.slot)
         lan._keeper.borrowed[name] = borrowed
+        if bridge is not None:
+            # The bridge last, which has carrier when a port has.
+            netlink(functools.partial(await_carriers, names=(*ports, bridge)))
         undo.pop_all()
         # The driver has its own: with that one, the device goes.
         os.close(fd)

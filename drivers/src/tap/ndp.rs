@@ -121,7 +121,7 @@ fn read(datagram: &[u8], at: usize) -> Result<Message, Reason> {
     let link = |wanted| link_option(&message[BARE..], wanted);
     if message[0] == SOLICIT {
         let link = link(SOURCE_LINK)?;
-        // Section 7.1.1: from nobody only to the target's own group, and without a MAC.
+        // Section 7.1.1: from nobody only to a solicited-node group, and without a MAC.
         if source.is_unspecified() && (link.is_some() || !is_solicited_node(destination)) {
             return Err(Reason::Malformed);
         }

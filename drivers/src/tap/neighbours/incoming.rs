@@ -280,8 +280,7 @@ impl Neighbours {
                 return Speaker::Nobodys;
             }
         }
-        let own = self.stations.enter(address, now).own;
-        let one_mac = own && !self.bridges;
+        let one_mac = self.station(address, world, now).own && !self.bridges;
         let answers = match mac {
             Some(mac) if one_mac => {
                 self.guest_speaks_with(mac, world, now);
@@ -297,10 +296,11 @@ impl Neighbours {
 
     /// Enters an address that nobody has. Returns what that is to others.
     fn learn(&mut self, address: IpAddr, world: &mut dyn World, now: u64) -> Option<News> {
-        let may = self.stations.contains(address) || self.stations.has_room(address);
-        if !may || !world.learn(address) {
+        if !self.stations.contains(address) && !self.stations.has_room() || !world.learn(address) {
             return None;
         }
+        self.stations.remove(address);
+        self.stations.checked(address, || false, now);
         self.counters.count(Reason::Learned);
         // Others may still know the MAC of who had it.
         let contested = self.contested.take_if(|(last, at)| *last == address && now.saturating_sub(*at) < CONTESTED);

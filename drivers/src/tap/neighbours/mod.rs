@@ -42,7 +42,7 @@ mod world;
 use outgoing::voice;
 use questions::{Bucket, Questions, Waits};
 use routers::Routers;
-use stations::{Asker, Stations, Wants, is_learnable, unspecified};
+use stations::{Asker, Station, Stations, Wants, is_learnable, unspecified};
 pub use world::{Kept, Owner, Way, World};
 
 /// Questions a second, and at once, that a guest may have passed on to others.
@@ -124,11 +124,17 @@ impl Neighbours {
         }
     }
 
+    /// The station that has an address of which the tables say that it is this NIC's.
+    fn station(&mut self, address: IpAddr, world: &dyn World, now: u64) -> &mut Station {
+        // The base may have given it to the NIC meanwhile.
+        self.stations.checked(address, || !world.is_learned(address), now)
+    }
+
     fn asked(&mut self, target: IpAddr, asker: Asker, world: &mut dyn World, now: u64) {
         match world.owner(target) {
             Owner::Own => {
                 let voice = voice(self.voice, target);
-                if self.stations.enter(target, now).doubt(now, voice) {
+                if self.station(target, world, now).doubt(now, voice) {
                     self.next = now;
                     self.questions.put(target, None, now);
                     self.count_displaced();

@@ -63,7 +63,7 @@ impl Station {
         self.confirming.is_none() && now.saturating_sub(self.checked) < CHECKED
     }
 
-    /// It has spoken, and whoever has asked the tables says so.
+    /// It has spoken.
     #[inline]
     pub fn hear(&mut self, now: u64) {
         self.heard = now;
@@ -131,7 +131,7 @@ impl Stations {
         let limit = if bridges { LEARNED_BRIDGE } else { LEARNED };
         let mut stations = Self { by_address: BTreeMap::new(), own: own.to_vec(), learned: 0, limit };
         for &address in own {
-            stations.enter(address, 0);
+            stations.checked(address, || true, 0);
         }
         stations
     }
@@ -166,15 +166,16 @@ impl Stations {
     }
 
     /// Whether another address may be learned.
-    pub fn has_room(&self, address: IpAddr) -> bool {
-        self.learned < self.limit || self.own.contains(&address)
+    pub fn has_room(&self) -> bool {
+        self.learned < self.limit
     }
 
-    /// Enters an address of which the tables say that it is this NIC's, or says anew that they do.
-    pub fn enter(&mut self, address: IpAddr, now: u64) -> &mut Station {
-        let own = self.own.contains(&address);
+    /// The station of an address of which the tables say that it is this NIC's. `own` says whether it was not learned, where
+    /// that is not known.
+    pub fn checked(&mut self, address: IpAddr, own: impl FnOnce() -> bool, now: u64) -> &mut Station {
         let learned = &mut self.learned;
         let station = self.by_address.entry(address).or_insert_with(|| {
+            let own = own();
             *learned += usize::from(!own);
             Station { mac: None, own, heard: now, checked: now, confirming: None }
         });

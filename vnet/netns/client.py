@@ -31,8 +31,9 @@ main(int(sys.argv[2]))
 
 # Seconds in which the nursery answers; it takes milliseconds.
 _PATIENCE = 30.0
-# Descriptors that are left free for everything else before the limit is raised.
+# Descriptors that are left free for everything else: before the limit is raised, and where it cannot be.
 _SPARE = 64
+_LEAST = 16
 
 
 class Nursery:
@@ -68,8 +69,9 @@ class Nursery:
                 self._user = files[0] if files else None
             user = () if self._user is None else (self._user,)
             reply, (namespace, tap) = self._ask({"do": "netns", "wiring": wiring.told()}, user)
-            _spare_descriptors(tap)
-            return Made(self, self._generation, int(reply["tap"]), tap, namespace, None if not user else user[0])
+            return self._made(
+                Made(self, self._generation, int(reply["tap"]), tap, namespace, user[0] if user else None)
+            )
 
     def plug(self, wiring: Wiring, namespace: int, owner: int | None) -> Made:
         """Gives a namespace that is there an interface.
@@ -87,14 +89,13 @@ class Nursery:
         with self._lock:
             files = [namespace] if owner is None else [namespace, owner]
             reply, (tap,) = self._ask({"do": "plug", "wiring": wiring.told()}, files)
-            _spare_descriptors(tap)
-            return Made(self, self._generation, int(reply["tap"]), tap, None, None)
+            return self._made(Made(self, self._generation, int(reply["tap"]), tap, None, None))
 
     def let_go(self, generation: int, tap: int) -> None:
         """Has the nursery forget a TAP, which goes unless others have it."""
-        with self._lock, contextlib.suppress(OSError):
-            if generation == self._generation and self._connection is not None:
-                send(self._connection, {"do": "let_go", "taps": [tap]})
+        with self._lock:
+            if generation == self._generation:
+                self._let_go(tap)
 
     def settle(self) -> None:
         """Waits until the TAPs that it let go of are gone."""
@@ -125,6 +126,19 @@ class Nursery:
         user, self._user = self._user, None
         if user is not None:
             os.close(user)
+
+    def _made(self, made: Made) -> Made:
+        """Refuses what takes almost the last descriptors: programs could not be started any more."""
+        if not _are_spare(made.tap):
+            made.abandon()
+            self._let_go(made.number)
+            raise reasons.no_descriptors()
+        return made
+
+    def _let_go(self, tap: int) -> None:
+        with contextlib.suppress(OSError):
+            if self._connection is not None:
+                send(self._connection, {"do": "let_go", "taps": [tap]})
 
     def _ask(self, request: dict[str, Any], files: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
         if self._closed:
@@ -200,16 +214,18 @@ class Nursery:
             return process.wait()
 
 
-def _spare_descriptors(newest: int) -> None:
-    """Raises this process's limit of open files to what it may be, where only few are left.
+def _are_spare(newest: int) -> bool:
+    """Whether this process may open some more files than it has; where only few are left, raises what it may.
 
-    Some hundred namespaces take more than the 1,024 that are usual.  Others' limits are left alone: programs inherit
-    them, and some use select().
+    Some hundred namespaces take more than the 1,024 that are usual.  Where there is no need the limit is left alone:
+    programs inherit it, and some use select().
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The kernel gives the lowest number that is free.
-    if soft != hard and newest + _SPARE > soft:
+    if soft not in (hard, resource.RLIM_INFINITY) and newest + _SPARE > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft == resource.RLIM_INFINITY or newest + _LEAST <= soft
 
 
 class _Gone(VnetError):

@@ -108,5 +108,7 @@ def open_tap(interface: str) -> int:
             raise NameTaken(f"an interface named {interface!r} is there already") from None
         if error.errno == errno.EPERM:
             raise NotPermitted("this user may not make a TAP device here: run as root") from None
+        if error.errno == errno.ENOTTY:
+            raise reasons.no_device(error) from None
         raise VnetError(f"the TAP device {interface!r} cannot be made: {error.strerror}") from None
     return device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MachineLacks, NicClosed
 from ..statistics import NicStatistics
+from . import reasons
 from .places import open_namespace, owner
 from .wiring import Wiring, check_gateways, check_interface, check_not_own
 
@@ -227,6 +229,11 @@ def _join(
         register.belongs(entry, made)
         lan._base.serve_tap(entry.slot, entry.generation, made.tap)
         made.close_tap()
+    except OSError as error:
+        register.leave(entry)
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise reasons.no_descriptors() from None
+        raise
     except BaseException:
         register.leave(entry)
         raise

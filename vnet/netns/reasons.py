@@ -50,6 +50,10 @@ def no_device(error: OSError) -> MachineLacks:
         return MachineLacks(
             f"there is no {_TUN}: `modprobe tun`, as root, provides it; in a container, `--device {_TUN}` does"
         )
+    if error.errno == errno.ENOTTY:
+        return MachineLacks(
+            f"{_TUN} is not the device of that name: `rm {_TUN}; mknod -m 0666 {_TUN} c 10 200` makes it"
+        )
     return MachineLacks(f"{_TUN} cannot be opened: {error.strerror}")
 
 

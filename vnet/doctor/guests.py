@@ -100,9 +100,10 @@ def _net_admin(probed: Mapping[str, str]) -> Finding:
 def _program(program: str, why: str, manager: PackageManager) -> Finding:
     if shutil.which(program) is None:
         return Finding(STACKS, program, State.MISSING, "it is not there", why, manager.install(program))
-    found = version(program) if program != "ping" else version(program, "-V")
+    found = version(program, "-V")
     if program == "ping" and "iputils" not in found:
-        return Finding(STACKS, program, State.LIMITED, f"not iputils': {found}", why, manager.install(program))
+        wrong = f"not that of iputils{': ' if found else ''}{found}"
+        return Finding(STACKS, program, State.LIMITED, wrong, why, manager.install(program))
     return Finding(STACKS, program, State.OK, found or "it is there", why)
 
 

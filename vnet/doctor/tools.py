@@ -55,7 +55,7 @@ def version(program: str, option: str = "--version") -> str:
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return ""
     lines = (done.stdout + done.stderr).splitlines()
-    return next((line.strip()[:100] for line in lines if re.search(r"\d+\.\d+", line)), "")
+    return next((line.strip()[:100] for line in lines if re.search(r"\d+\.\d+|\d{8}", line)), "")
 
 
 def _program(program: str, why: str, manager: PackageManager, package: str, option: str = "--version") -> Finding:

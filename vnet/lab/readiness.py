@@ -308,5 +308,5 @@ class Readiness:
         if len(self._commands) == 1:
             who, words = "the command", self._commands[0].last_words()
         elif self._commands:
-            words = "".join(f"; {shown(each.command)!r}{each.last_words().lstrip(';')}" for each in self._commands)
+            words = "".join(f"; {shown(each.command)!r}:{each.last_words().lstrip(';')}" for each in self._commands)
         raise VnetError(f"{self._place}: {who} {what} within {seconds:g} s; {why}{words}")

@@ -156,7 +156,8 @@ class Machine:
         for program in self._started:
             program.kill()
             program.wait()
-        self._keeper.communicate()
+        if self._keeper.returncode is None:
+            self._keeper.communicate()
 
     # What its kernel says
 

@@ -182,6 +182,22 @@ def test_a_bridge_into_which_somebody_put_an_interface_is_theirs_now(machine: Ma
     assert own["master"] == "br0"
 
 
+def test_a_cable_whose_other_end_goes_with_the_lab_does_not_keep_the_bridge(
+    machine: Machine, another: Callable[[], Machine]
+) -> None:
+    """What a lab's command puts into the bridge goes a moment after it: the kernel ends namespaces in its own time."""
+    before = machine.state()
+    for name, end in (("one", "tap.close()"), ("two", "os.kill(os.getpid(), 9)")):
+        other = another()
+        base = machine.base(name, "10.0.0.0/24")
+        base.do("tap = lan.tap('uplink', bridge='br0')")
+        machine.join(other, "eth1", "eth0")
+        machine.sh("ip link set eth1 master br0 up")
+        base.say(json.dumps(end))
+        other.end()
+        machine.becomes(before)
+
+
 def test_what_somebody_changed_meanwhile_stays_as_they_left_it(machine: Machine) -> None:
     _furnish(machine)
     base = machine.base()

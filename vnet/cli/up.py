@@ -59,6 +59,7 @@ def up(
 def _up(given: str, seed: int | None, prometheus: str, as_json: bool, line: Progress) -> None:
     from vnet.lab.finding import live_lan, origin_of
     from vnet.lab.source import open_source, plan
+    from vnet.runtime import live_names
 
     line("reading the lab")
     source = open_source(given)
@@ -73,6 +74,9 @@ def _up(given: str, seed: int | None, prometheus: str, as_json: bool, line: Prog
             try:
                 _start(lab, origin, prometheus, as_json, line)
             except NameTaken:
+                if lab.name not in live_names():
+                    # An interface's name, not the LAN's.
+                    raise
                 # Somebody else was quicker.
                 continue
         _check_same(lan, lab, origin)

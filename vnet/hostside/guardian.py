@@ -52,6 +52,7 @@ _UP = 1
 # Seconds. Borrowing takes some milliseconds; nobody waits for ever for one that was stopped meanwhile.
 _LOCK_TAKES = 10.0
 _DEVICE_TAKES = 5.0
+_NAMESPACE_TAKES = 3.0
 
 _SETTINGS = "/proc/sys/net/"
 
@@ -282,6 +283,7 @@ class Guardian:
         deadline = time.monotonic() + _DEVICE_TAKES
         while self._tap and self._kernel.link(self._tap) is not None and time.monotonic() < deadline:
             time.sleep(0.002)
+        self._await_strangers()
         self._take_lock()
         for held in reversed(self._held):
             if held.sign is not None:
@@ -295,6 +297,21 @@ class Guardian:
                 # Gone, or somebody else's by now.
                 continue
         self._drop_lock()
+
+    def _await_strangers(self) -> None:
+        """Gives interfaces that others put into our bridge the time to go with what ended with the lab.
+
+        The kernel takes a namespace apart, and cables that lead into it, some time after its last process has ended.
+        """
+        bridges = {int(held.what) for held in self._held if held.kind == "bridge"}
+        ours = {self._tap} | {int(held.what.split(".")[0]) for held in self._held if held.kind == "port"}
+        deadline = time.monotonic() + _NAMESPACE_TAKES
+        while bridges and time.monotonic() < deadline:
+            signs = _signs()
+            bridges -= {bridge for bridge in bridges if next(_holders(signs, "bridge", str(bridge)), None) is not None}
+            if not any(link.master in bridges and link.index not in ours for link in self._kernel.links()):
+                return
+            time.sleep(0.01)
 
     def _give_back(self, held: Held) -> None:
         if held.kind == "making":

@@ -32,7 +32,7 @@ pub enum Payload<'f> {
 pub struct Frame<'f> {
     /// Whom it is for.
     pub destination: Mac,
-    /// Who sent it; never a group's address.
+    /// Who sent it; a MAC that a station can have.
     pub source: Mac,
     /// What it carries.
     pub payload: Payload<'f>,
@@ -45,8 +45,8 @@ pub struct Frame<'f> {
 ///
 /// # Errors
 ///
-/// [`Reason::NotIp`]; [`Reason::Malformed`]: cut off, lengths that contradict each other, or a group as source
-/// (IEEE 802.3 section 3.2.3).
+/// [`Reason::NotIp`]; [`Reason::Malformed`]: cut off, lengths that contradict each other, or from a MAC
+/// that no station has (IEEE 802.3 section 3.2.3).
 #[inline]
 pub fn parse(frame: &[u8], offloaded: bool) -> Result<Frame<'_>, Reason> {
     let (header, rest) = frame.split_first_chunk::<HEADER>().ok_or(Reason::Malformed)?;
@@ -59,7 +59,7 @@ pub fn parse(frame: &[u8], offloaded: bool) -> Result<Frame<'_>, Reason> {
         ARP => Payload::Arp(rest),
         _ => return Err(Reason::NotIp),
     };
-    if is_group(source) { Err(Reason::Malformed) } else { Ok(Frame { destination, source, payload }) }
+    if is_station(source) { Ok(Frame { destination, source, payload }) } else { Err(Reason::Malformed) }
 }
 
 /// RFC 791 section 3.1: version, header length in words, total length.

@@ -123,7 +123,8 @@ fn frames_cut_anywhere_or_with_lengths_that_lie_are_malformed() {
         }
         assert!(ethernet::parse(frame, false).is_ok());
     }
-    let lies: [(&[u8], usize, u8); 9] = [
+    let nobody = wire::udp([0; 6], mac(2), v4(1).into(), v4(2).into());
+    let lies: [(&[u8], usize, u8); 10] = [
         (&udp4, 14, 0x65), // version
         (&udp4, 14, 0x44), // header length
         (&udp4, 14, 0x4f),
@@ -133,6 +134,7 @@ fn frames_cut_anywhere_or_with_lengths_that_lie_are_malformed() {
         (&udp6, 14, 0x45),
         (&udp6, 19, 200),
         (&udp6, 6, 1), // from a group
+        (&nobody, 0, 2),
     ];
     for (frame, at, value) in lies {
         let mut frame = frame.to_vec();

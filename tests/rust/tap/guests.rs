@@ -160,6 +160,19 @@ fn a_question_without_a_mac_is_answered_to_where_it_came_from() {
 }
 
 #[test]
+fn questions_of_what_can_be_no_station_are_malformed_and_unanswered() {
+    let mut lan = lan();
+    for asker in [Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1), Ipv4Addr::LOCALHOST] {
+        lan.frame(1, &wire::arp_request(mac(1), asker, v4(3)));
+    }
+    for asker in [ndp::ALL_NODES, Ipv6Addr::LOCALHOST] {
+        lan.frame(1, &wire::solicitation(mac(1), asker, v6(3)));
+    }
+    assert_eq!((lan.said(1), lan.said(2)), (vec![], vec![]));
+    assert_eq!(lan.taps[&1].counts(), [("malformed", 5)]);
+}
+
+#[test]
 fn what_says_that_another_nics_address_is_elsewhere_is_counted_and_changes_nothing() {
     let mut lan = lan();
     let forged = [

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use vnet_drivers::tap::counters::{Counters, Reason};
 use vnet_drivers::tap::ethernet;
 use vnet_drivers::tap::neighbourhood::Event;
-use vnet_drivers::tap::neighbours::{Kept, Neighbours, Owner, Way, World};
+use vnet_drivers::tap::neighbours::questions::{KEPT_BYTES, OPEN};
+use vnet_drivers::tap::neighbours::stations::{LEARNED, LEARNED_BRIDGE};
+use vnet_drivers::tap::neighbours::{Held, Kept, Neighbours, Owner, Way, World};
 
 use crate::wire::{Mac, Said, read};
 
@@ -108,6 +110,7 @@ pub struct Tap {
     pub neighbours: Neighbours,
     pub side: Side,
     pub counters: Arc<Counters>,
+    pub bridges: bool,
 }
 
 impl Tap {
@@ -153,7 +156,7 @@ impl Lan {
         let counters = Arc::<Counters>::default();
         let neighbours = Neighbours::new(addresses, mac(slot), bridges, Arc::clone(&counters));
         let side = Side { slot, tables: Rc::clone(&self.tables), sent: Vec::new(), events: Vec::new() };
-        self.taps.insert(slot, Tap { neighbours, side, counters });
+        self.taps.insert(slot, Tap { neighbours, side, counters, bridges });
     }
 
     /// The guest in `slot` sends a frame. Returns the datagram that is forwarded.
@@ -218,6 +221,34 @@ impl Lan {
 
     pub fn said(&mut self, slot: u8) -> Vec<Said> {
         self.taps.get_mut(&slot).unwrap().said()
+    }
+
+    /// What must hold whatever guests have sent: what went out are frames that a station may send, none of them in the name
+    /// of the guest that they went to, and what is held is bounded.
+    pub fn check(&mut self) {
+        for (slot, tap) in &mut self.taps {
+            for said in tap.said() {
+                let from = match said {
+                    Said::ArpRequest { sender_mac, .. } | Said::ArpReply { sender_mac, .. } => sender_mac,
+                    Said::Solicitation { from, .. } | Said::Advertisement { from, .. } => from,
+                };
+                assert_ne!(from, tap.neighbours.mac(), "{slot}: {said:?}");
+            }
+            let held = tap.neighbours.held();
+            assert!(held.learned <= if tap.bridges { LEARNED_BRIDGE } else { LEARNED }, "{held:?}");
+            assert!(held.questions <= OPEN && held.waits <= OPEN && held.bytes <= KEPT_BYTES, "{held:?}");
+        }
+    }
+
+    /// What must hold once all is quiet: nothing waits, and nothing that was learned is left.
+    pub fn check_quiet(&mut self) {
+        self.pass(700 * SECOND);
+        self.check();
+        for tap in self.taps.values_mut() {
+            while tap.neighbours.resolved().is_some() {}
+            assert_eq!(tap.neighbours.held(), Held::default());
+        }
+        assert!(self.tables.borrow().hosts.values().all(|(_, learned)| !learned));
     }
 
     pub fn count(&self, slot: u8, reason: Reason) -> u64 {

@@ -186,10 +186,14 @@ impl Neighbours {
 
     /// The guest asks who has `target`.
     fn question(&mut self, target: IpAddr, asker: Asker, speaker: Speaker, world: &mut dyn World, now: u64) {
+        let is_probe = asker.address.is_unspecified();
+        if !is_probe && !is_learnable(asker.address) {
+            // An answer would go to a group: RFC 1122 section 3.2.1.3, RFC 4291 section 2.7.
+            return self.counters.count(Reason::Malformed);
+        }
         if !is_learnable(target) {
             return self.counters.count(Reason::Unanswered);
         }
-        let is_probe = asker.address.is_unspecified();
         match world.owner(target) {
             // Who makes sure that an address is free gets no answer from memory, where there is but memory.
             Owner::Other(_) if is_probe && world.is_learned(target) => self.pass_on(target, asker, speaker, world, now),

@@ -7,5 +7,6 @@ mod bounds;
 mod formats;
 mod guests;
 mod lan;
+mod neighbourhood;
 mod stations;
 mod wire;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ class Keeper:
         self.captures = captures
         # What NICs have of the machine beside their devices, by their names: given back before the LAN has ended.
         self.borrowed: dict[str, Borrowed] = {}
+        self.borrowing = threading.Lock()
 
 
 def shut_down(base: _native.Base, keeper: Keeper, pid: int) -> None:

@@ -118,6 +118,20 @@ def test_a_network_is_not_bridged_into_itself(machine: Machine) -> None:
     assert base.do("lan.tap('two', network='other', bridge='br0').bridge") == "br0"
 
 
+def test_where_ipv6_is_off_for_new_interfaces_it_is_on_for_ours(machine: Machine) -> None:
+    machine.sh("ip link add br9 type bridge; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
+    machine.sh("echo 1 > /proc/sys/net/ipv6/conf/br9/disable_ipv6")
+    base = machine.base()
+    base.do("one, two = lan.tap('one'), lan.tap('two', ['10.0.0.9', 'fd00::9'], bridge='br0')")
+    assert "fd00::1" in machine.addresses("demo-one")
+    assert "fd00::9" in machine.addresses("br0")
+    assert base.refused("lan.tap('three', ['10.0.0.8', 'fd00::8'], bridge='br9')") == (
+        "MachineLacks",
+        "'br9' cannot have the address fd00::8/64, for IPv6 is off there: "
+        "`sysctl -w net.ipv6.conf.br9.disable_ipv6=0` switches it on, where the kernel has IPv6",
+    )
+
+
 def test_without_the_privilege_the_sentence_says_what_is_missing(machine: Machine) -> None:
     base = machine.base(through=_WITHOUT_PRIVILEGE)
     for options in ("", ", nat=True", ", bridge='br0'"):

@@ -71,7 +71,12 @@ def netlink(work: Callable[[Any], _T]) -> _T:
 
     thread = threading.Thread(target=run, name="vnet-netlink")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except BaseException:
+        # Ctrl-C. What is under way ends before anything is undone.
+        thread.join()
+        raise
     if not failed:
         return made[0]
     error = failed[0]
@@ -101,18 +106,36 @@ def _setting(interface: str, name: str, value: str) -> None:
         setting.write(value)
 
 
+def _is_without_ip6(interface: str) -> bool:
+    try:
+        with open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6") as setting:
+            return setting.read().strip() == "1"
+    except OSError:
+        return True
+
+
 def _deafen(interface: str) -> None:
     """Has the machine take no routes and addresses from routers on the LAN, which may be anybody's."""
     _setting(interface, "accept_ra", "0")
 
 
 def _add_address(kernel: Any, index: int, address: Placed) -> None:
-    """The register has seen to it that no other NIC has the address; who asks the LAN again waits a second or two."""
+    """Gives an interface an address, usable at once: the register has seen to it that no other NIC has it."""
     flags = {"flags": _NODAD} if address.version == 6 else {}
     broadcast = {}
     if address.version == 4 and address.network.prefixlen < 31:
         broadcast = {"broadcast": str(address.network.broadcast_address)}
-    kernel.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags, **broadcast)
+    own = {"address": str(address.ip), "prefixlen": address.network.prefixlen}
+    try:
+        kernel.addr("add", index=index, **own, **flags, **broadcast)
+    except Exception as error:
+        name = kernel.link("get", index=index)[0].get("ifname")
+        if address.version == 6 and _code(error) and _is_without_ip6(name):
+            raise MachineLacks(
+                f"{name!r} cannot have the address {address}, for IPv6 is off there: "
+                f"`sysctl -w net.ipv6.conf.{name}.disable_ipv6=0` switches it on, where the kernel has IPv6"
+            ) from None
+        raise
 
 
 def set_up_tap(kernel: Any, interface: str, mac: str, mtu: int, addresses: Iterable[Placed]) -> None:
@@ -190,6 +213,10 @@ def join_bridge(
         if bridge.index:
             lending.hold("down", str(index), "yes")
         kernel.link("set", index=index, state="up")
+    addresses = tuple(addresses)
+    if not bridge.index and any(address.version == 6 for address in addresses):
+        # It may be off for interfaces that are new.
+        _setting(bridge.name, "disable_ipv6", "0")
     there = {each.get("local") or each.get("address") for each in kernel.get_addr(index=index)}
     for address in addresses:
         # A bridge that has the address lets the LAN know it by that, and keeps it.

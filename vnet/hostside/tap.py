@@ -150,6 +150,22 @@ def plug_tap(
     ports = _check(interface, bridge, ports)
     if nat and bridge is not None and not address:
         raise ValueError(f"nat needs an address of {name!r} on its network: the others' way out")
+    with lan._keeper.borrowing:
+        return _plug(lan, name, address, network, buffer, interface, bridge, ports, nat)
+
+
+def _plug(
+    lan: Lan,
+    name: str,
+    address: str | Sequence[str] | None,
+    network: str | None,
+    buffer: int | None,
+    interface: str | None,
+    bridge: str | None,
+    ports: tuple[str, ...],
+    nat: bool,
+) -> Tap:
+    """Makes the device and what is beside it, one at a time on a LAN."""
     register = lan._register
     device = default_interface(lan.name, name) if interface is None else interface
     # An earlier guest of this name, whose device somebody removed, has nothing to borrow any longer.

@@ -58,11 +58,15 @@ class User:
     Arguments:
         directory: where files lie and commands begin.
         runtime: XDG_RUNTIME_DIR.
+
+    Attributes:
+        through: what every ``vnet`` is started through, such as ``unshare --net``.
     """
 
     def __init__(self, directory: Path, runtime: Path) -> None:
         self.directory = directory
         self.runtime = runtime
+        self.through: list[str] = []
         self.mark = uuid.uuid4().hex
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("VNET_", "COLUMNS", "TERM"))}
         self.environment = {**kept, "XDG_RUNTIME_DIR": str(runtime), MARK: self.mark, "TERM": "xterm-256color"}
@@ -78,7 +82,7 @@ class User:
     ) -> subprocess.CompletedProcess[str]:
         """``vnet ARGUMENTS``, to its end."""
         return subprocess.run(  # type: ignore[call-overload,no-any-return]
-            [*VNET, *arguments],
+            [*self.through, *VNET, *arguments],
             input=text,
             capture_output=True,
             text=True,
@@ -106,7 +110,7 @@ class User:
     def starts(self, *arguments: str) -> subprocess.Popen[str]:
         """``vnet ARGUMENTS``, under way."""
         return subprocess.Popen(
-            [*VNET, *arguments],
+            [*self.through, *VNET, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -142,7 +146,8 @@ class Terminal:
         if self.pid == 0:
             try:
                 os.chdir(user.directory)
-                os.execve(VNET[0], [*VNET, *arguments], {**user.environment, **environment})
+                words = [*user.through, *VNET, *arguments]
+                os.execvpe(words[0], words, {**user.environment, **environment})
             finally:
                 os._exit(127)
         self.shown = ""

@@ -251,19 +251,12 @@ fn a_learned_address_leaves_the_table_when_it_is_not_heard_for_five_minutes_and_
     lan.pass(SECOND);
     let asked = lan.said(1);
     let voice = [0x82, 0, 0, 0, 0, 1];
-    let target = v6(30);
     assert_eq!(
         asked,
         [
-            Said::ArpRequest { to: mac(1), sender_mac: voice, sender: NOBODY4, target: v4(30) },
-            Said::Solicitation {
-                to: mac(1),
-                from: voice,
-                source: ndp::link_local(voice),
-                destination: target,
-                target,
-                link: Some(voice),
-            },
+            arp_request(voice, NOBODY4, v4(30)),
+            // Not from nobody: that would make it doubt its address.
+            solicitation(voice, ndp::link_local(voice), v6(30)),
         ]
     );
     lan.frame(1, &wire::arp_reply(mac(1), v4(30), voice, NOBODY4));

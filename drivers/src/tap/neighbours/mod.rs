@@ -200,6 +200,10 @@ impl Neighbours {
         for address in actions.forgotten {
             world.forget(address);
         }
+        for address in actions.released {
+            // Who wants it may have said so once only (RFC 5227 section 2.3), and is heard now that it is free.
+            world.announce(Event::Asked { target: address, asker: unspecified(address), mac: self.mac });
+        }
         for (address, station, asker) in actions.questions.into_iter().chain(repeated) {
             self.put(address, station, asker, world);
         }

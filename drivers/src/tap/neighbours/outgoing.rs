@@ -97,6 +97,8 @@ impl Neighbours {
 
     /// Puts a question to one station, or to all.
     pub(super) fn put(&self, target: IpAddr, station: Option<Mac>, asker: Asker, world: &mut dyn World) {
+        // A guest that has given the address up would send an error to who is nobody: it does not about a group's.
+        let station = station.filter(|_| asker.mac != self.voice);
         match (target, asker.address) {
             (IpAddr::V4(target), IpAddr::V4(address)) => {
                 world.transmit(&arp::request(station.unwrap_or(BROADCAST), asker.mac, address, target));

@@ -79,9 +79,10 @@ impl Station {
         begins
     }
 
-    /// Somebody else wants to use the address. Whether that needs asking: its own NIC's, or one that was just heard, it is.
+    /// Somebody else wants to use the address. Whether that needs asking: one of its NIC's own it does not lose. One that was
+    /// just heard may have moved since.
     pub fn doubt(&mut self, now: u64, asker: Asker) -> bool {
-        let needs = !self.own && now.saturating_sub(self.heard) >= SECOND;
+        let needs = !self.own;
         if needs && !self.confirming.as_ref().is_some_and(|confirming| confirming.doubted) {
             self.confirming = Some(Confirming { asker, doubted: true, tries: 0, next: now });
         }
@@ -115,6 +116,8 @@ pub(super) struct Wants {
     pub questions: Vec<(IpAddr, Option<Mac>, Asker)>,
     /// Addresses that were not heard for too long; they are out already.
     pub forgotten: Vec<IpAddr>,
+    /// Those of them that somebody else wants to use.
+    pub released: Vec<IpAddr>,
 }
 
 /// All addresses behind one TAP.
@@ -205,6 +208,9 @@ impl Stations {
             let forgotten = station.heard.saturating_add(AGE);
             if !station.own && (now >= forgotten || station.is_free(now)) {
                 wants.forgotten.push(address);
+                if station.is_free(now) {
+                    wants.released.push(address);
+                }
                 *learned -= 1;
                 return false;
             }

@@ -22,6 +22,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from .kernels import missing
 from .users import User, at_a_shell, children, eventually
 
 # Hosts, and two commands: one starts a child that would outlive it, the other may be deaf to being asked to end.
@@ -33,10 +34,13 @@ nodes:
   h: {count: 3}
   parent: {kind: process, exec: "sleep 1000 & exec python3 guest.py"}
   slow: {kind: process, networks: [lab], exec: "%s python3 guest.py", ready: {output: here}}
+%s
 steps:
   - ping: {from: h-1, to: h-2}
   - exec: {command: sleep 0.05}
 """
+# Where this machine lets it: a namespace, with a command that starts another.
+NAMESPACE = "  space: {kind: netns, networks: [lab], exec: [{command: sleep 1000 & exec sleep 1000}, [sleep, '1000']]}"
 DEAF = "trap '' TERM;"
 GUEST = "import time, vnet\nnic = vnet.attach()\nprint('here', flush=True)\ntime.sleep(1000)\n"
 
@@ -70,7 +74,7 @@ class Killer:
         self._write()
 
     def _write(self, trap: str = "") -> None:
-        self.user.write("doomed.yaml", LAB % trap)
+        self.user.write("doomed.yaml", LAB % (trap, NAMESPACE if missing() is None else ""))
 
     def _bring_up(self) -> None:
         """As the way down wants it: with a command that takes all the time that it is given."""

@@ -124,7 +124,7 @@ def lab(_vnet_watch: Watch, request: pytest.FixtureRequest) -> LiveLab:
         _vnet_watch.undo(lab.close)
         lab.build()
         _vnet_watch.add(lab.lan, capture and None)
-        if any(node.command is not None for node in lab.nodes.values()):
+        if any(node.commands for node in lab.nodes.values()):
             _vnet_watch.tells(lab.commands_told)
         lab.start()
         return lab

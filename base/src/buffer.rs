@@ -48,7 +48,7 @@ use vnet_tables::layout::MIN_RING;
 
 use crate::area::Area;
 use crate::control::{Bell, Control, add};
-use crate::doorbell::{BUSY, nap};
+use crate::doorbell::{BUSY, SERVED, nap};
 use crate::lock::Token;
 use crate::sync::{Ordering, take_place};
 
@@ -258,6 +258,10 @@ impl InputBuffer {
     /// after all; the receiver is then busy again.
     pub(crate) fn go_idle(&self, position: u64, idle: u32) -> Result<bool, Damaged> {
         let bell = &self.control.bell;
+        if idle == SERVED && bell.idle.load(Ordering::Relaxed) == SERVED {
+            // It has stood there since the last time: whoever wrote since then has yet to look at it, and will ring.
+            return Ok(true);
+        }
         bell.idle.store(idle, Ordering::Relaxed);
         self.control.senders.lock.pass_through();
         if self.record(position)?.is_some() {

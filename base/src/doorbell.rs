@@ -130,22 +130,24 @@ impl WorkerBlock {
 
     /// Sleeps until a slot is announced, [`WorkerBlock::wake`] is called or the time is over.
     ///
-    /// `last_look` runs after the worker has said that it sleeps; it returns false to stay awake.
-    pub fn sleep(&self, timeout: Option<Duration>, last_look: impl FnOnce() -> bool) {
-        self.sleep_how(ON_FUTEX, last_look, || {
+    /// `slots` is how many slots there are; `last_look` runs after the worker has said that it sleeps, and returns false
+    /// to stay awake.
+    pub fn sleep(&self, slots: u32, timeout: Option<Duration>, last_look: impl FnOnce() -> bool) {
+        self.sleep_how(ON_FUTEX, slots, last_look, || {
             futex_wait(&self.sleeping, ON_FUTEX, timeout);
         });
     }
 
     /// As [`WorkerBlock::sleep`], in `wait`, which ends when the worker's alarm is raised.
-    pub fn sleep_on_descriptors(&self, last_look: impl FnOnce() -> bool, wait: impl FnOnce()) {
-        self.sleep_how(ON_DESCRIPTORS, last_look, wait);
+    pub fn sleep_on_descriptors(&self, slots: u32, last_look: impl FnOnce() -> bool, wait: impl FnOnce()) {
+        self.sleep_how(ON_DESCRIPTORS, slots, last_look, wait);
     }
 
-    fn sleep_how(&self, how: u32, last_look: impl FnOnce() -> bool, wait: impl FnOnce()) {
+    fn sleep_how(&self, how: u32, slots: u32, last_look: impl FnOnce() -> bool, wait: impl FnOnce()) {
+        let words = (slots as usize).div_ceil(64 * 64).clamp(1, self.summary.len());
         self.sleeping.store(how, Ordering::Relaxed);
         // Partners with the read-modify-write of the summary in `announce()`.
-        let nothing = self.summary.iter().all(|summary| take_place(summary) == 0);
+        let nothing = self.summary[..words].iter().all(|summary| take_place(summary) == 0);
         if nothing && last_look() {
             wait();
         }

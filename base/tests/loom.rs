@@ -158,7 +158,7 @@ fn a_worker_that_goes_to_sleep_hears_of_every_slot() {
         while !visited {
             block.take(|slot| visited |= slot == 3);
             if !visited {
-                block.sleep(None, || true);
+                block.sleep(4, None, || true);
             }
         }
         announcer.join().unwrap();

@@ -127,7 +127,7 @@ fn a_sleeping_worker_is_woken_by_every_datagram() {
                 block.take(|_| called = true);
                 if !called {
                     let start = Instant::now();
-                    block.sleep(Some(LOST), || true);
+                    block.sleep(64, Some(LOST), || true);
                     assert!(start.elapsed() < LOST, "a wake-up was lost");
                 }
                 block.take(|_| {});

@@ -34,8 +34,7 @@ pub trait Driver: Send {
     /// [`Damaged`]: the NIC's input buffer is unusable; the worker takes the NIC down.
     fn visit(&mut self, port: &mut Port, now: u64) -> Result<Next, Damaged>;
 
-    /// What the worker polls for it: the driver is visited when it has become readable or has failed. It reads until
-    /// there is nothing more, or asks for another visit.
+    /// What the worker polls for it: the driver is visited while it is readable or has failed.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -34,11 +34,10 @@ impl Polled {
         self.count == 0
     }
 
-    /// Polls a descriptor from now on. It is told of when it becomes readable, not while it is: whoever is told reads
-    /// until there is nothing more.
+    /// Polls a descriptor from now on. It is told of for as long as it is readable: whoever is told need not read until
+    /// there is nothing more, which costs a read that finds nothing.
     pub(crate) fn add(&mut self, descriptor: BorrowedFd<'_>, slot: u16) -> io::Result<()> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(u64::from(slot)), flags)?;
+        epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(u64::from(slot)), epoll::EventFlags::IN)?;
         self.count += 1;
         Ok(())
     }

@@ -309,11 +309,12 @@ impl Rounds<'_> {
 
     fn sleep(&mut self) {
         let shared = self.shared;
+        let slots = shared.lan.segment().tables().geometry().nics;
         let last_look = || !shared.mail.load(Ordering::Acquire) && !shared.stop.load(Ordering::Acquire);
         if self.polled.is_empty() {
-            shared.block.sleep(self.until_timer((shared.clock)()), last_look);
+            shared.block.sleep(slots, self.until_timer((shared.clock)()), last_look);
         } else {
-            shared.block.sleep_on_descriptors(last_look, || self.look_at_descriptors(true));
+            shared.block.sleep_on_descriptors(slots, last_look, || self.look_at_descriptors(true));
         }
     }
 }

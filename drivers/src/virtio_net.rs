@@ -30,7 +30,8 @@ const GSO_ECN: u8 = 0x80;
 
 /// What the IP datagram, which follows the header and `ethernet` bytes, lacks; `None` if nothing. Checked: the two fit.
 ///
-/// Flags that nobody asked for are passed over (virtio 1.3 sections 5.1.6.2.2 and 5.1.6.4.2), types that nobody asked for are not.
+/// Flags that nobody asked for are passed over (virtio 1.3 sections 5.1.6.2.2 and 5.1.6.4.2), types that nobody asked
+/// for are not.
 ///
 /// # Errors
 ///

@@ -613,9 +613,6 @@ class Lan:
             capture._abandon()
         if self._keeper.nursery is not None:
             self._keeper.nursery.abandon()
-        for entry in self._register.nics.values():
-            if entry.belongings is not None:
-                entry.belongings.abandon()
         self._base.abandon()
 
     def close(self) -> None:

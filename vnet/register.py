@@ -58,9 +58,6 @@ class Belongings(Protocol):
     def release(self) -> None:
         """Lets go of it, because the NIC is off the LAN or the LAN has ended.  May be called twice; does not wait."""
 
-    def abandon(self) -> None:
-        """Closes descriptors in a forked child, whose parent goes on to use what is behind them."""
-
 
 @dataclass
 class Entry:

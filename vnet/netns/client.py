@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,7 @@ class Nursery:
         # The user namespace of those made without root.
         self._user: int | None = None
         self._generation = 0
+        self._all: weakref.WeakSet[Made] = weakref.WeakSet()
         self._closed = False
 
     @property
@@ -113,8 +115,10 @@ class Nursery:
                 self._user = None
 
     def abandon(self) -> None:
-        """Lets go, in a forked child, of what is the parent's."""
+        """Lets go, in a forked child, of what is the parent's: descriptors of namespaces and devices, too."""
         self._closed = True
+        for made in tuple(self._all):
+            made.close()
         # Whoever held the lock at the fork is not there to give it back.
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -128,9 +132,10 @@ class Nursery:
             os.close(user)
 
     def _made(self, made: Made) -> Made:
-        """Refuses what takes almost the last descriptors: programs could not be started any more."""
+        """Notes what was made, and refuses what takes almost the last descriptors: no program could be started then."""
+        self._all.add(made)
         if not _are_spare(made.tap):
-            made.abandon()
+            made.close()
             self._let_go(made.number)
             raise reasons.no_descriptors()
         return made
@@ -174,6 +179,10 @@ class Nursery:
         except OSError as error:
             self._end()
             raise _Gone("it did not answer in time" if isinstance(error, TimeoutError) else error.strerror) from None
+        except BaseException:
+            # Ctrl-C: what it answers yet would be taken for the answer to the next request.
+            self._end()
+            raise
         if heard is None:
             status = self._end()
             raise _Gone(f"its exit status is {status}")
@@ -182,6 +191,8 @@ class Nursery:
     def _start(self) -> None:
         self._end()
         ours, theirs = pair()
+        # From the first on: a child that is forked meanwhile must not keep it open.
+        self._connection = ours
         try:
             with theirs:
                 self._process = subprocess.Popen(
@@ -193,10 +204,9 @@ class Nursery:
                     start_new_session=True,
                 )
         except BaseException:
-            ours.close()
+            self._end()
             raise
         ours.settimeout(_PATIENCE)
-        self._connection = ours
         self._generation += 1
 
     def _end(self) -> int | None:
@@ -232,7 +242,7 @@ class _Gone(VnetError):
     """The nursery has ended."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Made:
     """What the nursery made for a NIC, and the base has of it, until :meth:`release`.
 
@@ -257,11 +267,11 @@ class Made:
 
     def release(self) -> None:
         """Lets go of all of it.  May be called twice."""
-        self.abandon()
+        self.close()
         self.nursery.let_go(self.generation, self.number)
 
-    def abandon(self) -> None:
-        """Closes this process's descriptors, those of a forked child for one."""
+    def close(self) -> None:
+        """Closes this process's descriptors."""
         self.close_tap()
         namespace, self.namespace = self.namespace, None
         if namespace is not None:

@@ -3,8 +3,8 @@
 //! # Theory of operation
 //!
 //! A guest with an Ethernet device of modern make hands over datagrams that are not finished: a checksum that holds the
-//! pseudo header's sum only, and up to 64 KB of TCP or UDP payload behind one set of headers, which the wire would see as
-//! many datagrams. Such a datagram crosses the LAN whole, with one word beside it that says what it lacks. A receiver
+//! pseudo header's sum only, and up to 64 KB of TCP or UDP payload behind one set of headers, which the wire would see
+//! as many datagrams. Such a datagram crosses the LAN whole, with one word beside it that says what it lacks. A receiver
 //! that takes datagrams so (a TAP, a virtio guest) gets it as it is, so most are never finished. For any other, the
 //! [`Finisher`] makes of it what Linux would have made (`tcp_gso_segment`, `__udp_gso_segment`, `skb_checksum_help`),
 //! byte for byte.
@@ -18,8 +18,8 @@
 //!        └──────────┴──────────┴──────────┴────────────────┴───────────┴─────┴──────┘
 //! ```
 //!
-//! The word may come from a hostile process and the datagram from a hostile guest, and either may change in shared memory
-//! between two looks. So whoever reads a record calls [`Offload::check`], and the finisher again takes every index from
+//! The word may come from a hostile process and the datagram from a hostile guest, and either may change in shared
+//! memory between two looks. So whoever reads a record calls [`Offload::check`], and the finisher again takes every index from
 //! one look that is bounds checked, not from what the datagram said before.
 use crate::checksum::{fold, sum};
 use crate::datagram::{HEADER4, HEADER6};

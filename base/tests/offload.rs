@@ -81,7 +81,8 @@ proptest! {
                 expected[10..12].copy_from_slice(&piece[10..12]);
             }
             if shape.udp {
-                expected[transport + 4..transport + 6].copy_from_slice(&((piece.len() - transport) as u16).to_be_bytes());
+                let length = (piece.len() - transport) as u16;
+                expected[transport + 4..transport + 6].copy_from_slice(&length.to_be_bytes());
             } else {
                 let sequence = shape.sequence.wrapping_add(index as u32 * u32::from(size));
                 expected[transport + 4..transport + 8].copy_from_slice(&sequence.to_be_bytes());
@@ -130,7 +131,9 @@ proptest! {
     }
 
     #[test]
-    fn words_mean_what_they_were_made_of(start: u16, offset: u16, kind in 0usize..3, size: u16, given in 0u8..4, ecn: bool) {
+    fn words_mean_what_they_were_made_of(
+        start: u16, offset: u16, kind in 0usize..3, size: u16, given in 0u8..4, ecn: bool,
+    ) {
         let kind = [Segments::Tcp4, Segments::Tcp6, Segments::Udp][kind];
         let fields = Fields {
             checksum: (given & 1 != 0).then_some((start, offset)),

@@ -17,8 +17,8 @@ use vnet_base::offload::{Contradiction, Fields, Offload, Segments};
 /// Bytes of the header.
 pub const HEADER: usize = 10;
 
-/// The checksum is to be done. `DATA_VALID` (2) beside it says that one was verified, which nobody here relies on: every
-/// guest verifies what it gets, and people inject wrong checksums on purpose.
+/// The checksum is to be done. `DATA_VALID` (2) beside it says that one was verified, which nobody here relies on:
+/// every guest verifies what it gets, and people inject wrong checksums on purpose.
 const NEEDS_CSUM: u8 = 1;
 
 const GSO_NONE: u8 = 0;
@@ -35,8 +35,8 @@ const GSO_ECN: u8 = 0x80;
 ///
 /// # Errors
 ///
-/// Where the header contradicts the datagram. `GSO_UDP` (3) is [`Contradiction::Unknown`]: it cuts into fragments, and no
-/// device here offers it.
+/// Where the header contradicts the datagram. `GSO_UDP` (3) is [`Contradiction::Unknown`]: it cuts into fragments, and
+/// no device here offers it.
 pub fn parse(header: &[u8; HEADER], ethernet: usize, datagram: &[u8]) -> Result<Option<Offload>, Contradiction> {
     let [flags, kind, ..] = *header;
     if flags & NEEDS_CSUM == 0 && kind == GSO_NONE {

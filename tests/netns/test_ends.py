@@ -128,6 +128,30 @@ def _of_session(leader: int) -> list[int]:
     return found
 
 
+def test_ctrl_c_while_a_namespace_is_made_costs_that_one_and_no_other(guest: Start) -> None:
+    program = """
+from namespaces import addresses, own_links
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+with vnet.Lan(None, "10.0.0.0/24") as lan:
+    for number in range(8):
+        lan.netns(f"warm{number}")
+        signal.setitimer(signal.ITIMER_REAL, 0.001 * number + 0.0005)
+        try:
+            lan.netns(f"n{number}")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt:
+            pass
+        # An answer to the question before would be another's namespace.
+        last = lan.netns(f"last{number}")
+        assert f"{last.address}/24" in addresses(own_links(last)["eth0"])
+say("done")
+"""
+    running = guest(f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + program)
+    assert running.hear() == "done"
+
+
 def test_a_forked_child_of_the_base_keeps_no_interface(guest: Start) -> None:
     program = (
         _BASE

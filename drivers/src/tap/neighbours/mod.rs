@@ -201,8 +201,11 @@ impl Neighbours {
             world.forget(address);
         }
         for address in actions.released {
-            // Who wants it may have said so once only (RFC 5227 section 2.3), and is heard now that it is free.
-            world.announce(Event::Asked { target: address, asker: unspecified(address), mac: self.mac });
+            // Who wants it may have said so once only (RFC 5227 section 2.3), and is heard now that it is free. Not from nobody:
+            // to who is still making sure that it is, another's probe means that it is not.
+            let voice = voice(mac, address);
+            let asker = self.stations.own_like(address).map_or(voice, |own| Asker { address: own, mac: self.mac });
+            world.announce(Event::Asked { target: address, asker: asker.address, mac: asker.mac });
         }
         for (address, station, asker) in actions.questions.into_iter().chain(repeated) {
             self.put(address, station, asker, world);

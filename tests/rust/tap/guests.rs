@@ -81,7 +81,7 @@ fn an_address_that_another_guest_took_by_hand_is_found_through_it_and_then_answe
 
     lan.frame(1, &wire::solicitation(mac(1), v6(1), v6(20)));
     assert_eq!(lan.said(2), [solicitation(mac(1), v6(1), v6(20))]);
-    lan.frame(2, &wire::advertisement(mac(2), (mac(1), v6(1)), v6(20), 0x60));
+    assert_eq!(lan.frame(2, &wire::advertisement(mac(2), (mac(1), v6(1)), v6(20), 0x60)), None);
     assert_eq!(lan.said(1), [advertisement((mac(1), v6(1)), mac(2), v6(20))]);
     assert_eq!(lan.owner(v6(20)), Some(2));
     assert_eq!(lan.taps[&1].counts(), [("arp_answered", 2), ("ndp_answered", 1), ("passed_on", 2)]);

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use vnet_drivers::tap::counters::Reason;
 use vnet_drivers::tap::ndp;
-use vnet_drivers::tap::neighbours::Way;
+use vnet_drivers::tap::neighbourhood::{Event, News};
 use vnet_drivers::tap::neighbours::questions::{KEPT, KEPT_BYTES, OPEN};
 use vnet_drivers::tap::neighbours::stations::{LEARNED_BRIDGE, REACHABLE};
+use vnet_drivers::tap::neighbours::{Held, Way};
 
 use crate::lan::{Lan, SECOND, mac, v4, v6};
 use crate::wire::{self, BROADCAST, Said};
@@ -74,7 +75,7 @@ fn a_station_that_is_not_there_is_asked_for_three_times_and_what_waits_is_droppe
     }
     assert_eq!(asked, [1, 0, 1, 0, 1, 0, 0, 0]);
     assert_eq!(lan.taps[&1].counts(), [("asked", 3), ("unresolved", 2)]);
-    assert_eq!(lan.taps[&1].neighbours.held(), Default::default());
+    assert_eq!(lan.taps[&1].neighbours.held(), Held::default());
     assert_eq!(lan.datagram(1, &datagram(v4(3), v4(50))), Way::Resolve(v4(50).into()), "who comes later asks anew");
 }
 
@@ -110,6 +111,7 @@ fn a_mac_that_was_not_heard_for_long_is_used_on_while_it_is_asked_for() {
     lan.pass(3 * SECOND);
     assert_eq!(lan.said(1).len(), 3);
     assert_eq!(lan.datagram(1, &datagram(v4(3), v4(50))), Way::Resolve(v4(50).into()), "silent, it is asked for again");
+    assert_eq!(lan.owner(v4(50)), Some(1), "others still find it here");
     assert_eq!(lan.said(1), [question(mac(3), v4(3), BROADCAST, v4(50))]);
     // It has another MAC by now.
     lan.frame(1, &wire::arp_reply([2, 0xcc, 0, 0, 0, 1], v4(50), mac(3), v4(3)));
@@ -193,8 +195,34 @@ fn what_waits_for_an_address_that_is_elsewhere_is_let_go() {
     lan.frame(2, &wire::arp_request(mac(2), v4(50), v4(3)));
     assert_eq!(lan.owner(v4(50)), Some(2));
     assert_eq!(lan.count(1, Reason::Elsewhere), 1);
-    assert_eq!(lan.taps[&1].neighbours.held(), Default::default());
+    assert_eq!(lan.taps[&1].neighbours.held(), Held::default());
     assert_eq!(lan.datagram(1, &datagram(v4(3), v4(50))), Way::Nowhere(Reason::Elsewhere));
+}
+
+#[test]
+fn a_station_whose_address_the_base_gives_to_another_nic_gets_no_more_datagrams() {
+    let mut lan = lan();
+    lan.frame(1, &wire::arp_request(STATION, v4(50), v4(3)));
+    assert_eq!(lan.datagram(1, &datagram(v4(3), v4(50))), Way::To(STATION));
+    lan.nic(3, &[v4(50).into()]);
+    let event = Event::Told { address: v4(50).into(), mac: mac(3), news: News::Moved };
+    let tap = lan.taps.get_mut(&1).unwrap();
+    tap.neighbours.hear(event, &mut tap.side, lan.now);
+    assert_eq!(lan.datagram(1, &datagram(v4(3), v4(50))), Way::Nowhere(Reason::Elsewhere));
+    assert_eq!(lan.taps[&1].neighbours.held(), Held::default());
+}
+
+#[test]
+fn questions_of_others_do_not_displace_one_that_a_datagram_waits_for() {
+    let mut lan = lan();
+    lan.datagram(1, &datagram(v4(3), v4(50)));
+    for host in 0..1000 {
+        lan.now += SECOND / 1000;
+        lan.frame(2, &wire::solicitation(mac(2), v6(2), v6(1000 + host)));
+    }
+    assert_eq!(lan.taps[&1].neighbours.held().questions, OPEN);
+    lan.frame(1, &wire::arp_reply(STATION, v4(50), mac(3), v4(3)));
+    assert_eq!(resolved(&mut lan), [(STATION, v4(50).into())]);
 }
 
 #[test]

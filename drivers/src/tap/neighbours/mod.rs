@@ -42,7 +42,7 @@ mod world;
 use outgoing::voice;
 use questions::{Bucket, Questions, Waits};
 use routers::Routers;
-use stations::{Asker, Station, Stations, Wants, is_learnable, unspecified};
+use stations::{Asker, Station, Stations, Wants, unspecified};
 pub use world::{Kept, Owner, Way, World};
 
 /// Questions a second, and at once, that a guest may have passed on to others.
@@ -142,7 +142,7 @@ impl Neighbours {
                     world.announce(Event::Told { address: target, mac: self.mac, news: News::Found });
                 }
             }
-            Owner::Nobody if is_learnable(target) => {
+            Owner::Nobody => {
                 if !self.may_put.take(now) {
                     return self.counters.count(Reason::RateLimited);
                 }
@@ -153,7 +153,7 @@ impl Neighbours {
                 self.count_displaced();
                 self.put(target, None, Asker { address: name, mac: asker.mac }, world);
             }
-            _ => {}
+            Owner::Other(_) | Owner::OffLink => {}
         }
     }
 

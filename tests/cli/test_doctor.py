@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vnet.doctor import Finding, State, base, guests, tools
+from vnet.doctor import Finding, State, base, guests, kinds, tools
 from vnet.doctor.packages import PackageManager
 from vnet.doctor.probe import probe
 
@@ -115,6 +115,47 @@ def test_namespaces_are_there_where_unshare_makes_them(name: str, flags: list[st
     works = subprocess.run(["unshare", *flags, "true"], capture_output=True, check=False).returncode == 0
     found = named(guests.findings(probe(), PackageManager("apt-get")), name)
     assert (found.state is State.OK) >= works
+
+
+def test_kinds_of_nodes_are_said_to_work_where_labs_of_them_do(tmp_path: Path) -> None:
+    before = interfaces(), modules()
+    found = {each.name: each.state for each in kinds.findings()}
+    assert (interfaces(), modules()) == before
+    assert set(found) == {"kind netns", "kind tap", "bridge of a tap", "gateway of a tap"}
+    nodes = {"kind netns": "{kind: netns}", "gateway of a tap": "{kind: tap, gateway: true}"}
+    for name, node in nodes.items():
+        lab = f"networks: {{lan: 10.0.0.0/24}}\nnodes: {{n: {node}, h: }}\nsteps: [ping: {{from: h, to: n}}]\n"
+        (tmp_path / "lab.yaml").write_text(lab)
+        # What stands in this machine's own namespace stands in another here.
+        alone = ["unshare", "--net"] if "tap" in node else []
+        run = [*alone, *VNET, "run", "lab.yaml"]
+        works = subprocess.run(run, cwd=tmp_path, capture_output=True, check=False, timeout=60).returncode == 0
+        assert (found[name] is State.OK) == works, name
+
+
+def test_a_machine_without_tun_is_told_which_kinds_do_not_work() -> None:
+    hide = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs none /dev/net; exec "$@"', "sh"]
+    done = subprocess.run([*hide, *VNET, "doctor", "--json"], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode not in (0, 3):
+        pytest.skip(f"no mount namespace: {done.stderr}")
+    said = {each["name"]: each for each in json.loads(done.stdout)["findings"]}
+    assert said["kind netns"]["state"] == said["kind tap"]["state"] == said["/dev/net/tun"]["state"] == "missing"
+    assert "there is no /dev/net/tun" in said["kind netns"]["found"]
+
+
+def test_ping_is_the_one_that_namespaces_ping_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = PackageManager("apt-get")
+    real = subprocess.run(["ping", "-V"], capture_output=True, text=True, check=True).stdout
+    found = named(guests.findings({}, manager), "ping")
+    assert (found.state is State.OK) == ("iputils" in real)
+    (tmp_path / "ping").write_text("#!/bin/sh\necho BusyBox v1.36.1\n")
+    (tmp_path / "ping").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = named(guests.findings({}, manager), "ping")
+    assert (found.state, found.found) == (State.LIMITED, "not that of iputils: BusyBox v1.36.1")
+    assert found.remedy.endswith("apt-get install iputils-ping")
+    missing = named(guests.findings({}, manager), "nsenter")
+    assert (missing.state, missing.remedy.endswith("apt-get install util-linux")) == (State.MISSING, True)
 
 
 def test_a_device_that_is_there_and_does_not_work_is_told_from_one_that_does() -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vnet.doctor.finding import Finding, State
@@ -24,7 +24,7 @@ _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from vnet.doctor.trying import main
-main(sys.argv[2])
+main(sys.argv[2:])
 """
 
 # What each is called and is for, and the modules of the kernel that it takes, with a name that they have in it.
@@ -69,27 +69,24 @@ def findings() -> Iterator[Finding]:
             yield Finding(KINDS, name, State.OK, f"made{where}, and answered a ping", why)
 
 
-def try_all(kinds: list[str]) -> dict[str, str]:
+def try_all(kinds: Sequence[str]) -> dict[str, str]:
     """What was wrong with each, an empty string where it works."""
-    arguments = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]
-    quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    running = {
-        what: subprocess.Popen([*arguments, what], stdout=subprocess.PIPE, text=True, **quiet)  # type: ignore[call-overload]
-        for what in kinds
-    }
-    return {what: _outcome(process) for what, process in running.items()}
-
-
-def _outcome(process: subprocess.Popen[str]) -> str:
     try:
-        said, _ = process.communicate(timeout=_PATIENCE)
-        return str(json.loads(said)["wrong"])
+        done = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), *kinds],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+            check=False,
+            text=True,
+        )
+        said = json.loads(done.stdout)
+        return {kind: str(said[kind]) for kind in kinds}
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return f"the attempt did not end within {_PATIENCE:g} s"
+        return dict.fromkeys(kinds, f"the attempt did not end within {_PATIENCE:g} s")
     except (ValueError, KeyError, TypeError):
-        return "the attempt crashed"
+        return dict.fromkeys(kinds, "the attempt crashed")
 
 
 def _may_change_interfaces() -> bool:

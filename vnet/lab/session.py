@@ -23,6 +23,7 @@ from vnet.lab.joining import join
 from vnet.lab.output import Output
 from vnet.lab.plan import Lab, Network, Node, NodeCommand
 from vnet.lab.readiness import Probes, Readiness
+from vnet.lab.states import CommandState, NodeState
 
 __all__ = ["ATTACH_SECONDS", "CommandState", "NodeState", "Session", "Settings"]
 
@@ -63,46 +64,6 @@ class Settings:
     pause: Callable[[float], None] = time.sleep
     make_lan: Callable[..., Any] | None = None
     attach_seconds: float = ATTACH_SECONDS
-
-
-@dataclass(frozen=True)
-class CommandState:
-    """A command of a node as it stands; ``pid`` while it runs, ``code``, negative for a signal, when it has ended."""
-
-    command: NodeCommand
-    pid: int | None = None
-    code: int | None = None
-
-
-@dataclass(frozen=True)
-class NodeState:
-    """A node as it stands.
-
-    Attributes:
-        node: the plan.
-        up: whether somebody holds its NIC; of a netns or tap node, whether its interface is there.
-        since: when it was started, in seconds since the epoch.
-        commands: its commands, in file order.
-        failure: why it did not come up; empty where it did.
-    """
-
-    node: Node
-    up: bool
-    since: float
-    commands: tuple[CommandState, ...]
-    failure: str
-
-    @property
-    def pid(self) -> int | None:
-        """Of the first of its commands that runs."""
-        return next((each.pid for each in self.commands if each.pid is not None), None)
-
-    @property
-    def code(self) -> int | None:
-        """Of the first of its commands that ended wrongly; 0 where all have ended well, None where any runs."""
-        codes = [each.code for each in self.commands]
-        wrong = next((code for code in codes if code), None)
-        return wrong if wrong is not None or not codes or None in codes else 0
 
 
 class Session:

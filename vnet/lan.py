@@ -613,6 +613,8 @@ class Lan:
             capture._abandon()
         if self._keeper.nursery is not None:
             self._keeper.nursery.abandon()
+        for borrowed in tuple(self._keeper.borrowed.values()):
+            borrowed.abandon()
         self._base.abandon()
 
     def close(self) -> None:

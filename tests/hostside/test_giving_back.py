@@ -100,8 +100,9 @@ def test_a_forked_child_that_lives_on_holds_nothing_back(machine: Machine) -> No
     before = machine.state()
     base = machine.base()
     base.do(_BORROW.format("br0"))
-    child = base.do("os.fork() or __import__('time').sleep(60)")
+    child = base.do("os.fork() or (tap.close(), __import__('time').sleep(60))")
     try:
+        assert "demo-uplink" in machine.links()
         base.kill()
         machine.becomes(before)
         os.kill(child, 0)

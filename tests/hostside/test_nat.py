@@ -134,3 +134,16 @@ def test_a_gateway_that_left_leads_nowhere_and_another_may_come(machine: Machine
     assert base.do("host.ping('198.51.100.2', timeout=0.5).errors") == ["no_route"]
     base.do("tap = lan.tap('second', '10.0.0.253', nat=True)")
     assert base.do("host.ping('198.51.100.2', timeout=2).received") == 1
+
+
+def test_a_gateway_whose_device_somebody_deleted_does_not_take_its_successor_with_it(
+    machine: Machine, outside: Machine
+) -> None:
+    base = machine.base("demo", "10.0.0.0/24")
+    base.do("host = lan.host('h', '10.0.0.1')")
+    base.do("old = lan.tap('gate', '10.0.0.254', nat=True)")
+    machine.sh("ip link delete demo-gate")
+    assert support.eventually(lambda: base.do("lan.attached('gate')") is False)
+    base.do("new = lan.tap('second', '10.0.0.253', nat=True)")
+    base.do("old.close()")
+    assert base.do("host.ping('198.51.100.2', timeout=2).received") == 1

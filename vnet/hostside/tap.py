@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..errors import NameTaken
 from ..register import derive
 from ..runtime import check_name
 from .device import check_interface, default_interface, open_tap
 from .forwarding import forward
-from .interfaces import Placed, await_carriers, find_bridge, join_bridge, netlink, set_up_tap
+from .interfaces import Bridge, Placed, await_carriers, find_bridge, join_bridge, netlink, set_up_tap
 from .lending import Lending
 from .masquerade import Masquerade
 
@@ -172,9 +173,13 @@ def _plug(
     _end_of_the_dead(lan)
     where = register.network(network)
     _check_network(lan, where._number, where.name, bridge, nat)
+    if lan.attached(name):
+        raise NameTaken(f"a NIC named {name!r} is on the LAN already")
     borrowed = Borrowed(where._number, bridge, nat)
     with contextlib.ExitStack() as undo:
-        undo.callback(borrowed.close)
+        undo.callback(_end, lan, name, borrowed)
+        # From the first on: a child that is forked meanwhile must not hold any of it.
+        lan._keeper.borrowed[name] = borrowed
         if bridge is not None or nat:
             # pyroute2 first: others wait for what comes next.
             netlink(lambda kernel: None)
@@ -187,22 +192,7 @@ def _plug(
         undo.callback(register.leave, entry)
         fd, device = open_tap(device)
         undo.callback(os.close, fd)
-        placed = _placed(entry)
-        if found is None:
-            netlink(lambda kernel: set_up_tap(kernel, device, entry.mac, entry.mtu, placed))
-        else:
-            assert borrowed.lending is not None
-            join = functools.partial(
-                join_bridge,
-                lending=borrowed.lending,
-                bridge=found if found.index else dataclasses.replace(found, mac=entry.mac),
-                tap=device,
-                mac=_port_mac(lan, name) if found.index else entry.mac,
-                mtu=entry.mtu,
-                ports=ports,
-                addresses=placed,
-            )
-            netlink(join)
+        _set_up(lan, entry, borrowed, device, found, ports)
         if nat:
             _set_up_nat(lan, entry, borrowed, bridge or device, device)
         if borrowed.lending is not None:
@@ -211,7 +201,6 @@ def _plug(
         lan._base.serve_tap(entry.slot, entry.generation, fd, bridges=bridge is not None)
         if nat:
             lan._base.set_gateway(where._number, entry.slot)
-        lan._keeper.borrowed[name] = borrowed
         if bridge is not None:
             # The bridge last, which has carrier when a port has.
             netlink(functools.partial(await_carriers, names=(*ports, bridge)))
@@ -265,6 +254,33 @@ def _port_mac(lan: Lan, name: str) -> str:
     return (0xFE << 40 | derive(f"{lan.name}/{name}", 5)).to_bytes(6, "big").hex(":")
 
 
+def _end(lan: Lan, name: str, borrowed: Borrowed) -> None:
+    if lan._keeper.borrowed.get(name) is borrowed:
+        del lan._keeper.borrowed[name]
+    borrowed.close()
+
+
+def _set_up(
+    lan: Lan, entry: Entry, borrowed: Borrowed, device: str, bridge: Bridge | None, ports: tuple[str, ...]
+) -> None:
+    placed = _placed(entry)
+    if bridge is None:
+        netlink(lambda kernel: set_up_tap(kernel, device, entry.mac, entry.mtu, placed))
+        return
+    assert borrowed.lending is not None
+    join = functools.partial(
+        join_bridge,
+        lending=borrowed.lending,
+        bridge=bridge if bridge.index else dataclasses.replace(bridge, mac=entry.mac),
+        tap=device,
+        mac=_port_mac(lan, entry.name) if bridge.index else entry.mac,
+        mtu=entry.mtu,
+        ports=ports,
+        addresses=placed,
+    )
+    netlink(join)
+
+
 def _placed(entry: Entry) -> list[Placed]:
     placed: list[Placed] = []
     for address in entry.addresses:
@@ -284,10 +300,12 @@ def _set_up_nat(lan: Lan, entry: Entry, borrowed: Borrowed, outer: str, device: 
 
 
 def _leave(lan: Lan, entry: Entry, borrowed: Borrowed) -> None:
+    if os.getpid() != lan._pid:
+        # The parent's.
+        return
     if not lan.closed:
-        if borrowed.gateway:
+        # One whose device somebody deleted may have a successor.
+        if borrowed.gateway and lan._keeper.borrowed.get(entry.name) is borrowed:
             lan._base.set_gateway(borrowed.network, 0)
         lan._register.leave(entry)
-        if lan._keeper.borrowed.get(entry.name) is borrowed:
-            del lan._keeper.borrowed[entry.name]
-    borrowed.close()
+    _end(lan, entry.name, borrowed)

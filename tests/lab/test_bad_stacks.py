@@ -236,6 +236,11 @@ MISTAKES = {
         False,
     ),
     "ping from a tap": (STEP + "ping: {from: t, to: h}", 7, 18, "steps[0].ping.from", "command: ping ...", False),
+    "address of a bridged tap in a log": (
+        HEAD + "  t: {kind: tap, bridge: br0}\nsteps:\n  - log: at {t}\n",
+        *(5, 10, "steps[0].log", "'t' has no address to write"),
+        False,
+    ),
     "exec on a host": (STEP + "exec: {on: h, command: ls}", 7, 16, "steps[0].exec.on", "process, netns or tap", False),
 }
 

@@ -76,6 +76,8 @@ def _place(field: str | None, context: StepContext) -> tuple[str, str]:
     if field is None:
         return "", ""
     if field in context.nodes:
+        if not context.nodes[field].addresses:
+            raise context.error(f"{field!r} has no address to write; expected another node, or one of its counters")
         return field, ""
     name, _, counter = field.rpartition(".")
     if not name:

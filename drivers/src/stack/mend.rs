@@ -34,6 +34,7 @@ fn error(reply: &[u8]) -> Option<(usize, usize)> {
 pub(super) fn quote(reply: &[u8], about: &[u8]) -> Option<Vec<u8>> {
     let (headers, largest) = error(reply)?;
     let mut mended = reply[..headers].to_vec();
+    let about = without_rest(about);
     mended.extend_from_slice(&about[..about.len().min(largest - headers)]);
     let end = mended.len();
     if headers == ERROR_HEADERS4 {
@@ -42,12 +43,24 @@ pub(super) fn quote(reply: &[u8], about: &[u8]) -> Option<Vec<u8>> {
         set_checksum(&mut mended, 20, end, 22, 0);
     } else {
         let length = (end - 40) as u16;
+        if mended[40..42] == [4, 1] && mended[44..48] == [0, 0, 0, 40] && mended[54] != 0 {
+            // A next header that nobody knows is named in the IP header, if nothing stands between.
+            mended[47] = 6;
+        }
         mended[4..6].copy_from_slice(&length.to_be_bytes());
         // The pseudo header, RFC 8200 section 8.1: both addresses, the length, the next header.
         let pseudo = sum(&mended[8..40]) + u32::from(length) + 58;
         set_checksum(&mut mended, 40, end, 42, pseudo);
     }
     Some(mended)
+}
+
+/// A datagram without what may lie behind its end.
+fn without_rest(datagram: &[u8]) -> &[u8] {
+    let length =
+        |at: usize| datagram.get(at..at + 2).map_or(0, |length| usize::from(length[0]) << 8 | usize::from(length[1]));
+    let end = if datagram.first().is_some_and(|byte| byte >> 4 == 4) { length(2) } else { 40 + length(4) };
+    datagram.get(..end).unwrap_or(datagram)
 }
 
 /// Reassembly took too long: RFC 792, RFC 4443 section 3.3. About the first fragment. `None` where nobody may be told.
@@ -92,6 +105,11 @@ fn error_about(about: &[u8], kind: u8, code: u8, word: u32) -> Option<Vec<u8>> {
     quote(&message, about)
 }
 
+/// Whether a datagram of IPv6 says that nothing comes behind its header (RFC 8200 section 4.7). smoltcp does not know that one.
+pub(super) fn is_nothing(datagram: &[u8]) -> bool {
+    datagram[0] >> 4 == 6 && datagram.get(6) == Some(&59)
+}
+
 /// Whether a datagram, or the first fragment of one, is an ICMP error.
 fn is_error(about: &[u8]) -> bool {
     let at = |place: usize| about.get(place).copied();
@@ -102,7 +120,10 @@ fn is_error(about: &[u8]) -> bool {
         }
         _ => match at(6) {
             Some(58) => at(40).is_some_and(|kind| kind < 128),
-            Some(44) => at(40) == Some(58) && at(48).is_some_and(|kind| kind < 128),
+            // The first fragment of one, which alone has its type.
+            Some(44) => {
+                at(40) == Some(58) && about.get(42..44) == Some(&[0, 1]) && at(48).is_some_and(|kind| kind < 128)
+            }
             _ => false,
         },
     }

@@ -254,20 +254,22 @@ impl Stack {
         if !to_many && head::addresses(datagram).is_none_or(|(_, to)| !self.addresses.contains(&to)) {
             return false;
         }
-        match self.reassembler.take(datagram, now) {
-            Taken::Whole => true,
+        let problem = match self.reassembler.take(datagram, now) {
+            Taken::Whole => return true,
+            Taken::Nothing => return false,
+            Taken::Wrong(problem) => problem,
             Taken::Completed(whole) => {
                 *datagram = whole;
-                true
-            }
-            Taken::Nothing => false,
-            Taken::Wrong(problem) => {
-                if let Some(error) = mend::parameter_problem(datagram, problem).filter(|_| !to_many) {
-                    self.wire.send(&error, outlet);
+                match fragments::nested(datagram) {
+                    Some(problem) => problem,
+                    None => return true,
                 }
-                false
             }
+        };
+        if let Some(error) = mend::parameter_problem(datagram, problem).filter(|_| !to_many) {
+            self.wire.send(&error, outlet);
         }
+        false
     }
 
     /// Gives up datagrams whose fragments did not all come in time.

@@ -19,7 +19,7 @@ use vnet_base::{Sender, Verdict};
 use super::SOCKETS;
 use super::fragments::cut;
 use super::head::{Segment, addresses, is_tcp, tcp_header};
-use super::mend::{is_echo_reply6, quote};
+use super::mend::{is_echo_reply6, is_nothing, quote};
 
 /// Where a stack's datagrams go: a NIC's [`Sender`], or a test's wire.
 pub trait Outlet {
@@ -248,6 +248,7 @@ impl TxToken for Outgoing<'_> {
         match self.about {
             // RFC 1122 sections 3.2.2 and 4.2.3.10, RFC 4443 section 2.4 (e): no error and no reset comes of these.
             Some(_) if self.to_many && !is_echo_reply6(datagram) => {}
+            Some(about) if is_nothing(about) => {}
             about => {
                 let mended = about.and_then(|about| quote(datagram, about));
                 // Taken out, for the wire to cut it where it has to.

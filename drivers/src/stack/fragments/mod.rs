@@ -168,6 +168,14 @@ fn fragment_header(datagram: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// What is wrong with a datagram that was made of fragments and says that it is one itself.
+#[must_use]
+pub fn nested(datagram: &[u8]) -> Option<Problem> {
+    let six = datagram.first().is_some_and(|byte| byte >> 4 == 6);
+    let (at, _) = fragment_header(datagram).filter(|_| six)?;
+    Some(Problem::field(at))
+}
+
 /// Whether the data of a first fragment ends before the header of the upper layer does: RFC 8200 section 4.5.
 fn is_cut_short(mut next: u8, data: &[u8]) -> bool {
     let mut at = 0;

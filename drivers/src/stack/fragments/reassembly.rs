@@ -165,13 +165,13 @@ impl Reassembler {
                 Taken::Nothing
             }
             Some(true) => match self.remove(index).complete() {
-                Some(Taken::Completed(whole)) => {
+                Some(whole) => {
                     self.tally.reasm_oks += 1;
                     Taken::Completed(whole)
                 }
-                other => {
+                None => {
                     self.tally.reasm_fails += 1;
-                    other.unwrap_or(Taken::Nothing)
+                    Taken::Nothing
                 }
             },
         }
@@ -290,7 +290,7 @@ impl Pending {
     }
 
     /// The datagram, of which all is there; `None` where it cannot be one.
-    fn complete(self) -> Option<Taken> {
+    fn complete(self) -> Option<Vec<u8>> {
         let (head, _) = self.first?;
         let congestion = congestion(self.congestion)?;
         if self.key.version == 4 {
@@ -303,19 +303,16 @@ impl Pending {
             packet.set_frag_offset(0);
             packet.set_dont_frag(self.largest_whole == self.largest);
             packet.fill_checksum();
-            return Some(Taken::Completed(datagram));
+            return Some(datagram);
         }
         let (head, header) = head.split_at(head.len() - 8);
-        if header[0] == FRAGMENT {
-            return Some(Taken::Wrong(Problem::field(40)));
-        }
         let payload = u16::try_from(head.len() - 40 + self.length).ok()?;
         let (_, named_at) = super::fragment_header(&[head, header].concat())?;
         let mut datagram = before(self.data, head);
         datagram[named_at] = header[0];
         datagram[4..6].copy_from_slice(&payload.to_be_bytes());
         datagram[1] |= congestion << 4;
-        Some(Taken::Completed(datagram))
+        Some(datagram)
     }
 }
 
@@ -344,13 +341,13 @@ fn congestion(seen: u8) -> Option<u8> {
 /// An atomic fragment as the datagram that it is: RFC 6946 section 4.
 fn without_header(datagram: &[u8], at: usize, named_at: usize) -> Taken {
     let next = datagram[at];
-    let payload = usize::from(u16::from_be_bytes([datagram[4], datagram[5]]));
-    if next == FRAGMENT || payload < 8 {
-        return Taken::Wrong(Problem::field(40));
+    let payload = u16::from_be_bytes([datagram[4], datagram[5]]);
+    if next == FRAGMENT {
+        return Taken::Wrong(Problem::field(at + 8));
     }
     let mut whole = datagram.to_vec();
     whole[named_at] = next;
-    whole[4..6].copy_from_slice(&(payload as u16 - 8).to_be_bytes());
+    whole[4..6].copy_from_slice(&(payload - 8).to_be_bytes());
     whole.drain(at..at + 8);
     Taken::Completed(whole)
 }

@@ -50,6 +50,7 @@ class Nursery:
         # The user namespace of those made without root.
         self._user: int | None = None
         self._generation = 0
+        self._requests = 0
         self._all: weakref.WeakSet[Made] = weakref.WeakSet()
         self._closed = False
 
@@ -160,11 +161,18 @@ class Nursery:
 
     def _ask_once(self, request: dict[str, Any], files: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
         assert self._connection is not None
+        self._requests += 1
         try:
-            send(self._connection, request, files)
+            send(self._connection, {**request, "number": self._requests}, files)
         except OSError as error:
             raise _Gone(error.strerror) from None
         reply, made = self._hear()
+        while reply["number"] != self._requests:
+            # The answer to a request that Ctrl-C broke off.
+            close_all(made)
+            if "tap" in reply:
+                self._let_go(int(reply["tap"]))
+            reply, made = self._hear()
         if reply["ok"] is not True:
             close_all(made)
             raise refusal(reply)
@@ -179,10 +187,6 @@ class Nursery:
         except OSError as error:
             self._end()
             raise _Gone("it did not answer in time" if isinstance(error, TimeoutError) else error.strerror) from None
-        except BaseException:
-            # Ctrl-C: what it answers yet would be taken for the answer to the next request.
-            self._end()
-            raise
         if heard is None:
             status = self._end()
             raise _Gone(f"its exit status is {status}")

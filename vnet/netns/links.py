@@ -14,7 +14,7 @@ from ..errors import AddressTaken, NameTaken, VnetError
 from . import reasons
 from .wiring import Wiring
 
-__all__ = ["configure", "loopback_up", "move"]
+__all__ = ["configure", "move"]
 
 # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: the kernel makes no link-local address of its own, which it would only use
 # after a second of duplicate address detection; the base gives the same address.
@@ -24,10 +24,9 @@ _NO_ADDRESS_OF_ITS_OWN = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GE
 _NODAD = 0x02
 
 
-def loopback_up() -> None:
-    """Has 127.0.0.1 and ::1 answer in this process's namespace, and lets every group use sockets for echo requests."""
-    with IPRoute() as route:
-        route.link("set", index=1, state="up")
+def _prepare(route: Any) -> None:
+    """Has 127.0.0.1 and ::1 answer in a new namespace, and lets every group use sockets for echo requests."""
+    route.link("set", index=1, state="up")
     # In a user namespace, groups that are not mapped cannot be named; /proc may be read-only, too.
     for groups in ("0 2147483647", "0 0"):
         try:
@@ -56,8 +55,12 @@ def move(interface: str, namespace: int) -> None:
             raise VnetError(f"the interface cannot be moved into the namespace: {_words(error)}") from None
 
 
-def configure(wiring: Wiring) -> None:
+def configure(wiring: Wiring, *, new: bool) -> None:
     """Sets an interface of this process's namespace up.
+
+    Arguments:
+        wiring: what it is to be like.
+        new: the namespace was made for it; what else there is in one is set up, too.
 
     Raises:
         AddressTaken: another interface of the namespace has one of the addresses.
@@ -69,6 +72,8 @@ def configure(wiring: Wiring) -> None:
         with contextlib.suppress(OSError):
             _write(f"net/ipv6/conf/{wiring.interface}/disable_ipv6", "0")
     with IPRoute() as route:
+        if new:
+            _prepare(route)
         try:
             with _off_without_ipv6():
                 route.link("set", index=index, IFLA_AF_SPEC=_NO_ADDRESS_OF_ITS_OWN)

@@ -5,9 +5,11 @@ Whatever is in such a namespace ends with the last process in it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -157,6 +159,12 @@ class Machine:
             program.kill()
             program.wait()
         if self._keeper.returncode is None:
+            # What a test that failed has left in here, a lab that is up for one.
+            own = os.readlink(f"/proc/{self.pid}/ns/net")
+            for entry in os.scandir("/proc"):
+                with contextlib.suppress(OSError):
+                    if entry.name.isdigit() and os.readlink(f"{entry.path}/ns/net") == own:
+                        os.kill(int(entry.name), signal.SIGKILL)
             self._keeper.communicate()
 
     # What its kernel says

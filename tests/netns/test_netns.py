@@ -198,7 +198,8 @@ def test_a_hundred_namespaces_come_and_go_and_leave_nothing() -> None:
         guests = [lan.netns(f"n{number}", gateway=["10.0.255.254", "fd00::ff"]) for number in range(100)]
         for one, other in ((0, 99), (50, 3)):
             words = ["ping", "-c", "1", "-W", "2", guests[other].addresses[1]]
-            assert guests[one].run(words, capture_output=True).returncode == 0
+            done = guests[one].run(words, capture_output=True, text=True)
+            assert done.returncode == 0, (done.stdout, guests[one].statistics(), guests[other].statistics())
         nursery = lan._keeper.nursery
         assert nursery is not None
         assert nursery.pid is not None

@@ -160,12 +160,20 @@ class Machine:
             program.wait()
         if self._keeper.returncode is None:
             # What a test that failed has left in here, a lab that is up for one.
-            own = os.readlink(f"/proc/{self.pid}/ns/net")
-            for entry in os.scandir("/proc"):
-                with contextlib.suppress(OSError):
-                    if entry.name.isdigit() and os.readlink(f"{entry.path}/ns/net") == own:
-                        os.kill(int(entry.name), signal.SIGKILL)
+            if not support.eventually(lambda: not self._others(), timeout=5.0):
+                for pid in self._others():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             self._keeper.communicate()
+
+    def _others(self) -> list[int]:
+        """The processes in here, the one that keeps it left out."""
+        own, found = os.readlink(f"/proc/{self.pid}/ns/net"), []
+        for entry in os.scandir("/proc"):
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and os.readlink(f"{entry.path}/ns/net") == own:
+                    found.append(int(entry.name))
+        return [pid for pid in found if pid != self.pid]
 
     # What its kernel says
 

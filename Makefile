@@ -23,10 +23,10 @@ PIP          := $(BIN)/python -m pip
 LOOM         := RUSTFLAGS="--cfg loom --allow dead_code" $(CARGO) test --locked --package vnet-base --release --test loom --target-dir target/loom
 
 .DEFAULT_GOAL := help
-.PHONY: help run build dev test check bench fuzz soak clean
+.PHONY: help run build dev test check bench bench-stacks fuzz soak clean
 
 help: ## tell the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 run: build ## build, and run topologies/quickstart.yaml
 	@$(BIN)/vnet run quickstart --out $(OUT)
@@ -55,6 +55,11 @@ check: dev ## formatting, lints, types, and the stub against the built module
 
 bench: build ## measure the LAN beside bare references
 	@$(BIN)/vnet bench
+
+# The bare loop is the one of the peers that is built here.
+bench-stacks: build ## measure Linux stacks on vnet beside other ways of joining them (STACKS: options)
+	@$(CARGO) build --release --locked --quiet --package vnet-bench --bin tap_loop
+	@$(BIN)/python -m bench.stacks $(STACKS)
 
 fuzz: ## feed what takes bytes from guests with a fuzzer's inputs, FUZZ_SECONDS (900) for each target
 	@tools/fuzz --seconds $(FUZZ_SECONDS)

@@ -28,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import support
+
 import vnet
 
 CLONE_NEWNET = 0x40000000
@@ -237,12 +239,13 @@ class Scene:
             self._add(name, nic.addresses, nic.mac)
             if name == "stack":
                 self.stack = keep(nic.stack())
-                # From now on a thread of its own tends to it, and no test leaves one behind.
-                keep(self.stack.listen(1)).fileno()
             else:
                 self.scapy = nic
                 nic.fileno()  # the same
         self.host = host
+        # Threads that tend to NICs start when there is something to do; no test shall seem to leave one behind.
+        host.ping(self.places["stack"].addresses[4])
+        until(lambda: {"vnet-stack", "vnet-dispatch"} <= set(support.threads().values()))
 
     def _bridge(self) -> None:
         """A bridge that is there before the LAN, a namespace behind it, and the TAP that joins the two."""

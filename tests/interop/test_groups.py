@@ -42,7 +42,7 @@ def test_a_datagram_to_a_group_reaches_each_member_once(scene: Scene, family: in
         for place in members:
             send(place, family, port, f"from {place}")
         for place in members:
-            place.output("ping", "-c", "1", "-W", "2", scene["host"].addresses[family])
+            place.output("ping", "-c", "1", "-w", "3", scene["host"].addresses[family])
         for name, process in listening.items():
             heard = ""
             expected = {each.name for each in members} - {name}

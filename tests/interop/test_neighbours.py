@@ -83,7 +83,7 @@ def test_kernels_know_all_whom_they_spoke_to_by_their_macs(scene: Scene) -> None
     pairs = [(one, other) for one, other in every_pair(scene) if other.name != "scapy"]
     for one, other in pairs:
         for address in other.addresses.values():
-            one.output("ping", "-c", "1", "-W", "2", address)
+            one.output("ping", "-c", "1", "-w", "3", address)
     for one, other in pairs:
         known = one.neighbours()
         for address in other.addresses.values():
@@ -128,7 +128,7 @@ def test_duplicate_address_detection_fails_for_a_taken_address_and_passes_for_a_
             assert failed == set(taken), one
             # It is in use from now on, and the others reach it.
             others = [each for each in kernels if each is not one]
-            assert all(each.run("ping", "-c", "1", "-W", "2", f"fd00::77{number}").returncode == 0 for each in others)
+            assert all(each.run("ping", "-c", "1", "-w", "3", f"fd00::77{number}").returncode == 0 for each in others)
     finally:
         for number, one in enumerate(kernels):
             taken = [place.addresses[6] for place in scene.places.values() if place is not one]
@@ -137,7 +137,7 @@ def test_duplicate_address_detection_fails_for_a_taken_address_and_passes_for_a_
     # The owners have kept theirs.
     for one, other in every_pair(scene):
         if other.name != "scapy":
-            one.output("ping", "-c", "1", "-W", "2", other.addresses[6])
+            one.output("ping", "-c", "1", "-w", "3", other.addresses[6])
 
 
 def _addresses(shown: str) -> set[str]:
@@ -154,7 +154,7 @@ def test_an_address_added_by_hand_is_reached_from_everywhere(scene: Scene, owner
     try:
         for other in scene.kernels:
             if other is not place:
-                other.output("ping", "-c", "2", "-i", "0.01", "-W", "2", address)
+                other.output("ping", "-c", "1", "-w", "5", address)
                 assert other.neighbours()[address]["lladdr"] == place.mac_for(other), other
         # Guests without ARP know it as soon as it has been heard of.
         assert scene.host.ping(address, timeout=2.0).received == 1
@@ -170,14 +170,14 @@ def test_a_guest_that_changes_its_mac_is_reached_again(scene: Scene, owner: str)
     others = [each for each in scene.kernels if each is not place]
     for other in others:
         for address in place.addresses.values():
-            other.output("ping", "-c", "1", "-W", "2", address)
+            other.output("ping", "-c", "1", "-w", "3", address)
     try:
         for mac in (now, before):
             place.output("ip", "link", "set", place.interface, "address", mac)
             # It speaks, as any guest does that lives; then all of the LAN know, and on its side of a bridge those who heard.
             for other in (scene["bob"], *(each for each in others if each.behind and place.behind)):
                 for address in other.addresses.values():
-                    place.output("ping", "-c", "1", "-W", "2", address)
+                    place.output("ping", "-c", "1", "-w", "3", address)
             for other in others:
                 for address in place.addresses.values():
                     other.output("ping", "-c", "1", "-w", "8", address)
@@ -197,7 +197,7 @@ def test_an_address_that_moves_to_another_guest_is_reached_there(scene: Scene) -
             owner.output("arping", "-U", "-c", "1", "-I", owner.interface, address, timeout=5)
             time.sleep(0.05)  # nothing answers an announcement
             for other in (bob, far):
-                other.output("ping", "-c", "2", "-i", "0.01", "-w", "8", address)
+                other.output("ping", "-c", "1", "-w", "5", address)
                 assert other.neighbours()[address]["lladdr"] == owner.mac_for(other), f"{other} looks for {owner}"
         finally:
             owner.output("ip", "address", "del", f"{address}/24", "dev", owner.interface)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from scene import Place, Scene
+from scene import LARGEST_TAP, Place, Scene
 
 import vnet
 
@@ -20,30 +20,42 @@ def mtu(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-def ping_each(source: Place, addresses: list[str], sizes: list[int]) -> list[str]:
-    """Pings each address with each size, twice; returns what did not come back once for each, and whole."""
+def ping_each(source: Place, targets: list[tuple[str, int]]) -> list[str]:
+    """Pings each address with a size; returns what did not come back whole, and once."""
     script = """
-    for address in $ADDRESSES; do
-        for size in $SIZES; do
-            echo "== $address $size"
-            ping -n -c 2 -i 0.002 -W 2 -s $size $address || true
-        done
+    while read address size; do
+        echo "== $address $size"
+        ping -n -c 1 -w 3 -s $size $address </dev/null || true
     done
     """
-    variables = f"ADDRESSES='{' '.join(addresses)}' SIZES='{' '.join(map(str, sizes))}'\n"
-    found = source.shell(variables + script).split("== ")[1:]
-    assert len(found) == len(addresses) * len(sizes)
-    good = re.compile(r"2 packets transmitted, 2 received, 0% packet loss")
-    bad = re.compile(r"DUP|duplicates|errors|truncated|wrong data")
-    return [f"{source} to {each.strip()}" for each in found if not good.search(each) or bad.search(each)]
+    replies = ("IcmpInEchoReps", "Icmp6InEchoReplies")
+    before = source.counters()
+    found = source.shell(script, input="".join(f"{address} {size}\n" for address, size in targets)).split("== ")[1:]
+    assert len(found) == len(targets)
+    good = re.compile(r"1 packets transmitted, 1 received, 0% packet loss")
+    bad = re.compile(r"errors|truncated|wrong data")
+    failures = [f"{source} to {each.strip()}" for each in found if not good.search(each) or bad.search(each)]
+    # ping goes after the first reply; a second one is seen here.
+    now = source.counters()
+    came = sum(now[each] - before[each] for each in replies)
+    return failures or [f"{source} had {came} replies for {len(targets)}"] * (came != len(targets))
+
+
+def is_carried(one: Place, other: Place, size: int, scene: Scene) -> bool:
+    """What a stack of ours sends on a network without an MTU may be larger than what a kernel's bridge forwards."""
+    ours = {"host", "stack"} & {one.name, other.name}
+    return not (ours and "far" in (one.name, other.name) and scene.mtu > LARGEST_TAP and size + 48 > LARGEST_TAP)
 
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_kernel_reaches_every_guest_with_every_size(scene: Scene, family: int) -> None:
     failures = []
     for source in scene.kernels:
-        others = [place.addresses[family] for place in scene.places.values() if place.name not in (source.name, "scapy")]
-        failures += ping_each(source, others, SIZES)
+        others = [place for place in scene.places.values() if place.name not in (source.name, "scapy")]
+        failures += ping_each(
+            source,
+            [(each.addresses[family], size) for each in others for size in SIZES if is_carried(source, each, size, scene)],
+        )
     assert not failures, "\n".join(failures)
 
 
@@ -53,7 +65,7 @@ def test_a_built_in_host_reaches_every_guest_with_every_size(scene: Scene, famil
     for place in scene.places.values():
         if place.name in ("host", "scapy"):
             continue
-        for size in SIZES:
+        for size in [each for each in SIZES if is_carried(scene["host"], place, each, scene)]:
             result = scene.host.ping(place.addresses[family], count=2, size=size, timeout=2.0)
             if result.received != 2:
                 failures.append(f"{place} {size}: {result}")
@@ -89,7 +101,7 @@ def test_what_a_kernel_sends_is_no_larger_than_the_network_allows(scene: Scene) 
     for name in ("alice", "bob", "box"):
         place = scene[name]
         link = place.output("ip", "link", "show", "dev", place.interface)
-        assert f" mtu {min(scene.mtu, 65_521)} " in link
+        assert f" mtu {min(scene.mtu, LARGEST_TAP)} " in link
     counted = scene.lan.statistics()
     assert counted.total(vnet.Verdict.TOO_BIG) == 0
     assert counted.total(vnet.Verdict.MALFORMED) == 0

@@ -1,5 +1,6 @@
 //! `forward()`: what becomes of a datagram.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub struct Sender {
     receiver: u16,
     /// The MAC address that the datagram was sent to, for what leads out of the network; 0 for none.
     next_hop: u64,
+    /// Who had that address last.
+    last_hop: Cell<SlotId>,
     /// Guests that the worker of this sender can hand datagrams to.
     outlets: Option<Arc<Outlets>>,
     finisher: Option<Box<Finisher>>,
@@ -116,6 +119,7 @@ impl Sender {
             notes: Notes::default(),
             receiver: 0,
             next_hop: 0,
+            last_hop: Cell::new(SlotId(0)),
             outlets: None,
             finisher: None,
             segment,
@@ -246,7 +250,14 @@ impl Sender {
         if self.next_hop == 0 {
             return None;
         }
-        let slot = self.tables.slot_of_mac(self.network, self.next_hop)?;
+        // The last one first: whoever leads out of a network does so for most of what goes there.
+        let holds = |slot: SlotId| {
+            let row = self.tables.nic(slot);
+            row.mac() == self.next_hop && row.network() == self.network && row.state() == NicState::Up
+        };
+        let slot = Some(self.last_hop.get()).filter(|slot| holds(*slot));
+        let slot = slot.or_else(|| self.tables.slot_of_mac(self.network, self.next_hop))?;
+        self.last_hop.set(slot);
         Some((slot, self.tables.nic(slot).generation()))
     }
 

@@ -6,11 +6,11 @@ process with threads.  It keeps a helper, the *nursery*, started when the first 
 ::
 
     base (Lan)                                    nursery (one for each LAN that needs it)
-      client.py     ── what is wanted ──────▶       nursery.py     reads it and forks a child for it, which
+      client.py     ── what is wanted ──────▶       nursery.py     does it, or has a child do it that ends then:
                                                       devices.py     joins the user namespace, makes the network
                                                                      namespace and the TAP device in it
                                                       links.py       gives that MTU, addresses and routes (pyroute2)
-      guests.py     ◀── namespace, TAP ──────                        and ends
+      guests.py     ◀── namespace, TAP ──────
       worker        reads and writes the TAP
 
 A namespace lives by the descriptor that the base has of it, a TAP by those that worker and nursery have: the kernel

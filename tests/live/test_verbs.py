@@ -96,7 +96,7 @@ def test_exec_says_what_cannot_be_run_and_where(office: User) -> None:
         == "vnet: cannot run no-such: no such file or directory"
     )
     assert office.fails("exec", "office", "spare", "/etc", code=126) == "vnet: cannot run /etc: permission denied"
-    assert "'alice' is a built-in host, which runs no commands; process nodes do: web, spare" in office.fails(
+    assert "'alice' is a built-in host, which runs no commands; those that do are web, spare" in office.fails(
         "exec", "office", "alice", "ls"
     )
     assert "lab 'office' has no node 'spair' (did you mean 'spare'?)" in office.fails("exec", "office", "spair", "ls")

@@ -17,7 +17,7 @@ from vnet.doctor.tools import version
 
 __all__ = ["findings"]
 
-STACKS = "What they take"
+STACKS = "What those take"
 MACHINES = "For virtual machines (qemu)"
 _CAP_NET_ADMIN = 12  # capabilities(7)
 

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 try:
     from . import _native as _native
 except ImportError as _error:  # pragma: no cover - a checkout that was not built
@@ -44,14 +46,16 @@ from .errors import (
     VnetError,
 )
 from .hosts import Host, PingResult, PingRun, Service
-from .hostside import Tap
 from .lan import Lan
-from .netns import Netns, Plug
 from .network import Network
 from .nic import DatagramView, Nic
 from .register import NicInfo
 from .statistics import LanStatistics, NicStatistics
 from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .hostside import Tap
+    from .netns import Netns, Plug
 
 __version__ = "0.1.0"
 
@@ -94,3 +98,18 @@ __all__ = [
     "MachineLacks",
     "__version__",
 ]
+
+# Classes that only those pay for who have such guests.
+_LATER = {"Netns": "netns", "Plug": "netns", "Tap": "hostside"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

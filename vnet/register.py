@@ -301,12 +301,10 @@ class Register:
         texts = list(map(str, addresses))
         served = kind in _SERVED
         mtu = min(network.mtu, LARGEST_ON_TAP) if kind in _TAPS else network.mtu
-        # The native module may be without bridges still.
-        options: dict[str, Any] = {"bridges": True} if bridges else {}
         while True:
             try:
                 slot, generation = self._base.add_nic(
-                    name, network._number, texts, mac, mtu, buffer, served, not reserve, **options
+                    name, network._number, texts, mac, mtu, buffer, served, not reserve, bridges=bridges
                 )
                 break
             except LanFull:

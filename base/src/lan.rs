@@ -458,10 +458,8 @@ impl Lan {
             let row = tables.nic(slot);
             let Some(buffer) = self.segment.buffer(slot, row) else { continue };
             buffer.bury(owner);
-            if slot.0 == 0 || row.state() == NicState::Up {
-                if buffer.used() > 0 {
-                    buffer.control.bell.force(self.segment.listener(slot, row));
-                }
+            if (slot.0 == 0 || row.state() == NicState::Up) && buffer.used() > 0 {
+                buffer.control.bell.force(self.segment.listener(slot, row));
             }
         }
     }

@@ -111,7 +111,12 @@ def anything(mac: bytes) -> Iterator[bytes]:
     for _ in range(20_000):
         kind = dice.choice([0x0800, 0x0806, 0x86DD, dice.getrandbits(16)])
         start = dice.choice([b"", b"\x45", b"\x60", b"\0\1\x08\0\6\4\0\1"])
-        yield ethernet(dice.choice([mac, made_up()]), kind, start + dice.randbytes(dice.randrange(200)), dice.choice([ALL, made_up()]))
+        yield ethernet(
+            dice.choice([mac, made_up()]),
+            kind,
+            start + dice.randbytes(dice.randrange(200)),
+            dice.choice([ALL, made_up()]),
+        )
 
 
 def arp_flood(mac: bytes) -> Iterator[bytes]:
@@ -119,14 +124,18 @@ def arp_flood(mac: bytes) -> Iterator[bytes]:
     for _ in range(40):
         for host in range(67, 200):
             mac = made_up()
-            yield ethernet(mac, 0x0806, arp(dice.choice([1, 2]), mac, f"10.0.0.{host}", f"10.0.0.{dice.randrange(67, 250)}"))
+            yield ethernet(
+                mac, 0x0806, arp(dice.choice([1, 2]), mac, f"10.0.0.{host}", f"10.0.0.{dice.randrange(67, 250)}")
+            )
             yield ethernet(mac, 0x0806, arp(1, mac, str(ip_address(dice.getrandbits(32))), f"10.0.0.{host}"))
 
 
 def ndp_flood(mac: bytes) -> Iterator[bytes]:
     for number in range(10_000):
         mac, address = made_up(), f"fd00::{0x1000 + number:x}"
-        yield ethernet(mac, 0x86DD, solicitation(mac, address, f"fd00::{0x6000 + number % 999:x}"), b"\x33\x33\xff\0\0\1")
+        yield ethernet(
+            mac, 0x86DD, solicitation(mac, address, f"fd00::{0x6000 + number % 999:x}"), b"\x33\x33\xff\0\0\1"
+        )
         yield ethernet(mac, 0x86DD, advertisement(mac, address), b"\x33\x33\0\0\0\1")
 
 
@@ -164,7 +173,14 @@ def offloads(mac: bytes, *victim: str) -> Iterator[bytes]:
     packets = []
     for size in sizes:
         packets.append(ethernet(mac, 0x0800, ipv4("10.0.0.66", four, 6, segment + bytes(size)), destination))
-        packets.append(ethernet(mac, 0x0800, ipv4("10.0.0.66", four, 17, struct.pack("!HHHH", 9, 9, 8 + size, 0) + bytes(size)), destination))
+        packets.append(
+            ethernet(
+                mac,
+                0x0800,
+                ipv4("10.0.0.66", four, 17, struct.pack("!HHHH", 9, 9, 8 + size, 0) + bytes(size)),
+                destination,
+            )
+        )
         packets.append(ethernet(mac, 0x86DD, ipv6("fd00::66", six, 6, segment + bytes(size)), destination))
     packets.append(ethernet(mac, 0x0806, arp(1, mac, "10.0.0.66", four)))
     edges = [0, 1, 13, 14, 34, 54, 66, 100, 1448, 0x7FFF, 0xFFFF]
@@ -178,7 +194,10 @@ def main(interface: str, what: str, *arguments: str) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
         wire.bind((interface, 0))
         mac = wire.getsockname()[4]
-        makers = {each.__name__: each for each in (cut, lies, foreign, arp_flood, ndp_flood, questions, moves, forgeries, offloads)}
+        makers = {
+            each.__name__: each
+            for each in (cut, lies, foreign, arp_flood, ndp_flood, questions, moves, forgeries, offloads)
+        }
         makers["random"] = anything
         if what == "offloads":
             wire.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)

@@ -35,7 +35,8 @@ def iperf3(client: Place, address: str, port: int, *options: str) -> dict[str, A
     """What iperf3 reports at its end; fails where it does."""
     done = client.run("iperf3", "-c", address, "-p", str(port), "-J", *options)
     report = json.loads(done.stdout)
-    assert done.returncode == 0 and "error" not in report, f"{client} to {address}: {report.get('error')} {done.stderr}"
+    assert "error" not in report, f"{client} to {address}: {report['error']}"
+    assert done.returncode == 0, f"{client} to {address}: {done.stderr}"
     return report["end"]
 
 
@@ -54,7 +55,9 @@ def sent_by_socat(sender: Place, receiver: Place, family: int, file: Path, times
     address = bracketed(receiver.addresses[family])
     listen = f"socat -d -d -u TCP{family}-LISTEN:{port} STDOUT 2>/dev/stderr | openssl dgst -sha256 -r"
     with receiver.start("bash", "-c", listen, until="listening on") as listening:
-        sender.shell(f"for i in $(seq {times}); do cat {file}; done | socat -b 262144 -u STDIN TCP{family}:{address}:{port}")
+        sender.shell(
+            f"for i in $(seq {times}); do cat {file}; done | socat -b 262144 -u STDIN TCP{family}:{address}:{port}"
+        )
         assert listening.stdout
         heard = listening.stdout.read()
     return heard.split(" *stdin")[0].split()[-1]
@@ -78,7 +81,10 @@ class Sshd:
             "PermitRootLogin yes\nPidFile none\nUseDNS no\nLogLevel INFO\n"
         )
         # sshd wants a directory in /run, which is the machine's: it gets a /run of its own.
-        script = f"mount -t tmpfs none /run && mkdir /run/sshd && exec $(PATH=$PATH:/usr/sbin command -v sshd) -D -e -f {settings}"
+        script = (
+            "mount -t tmpfs none /run && mkdir /run/sshd\n"
+            f"exec $(PATH=$PATH:/usr/sbin command -v sshd) -D -e -f {settings}"  # which wants its own path
+        )
         words = ["unshare", "--mount", "sh", "-euc", script]
         self._open.enter_context(self.place.start(*words, until=f"listening on :: port {self.port}"))
         return self

@@ -34,6 +34,7 @@ import vnet
 
 CLONE_NEWNET = 0x40000000
 PREFIXES = ["10.0.0.0/24", "fd00::/64"]
+PROGRAMS = "ip ping arping ndisc6 traceroute tcpdump iperf3 socat curl ssh sshd ethtool nstat openssl nsenter"
 # The kernel's largest for a TAP.
 LARGEST_TAP = 65_521
 
@@ -46,7 +47,9 @@ def missing() -> str | None:
         return "root is missing: these tests make namespaces and bridges"
     if not os.path.exists("/dev/net/tun"):
         return "/dev/net/tun is missing: modprobe tun"
-    programs = "ip bridge ping arping ndisc6 traceroute tcpdump iperf3 socat curl ssh sshd ethtool nstat openssl nsenter"
+    programs = (
+        "ip bridge ping arping ndisc6 traceroute tcpdump iperf3 socat curl ssh sshd ethtool nstat openssl nsenter"
+    )
     lacking = [each for each in programs.split() if shutil.which(each, path=f"{os.environ['PATH']}:/usr/sbin") is None]
     return f"programs are missing: {' '.join(lacking)}; tools/system-packages installs them" if lacking else None
 
@@ -155,7 +158,9 @@ class Place:
 
     def neighbours(self) -> dict[str, dict[str, Any]]:
         """What its kernel knows of its neighbours, by address."""
-        return {each["dst"]: each for each in json.loads(self.output("ip", "-j", "neigh", "show", "dev", self.interface))}
+        return {
+            each["dst"]: each for each in json.loads(self.output("ip", "-j", "neigh", "show", "dev", self.interface))
+        }
 
     def counters(self) -> dict[str, int]:
         """All that its kernel counts."""
@@ -253,7 +258,9 @@ class Scene:
         self._open.callback(shell, "ip link del br0")
         far = self._open.enter_context(namespace())
         mtu = min(self.mtu, LARGEST_TAP)
-        shell(f"ip link add far0 mtu {mtu} master br0 type veth peer name eth0 mtu {mtu} netns {far}; ip link set far0 up")
+        shell(
+            f"ip link add far0 mtu {mtu} master br0 type veth peer name eth0 mtu {mtu} netns {far}; ip link set far0 up"
+        )
         addresses = ["10.0.0.200/24", "fd00::c8/64"]
         inside = "; ".join(f"ip address add {each} dev eth0 {'nodad' * (':' in each)}" for each in addresses)
         enter = into(far)

@@ -17,7 +17,11 @@ GROUPS = {4: "239.7.7.7", 6: "ff12::777"}
 def listener(place: Place, family: int, port: int) -> list[str]:
     """A program that joins the group and prints what comes."""
     group = GROUPS[family]
-    joined = f"ip-add-membership={group}:{place.interface}" if family == 4 else f"ipv6-join-group=[{group}]:{place.interface}"
+    joined = (
+        f"ip-add-membership={group}:{place.interface}"
+        if family == 4
+        else f"ipv6-join-group=[{group}]:{place.interface}"
+    )
     return ["socat", "-d", "-d", "-d", "-u", f"UDP{family}-RECV:{port},reuseaddr,{joined}", "STDOUT"]
 
 
@@ -36,7 +40,9 @@ def test_a_datagram_to_a_group_reaches_each_member_once(scene: Scene, family: in
     members = [each for each in scene.kernels if each.name != "gate"]
     with ExitStack() as stack:
         listening = {
-            place.name: stack.enter_context(place.start(*listener(place, family, port), until="starting data transfer loop"))
+            place.name: stack.enter_context(
+                place.start(*listener(place, family, port), until="starting data transfer loop")
+            )
             for place in members
         }
         for place in members:
@@ -71,7 +77,9 @@ def test_a_broadcast_ping_is_answered_by_every_kernel(scene: Scene, address: str
 
 def test_all_nodes_answer_a_ping_to_all_nodes(scene: Scene) -> None:
     for place in scene.kernels:
-        shown = place.run("ping", "-n", "-c", "99", "-i", "5", "-w", "1", "-I", place.addresses[6], f"ff02::1%{place.interface}").stdout
+        shown = place.run(
+            "ping", "-n", "-c", "99", "-i", "5", "-w", "1", "-I", place.addresses[6], f"ff02::1%{place.interface}"
+        ).stdout
         answers = re.findall(r"bytes from ([^%\s]+?)(?:%\S+)?: ", shown)
         expected = {each.addresses[6] for each in scene.kernels if each is not place}
         # Answers to a group come from an address of the answerer's choice, one of its prefix or of the link.
@@ -92,7 +100,11 @@ def test_groups_reach_process_guests_and_come_from_them(scene: Scene, family: in
     send(scene["alice"], family, port, "from alice")
     while b"from alice" not in nic.recv(timeout=5):
         pass
-    header = IP(src=scene["scapy"].addresses[4], dst=group) if family == 4 else IPv6(src=scene["scapy"].addresses[6], dst=group)
+    header = (
+        IP(src=scene["scapy"].addresses[4], dst=group)
+        if family == 4
+        else IPv6(src=scene["scapy"].addresses[6], dst=group)
+    )
     with ExitStack() as stack:
         members = [scene[each] for each in ("bob", "far")]
         listening = [

@@ -1,17 +1,14 @@
-"""A guest that sends whatever it likes into the wire: the base survives and counts it, and the others' traffic goes on."""
+"""A guest that sends whatever it likes: the base survives it and counts it, and the others' traffic goes on."""
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from programs import iperf3, iperf3_server
 from scene import Place, Scene, until
-
-import vnet
 
 # A program with nothing but AF_PACKET; it runs in mallory's namespace.
 SENDER = Path(__file__).parent / "hostile.py"
@@ -25,7 +22,7 @@ def mallory(scene: Scene) -> Iterator[Place]:
 
 @pytest.fixture
 def others_go_on(scene: Scene) -> Iterator[None]:
-    """Meanwhile alice, bob and far carry TCP and lose no ping; afterwards everybody reaches everybody with the right MAC."""
+    """Meanwhile the others carry TCP and lose no ping; afterwards they know one another by the right MACs."""
     alice, bob, far = (scene[each] for each in ("alice", "bob", "far"))
     pings = ["ping", "-n", "-q", "-i", "0.01", "-W", "3"]
     with (

@@ -19,7 +19,7 @@ def test_traceroute_finds_everybody_one_hop_away(scene: Scene, how: str, family:
             if other is place or other.name == "scapy":
                 continue
             address = other.addresses[family]
-            # One probe at a time: answers to a second would find no socket any more, which the kernel counts as an error.
+            # One probe at a time: answers to a second would find no socket any more, and count as errors.
             shown = place.output("traceroute", "-n", "-q", "1", "-N", "1", "-m", "4", "-w", "2", *how.split(), address)
             hops = re.findall(r"^ *(\d+)  (\S+)", shown, re.MULTILINE)
             assert hops == [("1", address)], f"{place} to {other}: {shown}"

@@ -23,7 +23,11 @@ def every_pair(scene: Scene) -> list[tuple[Place, Place]]:
 def side_by_side(question: Callable[[Place, Place], str], pairs: list[tuple[Place, Place]]) -> list[str]:
     """Asks for each pair, several at once; returns what was wrong."""
     with ThreadPoolExecutor(40) as pool:
-        return [f"{one} for {other}: {wrong}" for (one, other), wrong in zip(pairs, pool.map(question, *zip(*pairs, strict=True)), strict=True) if wrong]
+        return [
+            f"{one} for {other}: {wrong}"
+            for (one, other), wrong in zip(pairs, pool.map(question, *zip(*pairs, strict=True)), strict=True)
+            if wrong
+        ]
 
 
 def test_arping_hears_each_address_once_and_from_the_mac_of_its_nic(scene: Scene) -> None:
@@ -94,7 +98,9 @@ def test_kernels_know_all_whom_they_spoke_to_by_their_macs(scene: Scene) -> None
 def test_neighbours_that_were_reached_are_confirmed_again(scene: Scene) -> None:
     """The kernel asks by unicast before it believes that a neighbour is still there (RFC 4861 section 7.3)."""
     alice = scene["alice"]
-    everybody = [address for place in scene.places.values() if place is not alice for address in place.addresses.values()]
+    everybody = [
+        address for place in scene.places.values() if place is not alice for address in place.addresses.values()
+    ]
     for address in everybody:
         alice.run("ping", "-c", "1", "-W", "1", address)
     alice.shell("".join(f"ip neigh change {each} dev eth0 nud probe\n" for each in everybody))
@@ -105,7 +111,11 @@ def test_conflict_probes_find_who_has_an_address_on_either_side_of_the_bridge(sc
     def probe(one: Place, other: Place) -> str:
         done = one.run("arping", "-D", "-c", "2", "-w", "2", "-I", one.interface, other.addresses[4])
         # 1: somebody has it, RFC 5227 section 2.1.1.
-        return "" if done.returncode == 1 and other.mac_for(one) in done.stdout.lower() else f"{done.returncode} {done.stdout}"
+        return (
+            ""
+            if done.returncode == 1 and other.mac_for(one) in done.stdout.lower()
+            else f"{done.returncode} {done.stdout}"
+        )
 
     assert side_by_side(probe, every_pair(scene)) == []
     for one in scene.kernels:
@@ -166,7 +176,11 @@ def test_an_address_added_by_hand_is_reached_from_everywhere(scene: Scene, owner
 
 @pytest.mark.parametrize("owner", ["alice", "box", "far"])
 def test_a_guest_that_changes_its_mac_is_reached_again(scene: Scene, owner: str) -> None:
-    place, before, now = scene[owner], scene[owner].mac, "02:00:5e:aa:bb:" + {"alice": "01", "box": "02", "far": "03"}[owner]
+    place, before, now = (
+        scene[owner],
+        scene[owner].mac,
+        "02:00:5e:aa:bb:" + {"alice": "01", "box": "02", "far": "03"}[owner],
+    )
     others = [each for each in scene.kernels if each is not place]
     for other in others:
         for address in place.addresses.values():
@@ -174,14 +188,16 @@ def test_a_guest_that_changes_its_mac_is_reached_again(scene: Scene, owner: str)
     try:
         for mac in (now, before):
             place.output("ip", "link", "set", place.interface, "address", mac)
-            # It speaks, as any guest does that lives; then all of the LAN know, and on its side of a bridge those who heard.
+            # It speaks, as any guest does that lives; then the LAN knows, and behind a bridge those who heard.
             for other in (scene["bob"], *(each for each in others if each.behind and place.behind)):
                 for address in other.addresses.values():
                     place.output("ping", "-c", "1", "-w", "3", address)
             for other in others:
                 for address in place.addresses.values():
                     other.output("ping", "-c", "1", "-w", "8", address)
-                    assert other.neighbours()[address]["lladdr"] == (place.seen_as if place.behind and not other.behind else mac), f"{other} about {address}"
+                    assert other.neighbours()[address]["lladdr"] == (
+                        place.seen_as if place.behind and not other.behind else mac
+                    ), f"{other} about {address}"
             assert all(scene.host.ping(address).received == 1 for address in place.addresses.values())
     finally:
         place.output("ip", "link", "set", place.interface, "address", before)

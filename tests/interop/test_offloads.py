@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_errors")
 
 MIB = 1 << 20
 KNOBS = ("tso", "tx", "gro", "sg")
-COMBINATIONS = [{}, {"tso": "off"}, {"tx": "off"}, {"gro": "off"}, {each: "off" for each in KNOBS}]
+COMBINATIONS = [{}, {"tso": "off"}, {"tx": "off"}, {"gro": "off"}, dict.fromkeys(KNOBS, "off")]
 NAMES = ["all on", "no tso", "no tx", "no gro", "none"]
 
 
@@ -39,7 +39,11 @@ def turn(place: Place, wanted: dict[str, str]) -> None:
     # On first: what depends on another knob cannot be on while that is off.
     place.output("ethtool", "-K", place.interface, *words)
     shown = place.output("ethtool", "-k", place.interface)
-    for knob, long in (("tso", "tcp-segmentation-offload"), ("tx", "tx-checksumming"), ("gro", "generic-receive-offload")):
+    for knob, long in (
+        ("tso", "tcp-segmentation-offload"),
+        ("tx", "tx-checksumming"),
+        ("gro", "generic-receive-offload"),
+    ):
         if knob in wanted:
             assert f"{long}: off" in shown, shown
 
@@ -47,7 +51,10 @@ def turn(place: Place, wanted: dict[str, str]) -> None:
 @pytest.mark.usefixtures("as_they_were")
 @pytest.mark.parametrize(
     ("mine", "yours"),
-    [pytest.param(*pair, id=f"{NAMES[COMBINATIONS.index(pair[0])]}-{NAMES[COMBINATIONS.index(pair[1])]}") for pair in itertools.product(COMBINATIONS, repeat=2)],
+    [
+        pytest.param(*pair, id=f"{NAMES[COMBINATIONS.index(pair[0])]}-{NAMES[COMBINATIONS.index(pair[1])]}")
+        for pair in itertools.product(COMBINATIONS, repeat=2)
+    ],
 )
 def test_a_stream_arrives_whatever_either_side_leaves_to_the_other(
     scene: Scene, small: Path, mine: dict[str, str], yours: dict[str, str]
@@ -65,11 +72,21 @@ def test_a_stream_arrives_whatever_either_side_leaves_to_the_other(
 
 @pytest.mark.usefixtures("as_they_were")
 def test_udp_fragments_and_segments_arrive_without_offloads(scene: Scene) -> None:
-    turn(scene["alice"], {each: "off" for each in KNOBS})
+    turn(scene["alice"], dict.fromkeys(KNOBS, "off"))
     with iperf3_server(scene["bob"]) as port:
         for family in (4, 6):
             for direction in ([], ["-R"]):
                 report = iperf3(
-                    scene["alice"], scene["bob"].addresses[family], port, "-u", "-l", "4000", "-b", "100M", "-n", "1M", *direction
+                    scene["alice"],
+                    scene["bob"].addresses[family],
+                    port,
+                    "-u",
+                    "-l",
+                    "4000",
+                    "-b",
+                    "100M",
+                    "-n",
+                    "1M",
+                    *direction,
                 )
                 assert report["sum"]["lost_packets"] == 0

@@ -54,7 +54,12 @@ def test_every_kernel_reaches_every_guest_with_every_size(scene: Scene, family: 
         others = [place for place in scene.places.values() if place.name not in (source.name, "scapy")]
         failures += ping_each(
             source,
-            [(each.addresses[family], size) for each in others for size in SIZES if is_carried(source, each, size, scene)],
+            [
+                (each.addresses[family], size)
+                for each in others
+                for size in SIZES
+                if is_carried(source, each, size, scene)
+            ],
         )
     assert not failures, "\n".join(failures)
 

@@ -21,7 +21,10 @@ pytestmark = pytest.mark.usefixtures("no_errors")
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 PAIRS = pytest.mark.parametrize(
     ("one", "other"),
-    [pytest.param(*pair, id="-".join(pair)) for pair in itertools.combinations(["alice", "bob", "box", "far", "gate"], 2)],
+    [
+        pytest.param(*pair, id="-".join(pair))
+        for pair in itertools.combinations(["alice", "bob", "box", "far", "gate"], 2)
+    ],
 )
 MIB = 1 << 20
 
@@ -85,7 +88,7 @@ def test_curl_fetches_from_every_kind_of_server(scene: Scene, tmp_path: Path, fa
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 (the standard library's name)
+        def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

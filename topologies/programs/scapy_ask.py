@@ -1,4 +1,4 @@
-"""Asks addresses with scapy, each with an ICMP echo request and a TCP SYN for port 80.  Usage: scapy_ask.py ADDRESS..."""
+"""Asks addresses with scapy: an ICMP echo request and a TCP SYN for port 80 each.  Usage: scapy_ask.py ADDRESS..."""
 
 import sys
 

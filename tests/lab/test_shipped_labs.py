@@ -20,7 +20,9 @@ OWN_HOST = ("unshare", "--net") if os.geteuid() == 0 else ("unshare", "--user", 
 @pytest.mark.parametrize("name", sorted(shipped_labs()))
 def test_a_shipped_lab_passes(name: str, tmp_path: Path, real_lan: Any) -> None:
     joins_the_host = any(node.kind == "tap" for node in load(name).nodes.values())
-    command = [*(OWN_HOST if joins_the_host else ()), sys.executable, "-m", "vnet", "run", name, "--json", "--out", "out"]
+    command = [sys.executable, "-m", "vnet", "run", name, "--json", "--out", "out"]
+    if joins_the_host:
+        command = [*OWN_HOST, *command]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)

@@ -267,6 +267,12 @@ impl World for Side {
         self.lan.is_learned(self.network, address)
     }
 
+    fn speaks_ethernet(&self, address: IpAddr) -> bool {
+        let found = self.tables.hosts().find(self.network, address.into());
+        // What is behind a TAP takes unfinished datagrams; those who hand IP to the base themselves do not.
+        found.is_some_and(|found| self.tables.nic(found.slot).offloads() != 0)
+    }
+
     fn learn(&mut self, address: IpAddr) -> bool {
         self.lan.learn(self.slot, self.generation, address)
     }

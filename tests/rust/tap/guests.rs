@@ -425,6 +425,9 @@ fn an_answer_to_a_question_that_the_lan_carried_as_a_datagram_is_carried_back() 
     // Guest 3 speaks IP, and asked guest 1 in a datagram of its own.
     let answer = wire::advertisement(mac(1), ([2, 9, 9, 9, 9, 9], v6(3)), v6(1), 0x60);
     assert_eq!(lan.frame(1, &answer).as_deref(), Some(&answer[14..]));
+    // Guest 2 was told already: its driver asked for it, and took the first answer of two.
+    let answer = wire::advertisement(mac(1), (mac(2), v6(2)), v6(1), 0x60);
+    assert_eq!(lan.frame(1, &answer), None);
     let news = wire::advertisement(mac(1), ALL, v6(1), 0x20);
     assert_eq!(lan.frame(1, &news), None, "news are told in the drivers' own words");
     assert_eq!(lan.said(2), [advertisement(ALL, mac(1), v6(1))]);

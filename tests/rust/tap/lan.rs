@@ -1,7 +1,7 @@
 //! A LAN of TAPs without the base: a plain map for the tables, vectors for the devices.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub struct Tables {
     /// Address to slot, and whether it was learned.
     pub hosts: BTreeMap<IpAddr, (u8, bool)>,
     pub macs: BTreeMap<u8, Mac>,
+    /// Slots of TAPs.
+    pub taps: BTreeSet<u8>,
     pub room: usize,
 }
 
@@ -67,6 +69,11 @@ impl World for Side {
 
     fn is_learned(&self, address: IpAddr) -> bool {
         self.tables.borrow().hosts.get(&address).is_some_and(|(_, learned)| *learned)
+    }
+
+    fn speaks_ethernet(&self, address: IpAddr) -> bool {
+        let tables = self.tables.borrow();
+        tables.hosts.get(&address).is_some_and(|(slot, _)| tables.taps.contains(slot))
     }
 
     fn learn(&mut self, address: IpAddr) -> bool {
@@ -139,7 +146,7 @@ pub struct Lan {
 
 impl Lan {
     pub fn new() -> Self {
-        let tables = Tables { hosts: BTreeMap::new(), macs: BTreeMap::new(), room: usize::MAX };
+        let tables = Tables { hosts: BTreeMap::new(), macs: BTreeMap::new(), taps: BTreeSet::new(), room: usize::MAX };
         Self { taps: BTreeMap::new(), tables: Rc::new(RefCell::new(tables)), now: 1000 * SECOND }
     }
 
@@ -153,6 +160,7 @@ impl Lan {
     /// A NIC behind a TAP.
     pub fn tap(&mut self, slot: u8, addresses: &[IpAddr], bridges: bool) {
         self.nic(slot, addresses);
+        self.tables.borrow_mut().taps.insert(slot);
         let counters = Arc::<Counters>::default();
         let neighbours = Neighbours::new(addresses, mac(slot), bridges, Arc::clone(&counters));
         let side = Side { slot, tables: Rc::clone(&self.tables), sent: Vec::new(), events: Vec::new() };

@@ -179,7 +179,11 @@ impl Neighbours {
                 false
             }
             Speaker::Ours => {
-                answer.solicited && !asked && matches!(world.owner(answer.destination.into()), Owner::Other(_))
+                let asker = answer.destination.into();
+                answer.solicited
+                    && !asked
+                    && matches!(world.owner(asker), Owner::Other(_))
+                    && !world.speaks_ethernet(asker)
             }
         }
     }

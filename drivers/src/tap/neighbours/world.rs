@@ -27,6 +27,10 @@ pub trait World {
     /// Whether the NIC that has `address` has it only because it was heard there. Asked for few addresses a second.
     fn is_learned(&self, address: IpAddr) -> bool;
 
+    /// Whether the guest that has `address` speaks Ethernet, so that its own driver answers what it asks. Asked for few
+    /// addresses a second.
+    fn speaks_ethernet(&self, address: IpAddr) -> bool;
+
     /// Enters an address that nobody has into the host table as this NIC's. False when the table has no room.
     fn learn(&mut self, address: IpAddr) -> bool;
 

@@ -40,6 +40,22 @@ def iperf3(client: Place, address: str, port: int, *options: str) -> dict[str, A
     return report["end"]
 
 
+def udp_arrives(client: Place, server: Place, family: int, port: int, *options: str) -> None:
+    """A MB of UDP, sent and then fetched by iperf3: none may be lost but what a program read too slowly."""
+
+    def full() -> int:
+        counted = (place.counters() for place in (client, server))
+        return sum(each["UdpRcvbufErrors"] + each["Udp6RcvbufErrors"] for each in counted)
+
+    for direction in ([], ["-R"]):
+        before = full()
+        report = iperf3(client, server.addresses[family], port, "-u", "-b", "100M", "-n", "1M", *options, *direction)[
+            "sum"
+        ]
+        assert report["packets"] > 100
+        assert report["lost_packets"] <= full() - before, f"{client} to {server} {direction}"
+
+
 @contextlib.contextmanager
 def web_server(place: Place, directory: Path) -> Iterator[int]:
     """Python's web server on both families; gives its port."""

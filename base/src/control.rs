@@ -7,7 +7,7 @@
 //!   256  ├ doorbell   idle u32                                              written only to sleep and to wake
 //!   384  ├ owner      verdicts u64 ×16 │ bytes, rung, saved u64             written by the NIC's own guest
 //!   640  ├ base       the same                                              written by the base in the NIC's name
-//!   896  └ handed     datagrams, bytes, dropped u64                         handed to the guest by base workers
+//!   896  └ handed     datagrams, bytes, dropped u64                         handed to the guest by its worker
 //!
 //!  WorkerBlock, 16 KiB for each base worker
 //!     0  ┌ sleeping u32                                                     the worker's doorbell
@@ -87,7 +87,7 @@ pub(crate) fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
-/// What base workers handed to a guest's own kernel without a stop in the input buffer. Added to without a lock.
+/// What its base worker handed to a guest's own kernel without a stop in the input buffer. That worker alone writes it.
 #[repr(C, align(128))]
 #[derive(Default)]
 pub struct Handed {
@@ -113,7 +113,7 @@ pub struct Control {
     pub owner: TxCounters,
     /// What the base sent in the NIC's name.
     pub base: TxCounters,
-    /// What base workers handed to its guest.
+    /// What its base worker handed to its guest.
     pub handed: Handed,
 }
 

@@ -14,7 +14,7 @@ use crate::doorbell::Listener;
 use crate::lock::Token;
 use crate::note::Notes;
 use crate::offload::{Fields, Finisher, Offload, suits};
-use crate::outlet::{Outlets, Put};
+use crate::outlet::{Near, Outlets, Put};
 use crate::segment::Segment;
 use crate::sync::Ordering;
 use crate::verdict::Verdict;
@@ -90,6 +90,7 @@ pub struct Sender {
     last_hop: Cell<SlotId>,
     /// Guests that the worker of this sender can hand datagrams to.
     outlets: Option<Arc<Outlets>>,
+    near: Option<Near>,
     finisher: Option<Box<Finisher>>,
     // Last, so that whatever points into it goes first.
     pub(crate) segment: Arc<Segment>,
@@ -121,6 +122,7 @@ impl Sender {
             next_hop: 0,
             last_hop: Cell::new(SlotId(0)),
             outlets: None,
+            near: None,
             finisher: None,
             segment,
         }
@@ -342,7 +344,7 @@ impl Sender {
             // Whoever has received a datagram finds it in the capture: notes go out before the buffer's batch does.
             return None;
         }
-        let outlet = self.outlets.as_ref()?.find(SlotId(slot as u16), generation)?;
+        self.outlets.as_ref()?.find(SlotId(slot as u16), generation, &mut self.near)?;
         let row = self.tables.nic(SlotId(slot as u16));
         if unfinished.is_some_and(|unfinished| !suits(&unfinished.fields, row.offloads())) {
             return None;
@@ -354,19 +356,21 @@ impl Sender {
         }
         let handed = &self.segment.control(SlotId(slot as u16)).handed;
         let source = self.tables.nic(self.slot).mac();
+        let outlet = self.outlets.as_ref()?.find(SlotId(slot as u16), generation, &mut self.near)?;
         let put = outlet.put(datagram, unfinished.map(|unfinished| unfinished.offload), source);
         let verdict = match put {
             Put::Taken => {
-                handed.datagrams.fetch_add(1, Ordering::Relaxed);
-                handed.bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+                add(&handed.datagrams, 1);
+                add(&handed.bytes, datagram.len() as u64);
                 Verdict::Delivered
             }
             Put::Full => Verdict::BufferFull,
             Put::Down => Verdict::NicDown,
             Put::Refused => Verdict::Malformed,
+            Put::Elsewhere => return None,
         };
         if verdict != Verdict::Delivered {
-            handed.dropped.fetch_add(1, Ordering::Relaxed);
+            add(&handed.dropped, 1);
         }
         self.receiver = slot as u16;
         Some(verdict)

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use vnet_tables::SlotId;
 
 use crate::offload::Offload;
+use crate::sync::{AtomicU64, Ordering};
 
 /// What became of a datagram at an outlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Put {
     Down,
     /// The guest's kernel does not take this datagram.
     Refused,
+    /// The driver has to look at this datagram: it goes through the input buffer.
+    Elsewhere,
 }
 
 /// A guest that takes datagrams at any time, from the thread of its base worker.
@@ -36,6 +39,16 @@ type Entry = Option<(u32, Arc<dyn Outlet>)>;
 #[derive(Default)]
 pub struct Outlets {
     entries: RwLock<Vec<Entry>>,
+    /// Counts the changes of `entries`.
+    version: AtomicU64,
+}
+
+/// An outlet that was found, and the version of the outlets in which it was.
+pub struct Near {
+    slot: SlotId,
+    generation: u32,
+    version: u64,
+    outlet: Option<Arc<dyn Outlet>>,
 }
 
 impl Outlets {
@@ -47,19 +60,31 @@ impl Outlets {
             entries.resize_with(index + 1, || None);
         }
         entries[index] = outlet;
+        // Release: partners with the acquire in `find()`. Under the lock, so that whoever reads the new number and then the
+        // entries reads the new ones.
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// Takes all out.
     pub fn clear(&self) {
-        let entries = std::mem::take(&mut *self.entries.write().unwrap_or_else(PoisonError::into_inner));
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *entries);
+        self.version.fetch_add(1, Ordering::Release);
         drop(entries);
+        drop(all);
     }
 
-    /// The outlet of the NIC of this generation.
-    #[must_use]
-    pub fn find(&self, slot: SlotId, generation: u32) -> Option<Arc<dyn Outlet>> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let (own, outlet) = entries.get(usize::from(slot.0))?.as_ref()?;
-        (*own == generation).then(|| Arc::clone(outlet))
+    /// The outlet of the NIC of this generation. `near` keeps what was found last: a sender writes to the same receiver
+    /// again and again, and finds it there without a lock.
+    pub fn find<'n>(&self, slot: SlotId, generation: u32, near: &'n mut Option<Near>) -> Option<&'n dyn Outlet> {
+        let version = self.version.load(Ordering::Acquire);
+        let known = |near: &Near| near.slot == slot && near.generation == generation && near.version == version;
+        if !near.as_ref().is_some_and(known) {
+            let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+            let entry = entries.get(usize::from(slot.0)).and_then(Option::as_ref);
+            let outlet = entry.filter(|(own, _)| *own == generation).map(|(_, outlet)| Arc::clone(outlet));
+            *near = Some(Near { slot, generation, version, outlet });
+        }
+        near.as_ref()?.outlet.as_deref()
     }
 }

@@ -38,6 +38,8 @@ struct Served {
     port: Port,
     driver: Box<dyn Driver>,
     wake_at: Option<u64>,
+    /// The earliest of its entries among the timers.
+    timer: Option<u64>,
     queued: bool,
 }
 
@@ -108,7 +110,7 @@ impl Worker {
             *thread = Some(std::thread::Builder::new().name("vnet-worker".into()).spawn(run)?);
         }
         drop(thread);
-        let served = Served { slot, generation, port, driver, wake_at: None, queued: false };
+        let served = Served { slot, generation, port, driver, wake_at: None, timer: None, queued: false };
         self.shared.post(Command::Add(Box::new(served)));
         Ok(())
     }
@@ -172,9 +174,10 @@ fn run(shared: &Shared, polled: Polled) {
     let mut busy_rounds = 0u32;
     while !shared.stop.load(Ordering::Acquire) {
         rounds.take_mail();
-        rounds.gather((shared.clock)());
+        let now = (shared.clock)();
+        rounds.gather(now);
         if !rounds.polled.is_empty() && !rounds.queue.is_empty() && busy_rounds.is_multiple_of(ROUNDS) {
-            rounds.look_at_descriptors(false);
+            rounds.look_at_descriptors(Some(Duration::ZERO));
         }
         busy_rounds = busy_rounds.wrapping_add(1);
         if rounds.queue.is_empty() {
@@ -184,15 +187,17 @@ fn run(shared: &Shared, polled: Polled) {
             if rounds.polled.is_empty() && idle_turns < SPINS {
                 spin_loop();
             } else {
-                rounds.sleep();
+                rounds.sleep(now);
             }
             continue;
         }
         idle_turns = 0;
         // Only those queued now, so that mail and timers get their turn too.
-        for _ in 0..rounds.queue.len() {
+        for place in 0..rounds.queue.len() {
             if let Some(slot) = rounds.queue.pop_front() {
-                rounds.visit(slot);
+                // The first has its turn at once; for the others time has passed.
+                let now = if place == 0 { now } else { (shared.clock)() };
+                rounds.visit(slot, now);
             }
         }
     }
@@ -251,19 +256,32 @@ impl Rounds<'_> {
         block.take(|slot| self.enqueue(slot));
         while let Some(Reverse((time, slot))) = self.timers.peek().copied().filter(|Reverse((time, _))| *time <= now) {
             self.timers.pop();
-            let due =
-                self.served.get(usize::from(slot)).and_then(Option::as_ref).is_some_and(|s| s.wake_at == Some(time));
-            if due {
-                self.enqueue(slot);
+            let Some(Some(served)) = self.served.get_mut(usize::from(slot)) else { continue };
+            if served.timer == Some(time) {
+                served.timer = None;
+            }
+            match served.wake_at {
+                Some(at) if at <= now => self.enqueue(slot),
+                Some(at) => self.set_timer(slot, at),
+                None => {}
             }
         }
     }
 
-    fn visit(&mut self, slot: u16) {
+    /// Sees to it that a slot is looked at by `time`. Those that put their time off at every visit, as most do, have one
+    /// entry for all of them.
+    fn set_timer(&mut self, slot: u16, time: u64) {
+        let Some(Some(served)) = self.served.get_mut(usize::from(slot)) else { return };
+        if served.timer.is_none_or(|earliest| time < earliest) {
+            served.timer = Some(time);
+            self.timers.push(Reverse((time, slot)));
+        }
+    }
+
+    fn visit(&mut self, slot: u16, now: u64) {
         let Some(Some(served)) = self.served.get_mut(usize::from(slot)) else { return };
         served.queued = false;
         served.wake_at = None;
-        let now = (self.shared.clock)();
         // A panic of one guest's driver is that guest's end and nobody else's.
         let next = catch_unwind(AssertUnwindSafe(|| {
             let next = served.driver.visit(&mut served.port, now)?;
@@ -278,7 +296,7 @@ impl Rounds<'_> {
             Ok(Ok(Next::At(None))) => {}
             Ok(Ok(Next::At(Some(time)))) => {
                 served.wake_at = Some(time);
-                self.timers.push(Reverse((time, slot)));
+                self.set_timer(slot, time);
             }
             Ok(Ok(Next::Ended) | Err(vnet_base::buffer::Damaged)) | Err(_) => {
                 self.shared.lan.take_down(SlotId(slot), served.generation);
@@ -295,10 +313,8 @@ impl Rounds<'_> {
         self.shared.outlets.set(slot, None);
     }
 
-    /// Takes up those whose descriptors are ready, which may be waited for until the next timer.
-    fn look_at_descriptors(&mut self, wait: bool) {
-        let now = (self.shared.clock)();
-        let timeout = if wait { self.until_timer(now) } else { Some(Duration::ZERO) };
+    /// Takes up those whose descriptors are ready, and waits for such at most for `timeout`.
+    fn look_at_descriptors(&mut self, timeout: Option<Duration>) {
         let (served, queue) = (&mut self.served, &mut self.queue);
         self.polled.wait(timeout, |slot| enqueue(served, queue, slot));
     }
@@ -307,14 +323,15 @@ impl Rounds<'_> {
         self.timers.peek().map(|Reverse((time, _))| Duration::from_nanos(time.saturating_sub(now)))
     }
 
-    fn sleep(&mut self) {
+    fn sleep(&mut self, now: u64) {
         let shared = self.shared;
+        let timeout = self.until_timer(now);
         let slots = shared.lan.segment().tables().geometry().nics;
         let last_look = || !shared.mail.load(Ordering::Acquire) && !shared.stop.load(Ordering::Acquire);
         if self.polled.is_empty() {
-            shared.block.sleep(slots, self.until_timer((shared.clock)()), last_look);
+            shared.block.sleep(slots, timeout, last_look);
         } else {
-            shared.block.sleep_on_descriptors(slots, last_look, || self.look_at_descriptors(true));
+            shared.block.sleep_on_descriptors(slots, last_look, || self.look_at_descriptors(timeout));
         }
     }
 }

@@ -10,7 +10,7 @@ use vnet_base::datagram::LARGEST;
 use vnet_base::forward::Unfinished;
 use vnet_base::offload::Offload;
 use vnet_base::outlet::{Outlet, Put};
-use vnet_base::sync::{AtomicU64, Ordering};
+use vnet_base::sync::{AtomicBool, AtomicU64, Ordering};
 use vnet_base::tables::{Address, Destination, NetworkId, NicState, SlotId, Tables};
 
 use super::counters::{Counters, Reason};
@@ -72,7 +72,7 @@ impl Tap {
         // Many stations: which of them a datagram is for is the driver's to find out.
         let outlet = (!config.bridges).then(|| {
             let (device, counters) = (Arc::clone(&device), Arc::clone(&counters));
-            Arc::new(TapOutlet { device, counters, guest: AtomicU64::new(nic.mac) })
+            Arc::new(TapOutlet { device, counters, guest: AtomicU64::new(nic.mac), plain: AtomicBool::new(true) })
         });
         let side = Side {
             device,
@@ -214,6 +214,9 @@ impl Driver for Tap {
         self.write_resolved();
         // 4 ask again, give up, forget.
         let due = self.neighbours.due(&mut self.side, now);
+        if let Some(outlet) = &self.outlet {
+            outlet.plain.store(self.neighbours.is_plain(), Ordering::Relaxed);
+        }
         Ok(if more_frames || more_datagrams { Next::Again } else { Next::At(due) })
     }
 
@@ -309,11 +312,16 @@ struct TapOutlet {
     counters: Arc<Counters>,
     /// The guest's MAC.
     guest: AtomicU64,
+    /// Whether all that the guest is reached by has that MAC.
+    plain: AtomicBool,
 }
 
 impl Outlet for TapOutlet {
     fn put(&self, datagram: &[u8], offload: Option<Offload>, source: u64) -> Put {
         // Relaxed: written by the thread that reads it.
+        if !self.plain.load(Ordering::Relaxed) || is_router_advertisement(datagram) {
+            return Put::Elsewhere;
+        }
         let guest = octets(self.guest.load(Ordering::Relaxed));
         match put(&self.device, guest, octets(source), datagram, offload) {
             Ok(()) => Put::Taken,
@@ -330,6 +338,11 @@ fn put(device: &Device, to: Mac, from: Mac, datagram: &[u8], offload: Option<Off
     let virtio = virtio_net::build(offload, datagram, ethernet::HEADER);
     let ethernet = ethernet::header(to, from, datagram);
     device.write([&virtio, &ethernet, datagram])
+}
+
+/// Whether the driver learns from a datagram to its guest: RFC 4861 section 4.2, behind a plain IPv6 header.
+fn is_router_advertisement(datagram: &[u8]) -> bool {
+    matches!(datagram, [version, _, _, _, _, _, 58, ..] if version >> 4 == 6) && datagram.get(40) == Some(&134)
 }
 
 /// A MAC as the tables have it: the first octet highest of 48 bits.

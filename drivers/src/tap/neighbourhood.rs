@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vnet_base::sync::{AtomicU64, Ordering};
+use vnet_base::sync::{AtomicBool, AtomicU64, Ordering};
 use vnet_base::tables::{NetworkId, SlotId};
 
 use super::ethernet::Mac;
@@ -50,6 +50,8 @@ pub enum Event {
 struct Member {
     network: NetworkId,
     mailbox: Mutex<VecDeque<Event>>,
+    /// Whether the mailbox may hold anything: looked at at every visit, when it rarely does.
+    waiting: AtomicBool,
     lost: AtomicU64,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -63,6 +65,8 @@ impl Member {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         mailbox.push_back(event);
+        // Under the lock, as in `take()`: a mailbox that holds something says so.
+        self.waiting.store(true, Ordering::Release);
     }
 }
 
@@ -84,7 +88,13 @@ impl Neighbourhood {
     /// `wake` is called after something was put into its mailbox, from any thread, while no lock of ours is held.
     #[must_use]
     pub fn join(self: &Arc<Self>, slot: SlotId, network: NetworkId, wake: Box<dyn Fn() + Send + Sync>) -> Membership {
-        let member = Arc::new(Member { network, mailbox: Mutex::default(), lost: AtomicU64::new(0), wake });
+        let member = Arc::new(Member {
+            network,
+            mailbox: Mutex::default(),
+            waiting: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+            wake,
+        });
         lock(&self.members).insert(slot.0, Arc::clone(&member));
         Membership { neighbourhood: Arc::clone(self), slot, member }
     }
@@ -120,7 +130,14 @@ impl Membership {
     /// What waits longest in the mailbox.
     #[must_use]
     pub fn take(&self) -> Option<Event> {
-        lock(&self.member.mailbox).pop_front()
+        // Whoever puts something in wakes the member afterwards, which then looks again.
+        if !self.member.waiting.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut mailbox = lock(&self.member.mailbox);
+        let event = mailbox.pop_front();
+        self.member.waiting.store(!mailbox.is_empty(), Ordering::Release);
+        event
     }
 
     /// Whether nothing waits.
@@ -132,7 +149,7 @@ impl Membership {
     /// Events that gave way to others since the last call.
     #[must_use]
     pub fn take_lost(&self) -> u64 {
-        self.member.lost.swap(0, Ordering::Relaxed)
+        if self.member.lost.load(Ordering::Relaxed) == 0 { 0 } else { self.member.lost.swap(0, Ordering::Relaxed) }
     }
 }
 

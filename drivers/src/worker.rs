@@ -188,6 +188,8 @@ fn run(shared: &Shared, polled: Polled) {
                 spin_loop();
             } else {
                 rounds.sleep(now);
+                // Which looked at them.
+                busy_rounds = 1;
             }
             continue;
         }

@@ -105,7 +105,7 @@ impl Device {
     }
 
     /// Writes a frame in parts, its header first.
-    pub(crate) fn write(&self, parts: [&[u8]; 3]) -> Result<(), Trouble> {
+    pub(crate) fn write(&self, parts: [&[u8]; 2]) -> Result<(), Trouble> {
         let parts = parts.map(io::IoSlice::new);
         rustix::io::writev(&self.file, &parts)?;
         Ok(())

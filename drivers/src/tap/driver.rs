@@ -302,7 +302,7 @@ impl World for Side {
 
     fn transmit(&mut self, frame: &[u8]) {
         // A question or an answer that is lost is asked for again.
-        let _ = self.device.write([&[0; virtio_net::HEADER], frame, &[]]);
+        let _ = self.device.write([&[0; virtio_net::HEADER], frame]);
     }
 }
 
@@ -335,9 +335,11 @@ impl Outlet for TapOutlet {
 }
 
 fn put(device: &Device, to: Mac, from: Mac, datagram: &[u8], offload: Option<Offload>) -> Result<(), Trouble> {
-    let virtio = virtio_net::build(offload, datagram, ethernet::HEADER);
-    let ethernet = ethernet::header(to, from, datagram);
-    device.write([&virtio, &ethernet, datagram])
+    let mut before = [0; BEFORE];
+    let (virtio, ethernet) = before.split_at_mut(virtio_net::HEADER);
+    virtio.copy_from_slice(&virtio_net::build(offload, datagram, ethernet::HEADER));
+    ethernet.copy_from_slice(&ethernet::header(to, from, datagram));
+    device.write([&before, datagram])
 }
 
 /// Whether the driver learns from a datagram to its guest: RFC 4861 section 4.2, behind a plain IPv6 header.

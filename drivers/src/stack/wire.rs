@@ -6,8 +6,11 @@
 //! that it announced last is thrown away. As data comes in, the rounding makes that end move *back* by up to a unit
 //! (RFC 9293 section 3.8.6.2.1 calls it shrinking the window, and says not to), and what a sender put there in good faith is
 //! lost. Worse, a smoltcp sender can then forget to send it again: when the window closes its retransmission timer becomes a
-//! probe, and when it opens that ends without another. So the last unit of every window that is announced to us stays
-//! unused: no end that came later lies before it. Against peers that keep their word it costs some bytes of a megabyte.
+//! probe, and when it opens that ends without another. And of a sender that is ahead of a window of nothing, smoltcp takes
+//! not even acknowledgements: with both directions full, as under an echo, neither end ever moved again.
+//!
+//! So the last unit of every window stays unused, of those that we announce and of those that are announced to us: no end
+//! that smoltcp remembers lies before it. It costs some bytes of a megabyte.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -120,6 +123,7 @@ impl Wire {
 
     fn send_segment(&mut self, length: usize, outlet: &mut dyn Outlet) {
         self.keep_ahead(length);
+        hold_back(&mut self.scratch[..length]);
         let datagram = &self.scratch[..length];
         if !self.waiting.is_empty() || !matches!(outlet.try_forward(datagram), Some(Verdict::Delivered)) {
             self.send_slowly(length, outlet);
@@ -261,7 +265,7 @@ impl TxToken for Outgoing<'_> {
     }
 }
 
-/// Has a segment that came announce a window that is smaller by one unit.
+/// Has a segment announce a window that is smaller by one unit; see the head of this file.
 pub(super) fn hold_back(datagram: &mut [u8]) {
     let Some(at) = tcp_header(datagram) else { return };
     let Some(header) = datagram.get_mut(at..at + 20) else { return };

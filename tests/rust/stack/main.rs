@@ -3,6 +3,7 @@
 mod fragments;
 mod hostile;
 mod net;
+mod windows;
 
 use net::{A, B, MICROSECOND, MILLISECOND, Pair, SECOND, any, end};
 use vnet_drivers::stack::{Cause, Listening, OpenError, SOCKETS, Tcp, TcpOptions, TcpState, UdpOptions};

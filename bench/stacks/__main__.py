@@ -20,7 +20,7 @@ import vnet
 
 from . import startup
 from .cases import CASES, Case, Effort, Result, cases_of, measure_case
-from .measure import Ends, prove
+from .measure import Ends, congestion, prepare
 from .peers import LARGEST_MTU, LOOP, Peer, missing, peers_with
 from .report import as_json, print_table
 from .spaces import Trouble
@@ -117,6 +117,7 @@ def main(words: Sequence[str] | None = None) -> int:
     machine = {
         "kernel": platform.release(),
         "processors": len(os.sched_getaffinity(0)),
+        "congestion_control": congestion(),
         "rounds": effort.rounds,
         "load": os.getloadavg()[0],
     }
@@ -158,7 +159,7 @@ def _measure(
             _say(f"joining namespaces: {peer.name}")
             try:
                 joined = stack.enter_context(peer.open(mtu, scratch))
-                prove(joined)
+                prepare(joined)
             except (Trouble, OSError, vnet.VnetError) as error:
                 leave_out(f"{peer.name} is left out: {error}")
             else:

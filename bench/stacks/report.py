@@ -97,6 +97,9 @@ def print_table(
         if result.figures:
             table.add_section()
     console.print(table)
+    console.print(
+        f"TCP's congestion control: {machine['congestion_control']}; load {machine['load']:.1f}.", markup=False
+    )
     for sentence in left_out:
         console.print(sentence, markup=False)
 

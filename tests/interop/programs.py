@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,8 +114,3 @@ class Sshd:
         there = f"root@{self.place.addresses[family]} openssl dgst -sha256 -r"
         heard = sender.shell(f"for i in $(seq {times}); do cat {file}; done | {ssh} {there}")
         return heard.split()[0]
-
-
-def soaking() -> bool:
-    """Whether the long forms run: `make soak`."""
-    return int(os.environ.get("VNET_EXAMPLES", "1")) > 1

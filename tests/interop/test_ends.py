@@ -42,6 +42,12 @@ def transfer(stack: ExitStack, sender: Place, receiver: Place, seconds: int) -> 
     return stack.enter_context(sender.start(*words))
 
 
+def belongings() -> tuple[set[int], str, list[str]]:
+    """Processes, interfaces of the base's namespace, and descriptors of devices and namespaces."""
+    held = [what for what in support.descriptors().values() if "tun" in what or what.startswith("net:")]
+    return set(support.children()), shell("ip -br link"), sorted(held)
+
+
 def flowing(lan: vnet.Lan, name: str) -> Callable[[], bool]:
     """Whether a NIC has sent a megabyte since."""
     before = lan.statistics().nics[name].tx_bytes
@@ -50,7 +56,7 @@ def flowing(lan: vnet.Lan, name: str) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("end", ["its programs are killed", "its interface is deleted", "its namespace is removed"])
 def test_a_guest_ends_in_the_middle_of_a_transfer_and_the_others_go_on(lan: vnet.Lan, end: str) -> None:
-    before = (set(support.children()), shell("ip -br link"))
+    before = belongings()
     with ExitStack() as stack, ExitStack() as own:
         others = [place(stack.enter_context(closing(lan.netns(name)))) for name in ("carol", "dave")]
         peer = place(stack.enter_context(closing(lan.netns("bob"))))
@@ -97,7 +103,7 @@ def test_a_guest_ends_in_the_middle_of_a_transfer_and_the_others_go_on(lan: vnet
             heir = place(stack.enter_context(closing(lan.netns("victim", victim.addresses[4]))))
             peer.output("ping", "-c", "1", "-w", "5", heir.addresses[4])
     lan.close()
-    assert (set(support.children()), shell("ip -br link")) == before
+    assert belongings() == before
 
 
 def _in_namespace(pid: int) -> list[int]:

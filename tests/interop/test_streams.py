@@ -15,6 +15,7 @@ import programs
 import pytest
 from programs import bracketed, iperf3, iperf3_server, sent_by_socat, udp_arrives, web_server
 from scene import Place, Scene
+from support import examples
 
 pytestmark = pytest.mark.usefixtures("no_errors")
 
@@ -27,6 +28,8 @@ PAIRS = pytest.mark.parametrize(
     ],
 )
 MIB = 1 << 20
+# `make soak` carries a GiB wherever otherwise 64 MiB do.
+SOAKING = examples(1) > 1
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +132,13 @@ def bridged(scene: Scene) -> list[tuple[Place, Place]]:
 def test_what_socat_sends_arrives_as_it_was(scene: Scene, large: Path, family: int) -> None:
     # The first pair carries a GiB over IPv4, and both families do where time is no matter.
     for number, (sender, receiver) in enumerate(bridged(scene)):
-        times = 16 if programs.soaking() or (family == 4 and number == 0) else 1
+        times = 16 if SOAKING or (family == 4 and number == 0) else 1
         assert sent_by_socat(sender, receiver, family, large, times) == digest(large, times), f"{sender} to {receiver}"
 
 
 @FAMILIES
 def test_what_ssh_sends_arrives_as_it_was(scene: Scene, large: Path, family: int, tmp_path: Path) -> None:
-    times = 16 if programs.soaking() else 1
+    times = 16 if SOAKING else 1
     for sender, receiver in bridged(scene):
         with programs.Sshd(receiver, tmp_path) as server:
             assert server.copy(sender, family, large, times) == digest(large, times), f"{sender} to {receiver}"

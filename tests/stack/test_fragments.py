@@ -109,7 +109,8 @@ def test_a_service_echoes_datagrams_that_came_in_fragments(lan: vnet.Lan, kernel
     assert output == "done\n", errors
 
 
-@pytest.mark.parametrize(("mtu", "size"), [(68, 20_000), (576, 65_507)])
+# Linux has memory for few of the tiniest fragments: its sockets' buffers are counted by buffers, not by bytes.
+@pytest.mark.parametrize(("mtu", "size"), [(68, 500), (576, 65_507)])
 def test_large_pings_cross_the_smallest_mtus_of_ipv4(mtu: int, size: int) -> None:
     with vnet.Lan("fragments", PREFIXES[0], mtu=mtu) as lan, Kernel(lan, KERNEL[:1], mtu) as kernel:
         host = lan.host("host")

@@ -133,6 +133,11 @@ impl Sender {
         self.outlets = Some(outlets);
     }
 
+    /// Lets go of the outlet of the NIC in `slot`, if that is the one that was used last: it keeps the guest's device open.
+    pub fn forget_outlet(&mut self, slot: SlotId) {
+        self.near.take_if(|near| near.is_of(slot));
+    }
+
     /// Says which MAC address the next datagrams are sent to, the first octet highest of 48 bits: a destination outside
     /// the network goes to whoever has it. 0 for none, as before the first call.
     #[inline]

@@ -51,18 +51,28 @@ pub struct Near {
     outlet: Option<Arc<dyn Outlet>>,
 }
 
+impl Near {
+    /// Whether it is that of the NIC in `slot`.
+    pub(crate) fn is_of(&self, slot: SlotId) -> bool {
+        self.slot == slot
+    }
+}
+
 impl Outlets {
-    /// Enters the outlet of a NIC, or takes it out.
-    pub fn set(&self, slot: SlotId, outlet: Option<(u32, Arc<dyn Outlet>)>) {
+    /// Enters the outlet of a NIC, or takes it out. Returns whether there was one.
+    ///
+    /// Senders that found it last have it still: see [`Sender::forget_outlet`](crate::Sender::forget_outlet).
+    pub fn set(&self, slot: SlotId, outlet: Option<(u32, Arc<dyn Outlet>)>) -> bool {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let index = usize::from(slot.0);
         if entries.len() <= index {
             entries.resize_with(index + 1, || None);
         }
-        entries[index] = outlet;
+        let before = std::mem::replace(&mut entries[index], outlet);
         // Release: partners with the acquire in `find()`. Under the lock, so that whoever reads the new number and then the
         // entries reads the new ones.
         self.version.fetch_add(1, Ordering::Release);
+        before.is_some()
     }
 
     /// Takes all out.

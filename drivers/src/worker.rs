@@ -312,7 +312,12 @@ impl Rounds<'_> {
         if let Some(descriptor) = served.driver.descriptor() {
             self.polled.remove(descriptor);
         }
-        self.shared.outlets.set(slot, None);
+        if self.shared.outlets.set(slot, None) {
+            // Or its device would stay until each of them has sent something else.
+            for other in self.served.iter_mut().flatten() {
+                other.port.sender.forget_outlet(slot);
+            }
+        }
     }
 
     /// Takes up those whose descriptors are ready, and waits for such at most for `timeout`.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import statistics
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +25,15 @@ _CONGESTION = "cubic"
 
 @dataclass(frozen=True)
 class Ends:
-    """Two namespaces on one network, and the second one's address."""
+    """Two namespaces on one network, the second one's address, and the process that carries frames between them.
+
+    That process is the peer's switch; 0 where the kernel carries them itself, or nobody should choose its processor.
+    """
 
     client: Place
     server: Place
     address: str
+    carrier: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,31 @@ def _iperf(ends: Ends, options: list[str], seconds: float) -> dict[str, dict[str
     return result
 
 
+@contextlib.contextmanager
+def _moved(process: int, core: int | None) -> Iterator[None]:
+    """Keeps the threads of a process on one processor."""
+    tasks = [int(task) for task in os.listdir(f"/proc/{process}/task")] if process and core is not None else []
+    before = {}
+    for task in tasks:
+        before[task] = os.sched_getaffinity(task)
+        os.sched_setaffinity(task, {core or 0})
+    try:
+        yield
+    finally:
+        for task, cores in before.items():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(task, cores)
+
+
 def round_trip(ends: Ends, count: int) -> float:
     """Echoes one after the other, each sent when the one before is back, while nothing else is on the way.
 
     ``ping -f`` itself prints a mean that is cut to whole microseconds, too coarse where a round trip takes four.  With
     ``-i 0`` it sends in the same way and prints each; their mean is finer than each of them.  The longest tell what the
     machine did meanwhile, so a twentieth at either end does not count.
+
+    The carrier's threads stay on ping's processor meanwhile: there they do best, and left to the scheduler the figure would
+    tell on which processor it happened to put them.
 
     Returns:
         Seconds.
@@ -110,7 +135,8 @@ def round_trip(ends: Ends, count: int) -> float:
     """
     with tempfile.TemporaryFile("w+") as output:
         # Into a file: a reader at the other end of a pipe would be woken in the middle of what is measured.
-        run(["ping", "-n", "-i", "0", "-c", str(count), ends.address], ends.client, core=_core(0), output=output)
+        with _moved(ends.carrier, _core(0)):
+            run(["ping", "-n", "-i", "0", "-c", str(count), ends.address], ends.client, core=_core(0), output=output)
         output.seek(0)
         times = sorted(float(found) / 1e3 for found in re.findall(r" time=([\d.]+) ms", output.read()))
     if len(times) < 0.99 * count:

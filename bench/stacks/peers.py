@@ -79,7 +79,7 @@ def _vnet(mtu: int, scratch: Path) -> Iterator[Ends]:
 
     with vnet.Lan(f"bench-{os.getpid()}-{mtu}", "10.9.0.0/24", mtu=mtu) as lan:
         client, server = (lan.netns(name, address) for name, address in zip("ab", _ADDRESSES, strict=True))
-        yield Ends(client, server, _ADDRESSES[1])
+        yield Ends(client, server, _ADDRESSES[1], os.getpid())
 
 
 def _loop(program: Path, *options: str) -> Callable[[int, Path], AbstractContextManager[Ends]]:
@@ -88,10 +88,10 @@ def _loop(program: Path, *options: str) -> Callable[[int, Path], AbstractContext
         with _spaces() as spaces:
             fds = [space.fd for space in spaces]
             words = [str(program), *options, *(space.path for space in spaces)]
-            with Program(words, ready="ready", fds=fds):
+            with Program(words, ready="ready", fds=fds) as switch:
                 for space, address in zip(spaces, _ADDRESSES, strict=True):
                     _dress(space, "eth0", address, mtu)
-                yield Ends(*spaces, _ADDRESSES[1])
+                yield Ends(*spaces, _ADDRESSES[1], switch.pid)
 
     return opened
 
@@ -112,12 +112,12 @@ def _bridge(mtu: int, scratch: Path) -> Iterator[Ends]:
         yield Ends(*spaces, _ADDRESSES[1])
 
 
-def _hand_over(yard: Space, devices: tuple[str, str], spaces: tuple[Space, Space], mtu: int) -> Ends:
+def _hand_over(yard: Space, devices: tuple[str, str], spaces: tuple[Space, Space], mtu: int, carrier: int = 0) -> Ends:
     """Moves TAP devices that a switch in ``yard`` has opened into the two namespaces."""
     for device, space, address in zip(devices, spaces, _ADDRESSES, strict=True):
         yard.ip(f"link set {device} netns {space.path} name eth0", others=spaces)
         _dress(space, "eth0", address, mtu)
-    return Ends(*spaces, _ADDRESSES[1])
+    return Ends(*spaces, _ADDRESSES[1], carrier)
 
 
 @contextmanager
@@ -125,10 +125,10 @@ def _vde(mtu: int, scratch: Path) -> Iterator[Ends]:
     devices = ("t0", "t1")
     with Space() as yard, _spaces() as spaces:
         words = ["vde_switch", "-sock", str(scratch / "vde"), *(word for name in devices for word in ("-tap", name))]
-        with Program(words, yard):
+        with Program(words, yard) as switch:
             for device in devices:
                 _wait_for_device(yard, device)
-            yield _hand_over(yard, devices, spaces, mtu)
+            yield _hand_over(yard, devices, spaces, mtu, switch.pid)
 
 
 def _wait_for_device(yard: Space, device: str) -> None:
@@ -169,6 +169,7 @@ def _open_vswitch(daemon: str, *settings: str) -> Callable[[int, Path], Abstract
                 # mtu_request: otherwise it holds the MTU to that of the bridge's other ports.
                 details = ["set", "interface", device, "type=tap", f"mtu_request={mtu}"]
                 run([*vsctl, "add-port", "br0", device, "--", *details])
+            # Its threads do better apart, so they are left to the scheduler throughout.
             yield _hand_over(yard, devices, spaces, mtu)
 
     return opened

@@ -103,6 +103,8 @@ class Fabric:
         ring_bytes: int,
         served: bool,
         up: bool,
+        *,
+        bridges: bool = False,
     ) -> tuple[int, int]:
         """Adds a NIC and returns its slot and generation."""
         with self.changed:

@@ -124,8 +124,8 @@ def round_trip(ends: Ends, count: int) -> float:
     ``-i 0`` it sends in the same way and prints each; their mean is finer than each of them.  The longest tell what the
     machine did meanwhile, so a twentieth at either end does not count.
 
-    The carrier's threads stay on ping's processor meanwhile: there they do best, and left to the scheduler the figure would
-    tell on which processor it happened to put them.
+    The carrier's threads stay on ping's processor meanwhile.  They do best there, and left to the scheduler the figure
+    would tell on which processor it happened to put them.
 
     Returns:
         Seconds.

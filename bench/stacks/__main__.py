@@ -27,7 +27,7 @@ from .spaces import Trouble
 
 # Set inside: the scratch directory. Whoever sees it is in the benchmark's own namespaces.
 _SCRATCH = "VNET_BENCH_SCRATCH"
-_QUICK = Effort(rounds=2, seconds=1.0, echoes=4_000, sizes=(1400,), nodes=(16,), mtus=(1500,))
+_QUICK = Effort(rounds=2, seconds=1, echoes=4_000, sizes=(1400,), nodes=(16,), mtus=(1500,))
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -39,14 +39,23 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"what to measure; everything of: {', '.join(CASES)}")
     peers = [*(peer.name for peer in peers_with()), *(way for way in startup.WAYS if way != "vnet")]
     parser.add_argument("--peers", metavar="A,B", help=f"beside whom; everybody of: {', '.join(peers)}")
-    parser.add_argument("--rounds", type=_count, metavar="N", help=f"how often each is measured ({full.rounds})")
-    parser.add_argument("--seconds", type=_seconds, metavar="S", help=f"of a stream ({full.seconds:g})")
-    parser.add_argument("--echoes", type=_count, metavar="N", help=f"of a figure of ping ({full.echoes})")
-    parser.add_argument("--sizes", type=_counts, metavar="N,N", help="bytes of UDP payload (64,1400)")
     parser.add_argument(
-        "--mtus", type=_counts, metavar="N,N", help=f"bytes of IP, of the TCP cases (1500,{LARGEST_MTU})"
+        "--rounds", type=_whole(1, 1000), metavar="N", help=f"how often each is measured ({full.rounds})"
     )
-    parser.add_argument("--nodes", type=_counts, metavar="N,N", help="of the networks that start (16,64,100,256)")
+    parser.add_argument("--seconds", type=_whole(1, 3600), metavar="S", help=f"of a stream ({full.seconds})")
+    parser.add_argument(
+        "--echoes", type=_whole(20, 10_000_000), metavar="N", help=f"of a figure of ping ({full.echoes})"
+    )
+    parser.add_argument("--sizes", type=_several(16, 65_507), metavar="N,N", help="bytes of UDP payload (64,1400)")
+    parser.add_argument(
+        "--mtus",
+        type=_several(576, LARGEST_MTU),
+        metavar="N,N",
+        help=f"bytes of IP, of the TCP cases (1500,{LARGEST_MTU})",
+    )
+    parser.add_argument(
+        "--nodes", type=_several(2, 1000), metavar="N,N", help="of the networks that start (16,64,100,256)"
+    )
     parser.add_argument("--loop", type=Path, default=LOOP, metavar="PATH", help="the program of the bare loop")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: figures to look at")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -62,23 +71,19 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _count(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1 is wanted")
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def number(word: str) -> int:
+        # argparse tells of a ValueError in its own words, which name this function.
+        if not word.isdecimal() or not least <= int(word) <= most:
+            raise argparse.ArgumentTypeError(f"a whole number from {least} to {most} is wanted, not {word!r}")
+        return int(word)
+
     return number
 
 
-def _counts(word: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in word.split(","))
-
-
-def _seconds(word: str) -> float:
-    number = float(word)
-    # iperf3 takes whole seconds.
-    if number < 1 or number != int(number):
-        raise argparse.ArgumentTypeError("whole seconds are wanted, at least 1")
-    return number
+def _several(least: int, most: int) -> Callable[[str], tuple[int, ...]]:
+    number = _whole(least, most)
+    return lambda words: tuple(map(number, words.split(",")))
 
 
 def _effort(options: argparse.Namespace) -> Effort:

@@ -26,7 +26,7 @@ class Effort:
     """How much is measured: rounds, seconds of a stream, echoes, bytes of UDP payload, and nodes."""
 
     rounds: int = 7
-    seconds: float = 3.0
+    seconds: int = 3
     echoes: int = 20_000
     sizes: tuple[int, ...] = (64, 1400)
     nodes: tuple[int, ...] = (16, 64, 100, 256)

@@ -127,7 +127,7 @@ class Program:
             if self.said[-1].startswith(ready):
                 return
         self.close()
-        raise Trouble(f"{self.name} ended: {' / '.join(self.said[-3:])}")
+        raise Trouble(f"{Path(self.name).name} ended: {' / '.join(self.said[-3:]) or 'it said nothing'}")
 
     def close(self) -> None:
         """Ends it: first as if whoever started it had gone, then by signal."""

@@ -112,9 +112,11 @@ def test_nothing_is_left_when_it_is_ended_in_the_middle(joined: list[str], tmp_p
     [
         (["tpc"], "there is no case 'tpc'"),
         (["--peers", "loop,brigde"], "there is no peer 'brigde'"),
-        (["--rounds", "0"], "at least 1 is wanted"),
-        (["--seconds", "0.5"], "whole seconds are wanted, at least 1"),
-        (["--sizes", "64,many"], "invalid"),
+        (["--rounds", "0"], "a whole number from 1 to 1000 is wanted, not '0'"),
+        (["--seconds", "0.5"], "a whole number from 1 to 3600 is wanted, not '0.5'"),
+        (["--sizes", "64,many"], "not 'many'"),
+        (["--mtus", "99999"], "a whole number from 576 to 65521 is wanted"),
+        (["--nodes", "-1"], "a whole number from 2 to 1000 is wanted"),
     ],
 )
 def test_wrong_options_are_one_sentence_and_2(words: list[str], sentence: str) -> None:

@@ -89,8 +89,8 @@ _COUNTERS = ("tx_datagrams", "tx_bytes", "rx_datagrams", "rx_bytes", "rx_dropped
 
 def _plain(statistics: NicStatistics) -> dict[str, Any]:
     verdicts = {verdict.name.lower(): count for verdict, count in statistics.verdicts.items()}
-    plain = {**{name: getattr(statistics, name) for name in _COUNTERS}, "verdicts": verdicts}
-    return {**plain, "frames": dict(statistics.frames)} if statistics.frames else plain
+    counters = {name: getattr(statistics, name) for name in _COUNTERS}
+    return {**counters, "verdicts": verdicts, "frames": dict(statistics.frames)}
 
 
 def _statistics(plain: Mapping[str, Any]) -> NicStatistics:

@@ -135,25 +135,33 @@ def test_a_namespace_that_is_there_is_plugged_into_a_lab_and_unplugged(anyone: U
     with subprocess.Popen(
         [*anyone.through, *own, "sh", "-c", "echo; exec sleep 100"], stdout=subprocess.PIPE, env=anyone.environment
     ) as target:
-        assert target.stdout
-        target.stdout.readline()
-        pid = str(target.pid)
-        said = json.loads(anyone.does("plug", "kernels", "guest", "--netns", pid, "--address", "10.0.0.50", "--json"))
-        assert (said["nic"], said["interface"], said["addresses"][0]) == ("guest", "eth1", "10.0.0.50")
-        assert anyone.types("ping", "kernels", "host", "guest", "-c", "2").returncode == 0
-        assert anyone.types("ping", "kernels", "client", "10.0.0.50", "-c", "2").returncode == 0
-        assert "guest   plug   lan" in anyone.does("show", "kernels")
-        assert [each["name"] for each in json.loads(anyone.does("show", "kernels", "--json"))["plugged"]] == ["guest"]
-        assert "a NIC named 'guest' is on the LAN already" in anyone.fails("plug", "kernels", "guest", "--netns", pid)
-        assert "named 'eth1'" in anyone.fails("plug", "kernels", "more", "--netns", pid)
-        assert anyone.does("unplug", "kernels", "guest") == "guest is off kernels\n"
-        assert interfaces(pid) == {"lo"}
-        anyone.does("plug", "kernels", "again", "--netns", f"/proc/{pid}/ns/net", "--interface", "lan0")
-        assert interfaces(pid) == {"lo", "lan0"}
-        # It goes when the lab goes.
-        anyone.does("down", "kernels")
-        assert eventually(lambda: interfaces(pid) == {"lo"}, 2.0)
-        target.kill()
+        try:
+            assert target.stdout
+            target.stdout.readline()
+            pid = str(target.pid)
+            said = json.loads(
+                anyone.does("plug", "kernels", "guest", "--netns", pid, "--address", "10.0.0.50", "--json")
+            )
+            assert (said["nic"], said["interface"], said["addresses"][0]) == ("guest", "eth1", "10.0.0.50")
+            assert anyone.types("ping", "kernels", "host", "guest", "-c", "2").returncode == 0
+            assert anyone.types("ping", "kernels", "client", "10.0.0.50", "-c", "2").returncode == 0
+            assert "guest   plug   lan" in anyone.does("show", "kernels")
+            assert [each["name"] for each in json.loads(anyone.does("show", "kernels", "--json"))["plugged"]] == [
+                "guest"
+            ]
+            assert "a NIC named 'guest' is on the LAN already" in anyone.fails(
+                "plug", "kernels", "guest", "--netns", pid
+            )
+            assert "named 'eth1'" in anyone.fails("plug", "kernels", "more", "--netns", pid)
+            assert anyone.does("unplug", "kernels", "guest") == "guest is off kernels\n"
+            assert interfaces(pid) == {"lo"}
+            anyone.does("plug", "kernels", "again", "--netns", f"/proc/{pid}/ns/net", "--interface", "lan0")
+            assert interfaces(pid) == {"lo", "lan0"}
+            # It goes when the lab goes.
+            anyone.does("down", "kernels")
+            assert eventually(lambda: interfaces(pid) == {"lo"}, 2.0)
+        finally:
+            target.kill()
 
 
 def interfaces(pid: str) -> set[str]:

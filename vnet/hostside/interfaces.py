@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import MachineLacks, VnetError
+from ..netns.settled import await_ipv6
 
 if TYPE_CHECKING:
     from .lending import Lending
@@ -151,6 +152,7 @@ def set_up_tap(kernel: Any, interface: str, mac: str, mtu: int, addresses: Itera
     for address in addresses:
         _add_address(kernel, index, address)
     kernel.link("set", index=index, state="up")
+    await_ipv6(str(address.ip) for address in addresses)
 
 
 # Bridges
@@ -224,6 +226,7 @@ def join_bridge(
         lending.hold("address", f"{index},{address.with_prefixlen}", "new" if new else "-")
         if new:
             _add_address(kernel, index, address)
+    await_ipv6(str(address.ip) for address in addresses)
 
 
 def _make_bridge(kernel: Any, lending: Lending, bridge: Bridge) -> int:

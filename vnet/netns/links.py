@@ -12,6 +12,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ..errors import AddressTaken, NameTaken, VnetError
 from . import reasons
+from .settled import await_ipv6
 from .wiring import Wiring
 
 __all__ = ["configure", "move"]
@@ -84,6 +85,7 @@ def configure(wiring: Wiring, *, new: bool) -> None:
             _add_address(route, index, address, length)
         for gateway in wiring.gateways:
             _add_default(route, index, gateway)
+    await_ipv6(address for address, _ in wiring.addresses)
 
 
 def _add_address(route: Any, index: int, address: str, length: int) -> None:

@@ -31,7 +31,7 @@ LONGEST_STALL = 100.0
 PATIENCE = 5.0
 
 
-# Where the buffers segment has its control blocks in ABI version 2, and how large they are.
+# Where the buffers segment has its control blocks in ABI version 3, and how large they are.
 _CONTROLS_AT, _CONTROL_BYTES = 65_536, 1024
 
 
@@ -202,16 +202,16 @@ class Controller:
         Moments that are merely random seldom fall there. Returns whether the victim holds a lock.
         """
         entry = self.lan._register.nics.get(f"{victim.role}{victim.index}")
-        if entry is None or _native.ABI != 2:
+        if entry is None or _native.ABI != 3:
             return False
         for _ in range(40):
             os.kill(victim.pid, signal.SIGSTOP)
             state = Path(f"/proc/{victim.pid}/stat")
             while state.read_text().rpartition(")")[2].split()[0] not in "TZX":
                 pass
-            # The lock is the first word of a NIC's control block; its owner's token in the low 31 bits.
+            # The lock is the first word of a NIC's control block; its owner's token in the low 30 bits.
             locks = (self.locks[(_CONTROLS_AT + slot * _CONTROL_BYTES) // 4] for slot in range(64))
-            if any(lock & 0x7FFFFFFF == entry.token for lock in locks):
+            if any(lock & 0x3FFFFFFF == entry.token for lock in locks):
                 return True
             os.kill(victim.pid, signal.SIGCONT)
             time.sleep(self.chance.uniform(0, 0.001))

@@ -222,6 +222,11 @@ if how == "collected":
     lan = kept[0]
     del kept, lan
     gc.collect()
+    # The thread that hears of the dropped NIC may hold the LAN for a moment more.
+    import time
+    limit = time.monotonic() + 5.0
+    while (os.listdir(os.environ["XDG_RUNTIME_DIR"]) or threading.active_count() > 1) and time.monotonic() < limit:
+        time.sleep(0.001)
     assert os.listdir(os.environ["XDG_RUNTIME_DIR"]) == [], os.listdir(os.environ["XDG_RUNTIME_DIR"])
     from support import descriptors
     left = list(descriptors().values())

@@ -193,7 +193,8 @@ impl Sender {
         verdict
     }
 
-    /// The rules of the path, for a datagram of `bytes` bytes. TTL, filters and impairments of longer paths join here, and in what explains them.
+    /// The rules of the path, for a datagram of `bytes` bytes. TTL, filters and impairments of longer paths join here,
+    /// and in what explains them.
     #[inline(always)]
     pub(crate) fn apply(&self, bytes: usize) -> Result<(), Verdict> {
         if bytes > self.mtu { Err(Verdict::TooBig) } else { Ok(()) }

@@ -181,3 +181,18 @@ def test_wrong_arguments_are_refused(lan: vnet.Lan) -> None:
     lan.close()
     with pytest.raises(vnet.LanClosed):
         lan.explain("a", b"")
+
+
+def test_what_leads_out_of_a_network_is_told_as_it_is_sent() -> None:
+    with vnet.Lan(None, "10.0.0.0/24") as lan:
+        a, out = lan.attach("a"), lan.attach("out")
+        lan._base.set_gateway(lan.networks["lan"]._number, lan._register.nics["out"].slot)
+        outward = datagram(a.addresses[0], "198.51.100.1")
+        told = lan.explain("a", outward)
+        assert (told.receivers, told.steps[1].facts["gateway"]) == (("out",), "out")
+        assert a.send(outward) is told.verdict is vnet.Verdict.DELIVERED
+        assert out.recv(timeout=1.0) == outward
+        # It leads nowhere for itself, and for nobody once it has gone.
+        assert out.send(outward) is lan.explain("out", outward).verdict is vnet.Verdict.NO_ROUTE
+        out.close()
+        assert a.send(outward) is lan.explain("a", outward).verdict is vnet.Verdict.NO_ROUTE

@@ -192,7 +192,7 @@ def test_what_leads_out_of_a_network_is_told_as_it_is_sent() -> None:
         assert (told.receivers, told.steps[1].facts["gateway"]) == (("out",), "out")
         assert a.send(outward) is told.verdict is vnet.Verdict.DELIVERED
         assert out.recv(timeout=1.0) == outward
-        # It leads nowhere for itself, and for nobody once it has gone.
+        # It leads nowhere for itself; once it has gone, others are told that it is down.
         assert out.send(outward) is lan.explain("out", outward).verdict is vnet.Verdict.NO_ROUTE
         out.close()
-        assert a.send(outward) is lan.explain("a", outward).verdict is vnet.Verdict.NO_ROUTE
+        assert a.send(outward) is lan.explain("a", outward).verdict is vnet.Verdict.NIC_DOWN

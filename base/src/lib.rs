@@ -17,6 +17,7 @@
 //!   control   control blocks, counters and worker blocks in the buffers segment, drawn
 //!   segment   the two memory files, mapped
 //!   map       memory files and mappings (unsafe)
+//!   icmp      what a router does to datagrams and says about them
 //!   explain   the same five steps without their effects, said in facts
 //!   note      what a capture learns of each datagram
 //!   lan       the base's own side: slots given and taken back, the dead buried
@@ -38,6 +39,8 @@ pub mod doorbell;
 pub mod explain;
 #[cfg(not(loom))]
 pub mod forward;
+#[cfg(not(loom))]
+pub mod icmp;
 #[cfg(not(loom))]
 pub mod lan;
 pub mod lock;

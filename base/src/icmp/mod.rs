@@ -1,0 +1,50 @@
+//! What a router does to datagrams, and says about them: pure functions on their bytes, IPv4 and IPv6.
+//!
+//! In the order in which a router comes to them:
+//!
+//! ```text
+//!   receive    the header's sanity, martians, options: go on, drop in silence, or a parameter problem
+//!   options    what a router writes into the options of IPv4 as it receives and forwards, and echoes in its answers
+//!   local      a datagram for the router itself: echo and timestamp replies, TCP resets, what else is unreachable
+//!   hop        TTL and hop limit less some hops
+//!   fragment   a datagram in pieces that fit the next MTU
+//!   rules      may_answer(): what no ICMP error may be about
+//!   error      ICMP errors, as long and with the header fields that Linux gives them
+//!   limits     how many of them, to whom
+//! ```
+//!
+//! The model is Linux 6.18 as it comes, with forwarding on and redirects off; `tests/routed/test_icmp_answers.py` holds
+//! every answer against the kernel's, byte for byte. Any bytes may come: nothing here panics on them.
+
+pub mod error;
+pub mod fragment;
+pub mod hop;
+pub mod limits;
+pub mod local;
+pub mod options;
+pub mod receive;
+pub mod rules;
+mod wire;
+
+pub use error::{Trouble, error};
+pub use fragment::fragment;
+pub use hop::hop;
+pub use limits::Limits;
+pub use local::{Local, local};
+pub use options::pass_options;
+pub use receive::{Received, Refusal, receive};
+pub use rules::may_answer;
+
+use vnet_tables::Address;
+
+/// In whose name an answer is built, and what of it changes from one to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The router's address that answers: on the interface that leads back to the sender. [`local()`] answers unicasts
+    /// from the address that was asked instead.
+    pub from: Address,
+    /// IPv4: the identification of the answer.
+    pub ident: u16,
+    /// Milliseconds since midnight, universal time (RFC 791 section 3.1): for timestamps.
+    pub today: u32,
+}

@@ -1,0 +1,1 @@
+//! Header fields, read and written with their bounds.

@@ -7,6 +7,7 @@
 //!   network   networks: prefixes, MTU; what kind of destination an address is
 //!   nic       NIC slots: generation, state, where the input buffer lies
 //!   host      the host table: (network, address) → NIC slot
+//!   image     sections of the routing segment in a file that later LANs map: its layout, writer and checker
 //!   tables    `Tables`, what every process reads, and `Writer`, what the base alone holds
 //! ```
 //!
@@ -16,6 +17,7 @@
 #![deny(unsafe_code)]
 
 pub mod host;
+pub mod image;
 pub mod layout;
 pub mod network;
 pub mod nic;

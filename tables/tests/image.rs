@@ -1,0 +1,192 @@
+//! Images: what was written is read, and whatever is not that, whole and for this machine, is told from it.
+
+use std::io::{self, Cursor};
+
+use proptest::prelude::*;
+use vnet_tables::ABI;
+use vnet_tables::image::{ImageError, Key, Kind, LABEL_BYTES, VERSION, check, check_with, peek, write};
+
+const KEY: Key = [0xA5; 32];
+const PAGE: usize = 4096;
+
+fn written(sections: &[(Kind, &[u32])]) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    let bytes = write(&mut out, &KEY, "a test", sections).unwrap();
+    assert_eq!(bytes, out.get_ref().len() as u64);
+    out.into_inner()
+}
+
+fn sample() -> Vec<u8> {
+    let plan: Vec<u32> = (0..5000).map(|n: u32| n.wrapping_mul(0x9E37_79B9)).collect();
+    written(&[(Kind::Plan, &plan), (Kind::Routes, &[1, 2, 3])])
+}
+
+fn words(bytes: &[u8], at: u64, words: u64) -> Vec<u32> {
+    let bytes = &bytes[at as usize..][..words as usize * 4];
+    bytes.chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect()
+}
+
+/// With a field of the header changed, and the checksum of the header made right again.
+fn changed(at: usize, field: &[u8]) -> Vec<u8> {
+    let mut bytes = sample();
+    bytes[at..at + field.len()].copy_from_slice(field);
+    signed(bytes)
+}
+
+fn signed(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[44..48].fill(0);
+    let checksum = crc32fast::hash(&bytes[..PAGE]);
+    bytes[44..48].copy_from_slice(&checksum.to_ne_bytes());
+    bytes
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    check(bytes, Some(&KEY)).unwrap_err().to_string()
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_read(
+        plan in prop::collection::vec(any::<u32>(), 0..3000),
+        routes in prop::collection::vec(any::<u32>(), 0..3000),
+        label in "\\PC{0,200}",
+    ) {
+        let mut out = Cursor::new(Vec::new());
+        write(&mut out, &KEY, &label, &[(Kind::Routes, &routes), (Kind::Plan, &plan)]).unwrap();
+        let bytes = out.into_inner();
+        let image = check(&bytes, Some(&KEY)).unwrap();
+        prop_assert_eq!(image.bytes, bytes.len() as u64);
+        prop_assert_eq!(image.key, KEY);
+        prop_assert!(label.starts_with(image.label.as_str()) && image.label.len() + 4 > label.len().min(LABEL_BYTES));
+        for (kind, expected) in [(Kind::Plan, plan), (Kind::Routes, routes)] {
+            let section = image.section(kind).unwrap();
+            prop_assert_eq!(section.at % PAGE as u64, 0);
+            prop_assert_eq!(words(&bytes, section.at, section.words), expected);
+        }
+        prop_assert_eq!(image.section(Kind::Filters), None);
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_refused_or_read_and_nothing_else(
+        bytes in prop::collection::vec(any::<u8>(), 0..2 * PAGE), count in 0..20_u32, at in 0..512_usize
+    ) {
+        let _ = check(&bytes, None);
+        // With a right beginning and checksum, so that what lies behind them is looked at.
+        let mut bytes = changed(40, &count.to_ne_bytes());
+        bytes[256 + at] ^= 1 << (count % 8);
+        let bytes = signed(bytes);
+        if let Ok(image) = check(&bytes, None) {
+            prop_assert_eq!(image.bytes, bytes.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let whole = sample();
+    assert!(check(&whole, Some(&KEY)).is_ok());
+    // All bits of the header, all of a short section with the zeros behind it, and a sample of the others.
+    let header = 0..8 * 768;
+    let rest = (8 * 768..8 * whole.len()).step_by(7);
+    for bit in header.chain(rest) {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(check(&bytes, Some(&KEY)).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn every_shorter_and_every_longer_file_is_found() {
+    let whole = sample();
+    for length in (0..whole.len()).step_by(101).chain([7, 8, PAGE - 1, PAGE, whole.len() - 1]) {
+        let refused = check(&whole[..length], Some(&KEY)).unwrap_err();
+        let expected = if length < 8 { "no image" } else { "truncated" };
+        assert!(refused.to_string().contains(expected), "{length} bytes: {refused}");
+    }
+    let longer = [&whole[..], &[0]].concat();
+    assert!(matches!(check(&longer, Some(&KEY)), Err(ImageError::TooLong { .. })));
+}
+
+#[test]
+fn a_file_that_becomes_shorter_while_it_is_checked_is_an_error() {
+    let whole = sample();
+    let mut reads = 0;
+    let shrinking = check_with(whole.len() as u64, Some(&KEY), &mut |at, into| {
+        reads += 1;
+        if reads > 1 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        into.copy_from_slice(&whole[at as usize..][..into.len()]);
+        Ok(())
+    });
+    assert!(matches!(shrinking, Err(ImageError::System(_))));
+}
+
+#[test]
+fn each_way_of_being_for_somebody_else_has_its_sentence() {
+    assert_eq!(refusal(&changed(0, b"vnet-lan")), "it is no image");
+    assert_eq!(refusal(&changed(8, &0x0403_0201_u32.to_ne_bytes())), "it is of a machine of the other byte order");
+    let versions = format!("its format has version {}, this vnet has {VERSION}", VERSION + 1);
+    assert_eq!(refusal(&changed(12, &(VERSION + 1).to_ne_bytes())), versions);
+    let versions = format!("it has ABI version {}, this vnet has {ABI}", ABI - 1);
+    assert_eq!(refusal(&changed(16, &(ABI - 1).to_ne_bytes())), versions);
+    let machines = refusal(&changed(20, &32_u32.to_ne_bytes()));
+    assert!(machines.starts_with("it was compiled on a machine of 32 bits called"), "{machines}");
+    let machines = refusal(&changed(24, b"pdp11\0\0\0\0\0\0\0\0\0\0\0"));
+    assert!(machines.contains("called \"pdp11\", this one has"), "{machines}");
+    assert!(refusal(&changed(64, &[7; 32])).ends_with(&format!("its key is {}", "07".repeat(32))));
+}
+
+#[test]
+fn a_header_that_says_what_cannot_be_is_damaged_even_where_its_checksum_is_right() {
+    let entry = |index: usize, field: usize| 256 + index * 32 + field;
+    let cases: [(&str, usize, Vec<u8>); 9] = [
+        ("more sections than there can be", 40, 17_u32.to_ne_bytes().into()),
+        ("a section that nobody knows", entry(1, 0), 9_u32.to_ne_bytes().into()),
+        ("the same section twice", entry(1, 0), 0_u32.to_ne_bytes().into()),
+        ("a section that lies in the header", entry(0, 8), 0_u64.to_ne_bytes().into()),
+        ("a section that lies in another", entry(1, 8), 4096_u64.to_ne_bytes().into()),
+        ("a section that begins at the end of numbers", entry(1, 8), u64::MAX.to_ne_bytes().into()),
+        ("a section without end", entry(1, 16), u64::MAX.to_ne_bytes().into()),
+        ("a section with more words than it has", entry(1, 16), 5000_u64.to_ne_bytes().into()),
+        ("another length", 48, 4096_u64.to_ne_bytes().into()),
+    ];
+    for (what, at, field) in cases {
+        assert_eq!(refusal(&changed(at, &field)), "its header is damaged", "{what}");
+    }
+}
+
+#[test]
+fn a_damaged_section_is_named() {
+    let whole = sample();
+    let image = check(&whole, None).unwrap();
+    for (kind, name) in [(Kind::Plan, "plan"), (Kind::Routes, "routes")] {
+        let mut bytes = whole.clone();
+        // Of the zeros behind the words.
+        bytes[(image.section(kind).unwrap().at + image.section(kind).unwrap().words * 4) as usize] = 1;
+        assert_eq!(refusal(&bytes), format!("its section \"{name}\" is damaged"));
+    }
+}
+
+#[test]
+fn what_the_header_says_can_be_shown_of_a_file_whose_sections_are_missing() {
+    let whole = sample();
+    let image = peek(&whole[..PAGE], PAGE as u64).unwrap();
+    assert_eq!((image.label.as_str(), image.sections.len()), ("a test", 2));
+    assert_eq!(image.bytes, whole.len() as u64);
+}
+
+#[test]
+fn a_file_whose_writer_was_killed_is_no_image() {
+    // The header is written last.
+    let mut half = sample();
+    half[..PAGE].fill(0);
+    assert!(matches!(check(&half, None), Err(ImageError::NotAnImage)));
+}
+
+#[test]
+fn an_image_without_sections_is_its_header() {
+    let bytes = written(&[]);
+    assert_eq!(bytes.len(), PAGE);
+    assert_eq!(check(&bytes, Some(&KEY)).unwrap().sections, []);
+}

@@ -280,24 +280,35 @@ def test_tables_that_contradict_themselves_are_refused(
     fd = _doctored(lan._segment, at, data)
     try:
         with pytest.raises(error, match=words):
-            _native.Segment.attach(fd, lan._segment.files()[1], lan._segment.alarms())
+            _native.Segment.attach([fd, *lan._segment.files()[1:]], lan._segment.alarms())
     finally:
         os.close(fd)
 
 
 def test_what_is_no_memory_file_is_refused(lan: vnet.Lan, tmp_path: Path) -> None:
-    tables, buffers = lan._segment.files()
+    tables, buffers, routing = lan._segment.files()
     empty = os.open(tmp_path / "empty", os.O_RDWR | os.O_CREAT)
     short = os.open(tmp_path / "short", os.O_RDWR | os.O_CREAT)
     os.write(short, b"vnet-lan")
     reading, writing = os.pipe()
     try:
-        for first, second in ((empty, buffers), (short, buffers), (reading, buffers), (tables, short), (tables, empty)):
+        for first, second, third in (
+            (empty, buffers, routing),
+            (short, buffers, routing),
+            (reading, buffers, routing),
+            (tables, short, routing),
+            (tables, empty, routing),
+            (tables, buffers, short),
+            (tables, buffers, empty),
+        ):
             with pytest.raises((vnet.ProtocolError, OSError)):
-                _native.Segment.attach(first, second, lan._segment.alarms())
+                _native.Segment.attach([first, second, third], lan._segment.alarms())
         for wrong in (-1, 1 << 20):
             with pytest.raises((ValueError, OSError)):
-                _native.Segment.attach(wrong, buffers, lan._segment.alarms())
+                _native.Segment.attach([wrong, buffers, routing], lan._segment.alarms())
+        for few in ([], [tables, buffers], [tables, buffers, routing, empty, empty]):
+            with pytest.raises(ValueError, match="three memory files, or four"):
+                _native.Segment.attach(few, lan._segment.alarms())
     finally:
         for fd in (empty, short, reading, writing):
             os.close(fd)
@@ -307,10 +318,12 @@ def test_the_kernel_keeps_guests_from_writing_the_tables(named: vnet.Lan, guest:
     process = guest("""
 import mmap
 nic = vnet.attach("office", "a")
-tables, buffers = nic.segment.files()
+tables, buffers, routing = nic.segment.files()
 for attempt in (lambda: mmap.mmap(tables, 4096), lambda: os.pwrite(tables, b"x", 0), lambda: os.ftruncate(tables, 0),
                 lambda: os.ftruncate(buffers, 0), lambda: os.truncate(f"/proc/self/fd/{tables}", 0),
-                lambda: os.pwrite(os.open(f"/proc/self/fd/{tables}", os.O_RDWR), b"x", 0)):
+                lambda: os.pwrite(os.open(f"/proc/self/fd/{tables}", os.O_RDWR), b"x", 0),
+                lambda: mmap.mmap(routing, 4096), lambda: os.pwrite(routing, b"x", 0), lambda: os.ftruncate(routing, 0),
+                lambda: os.pwrite(os.open(f"/proc/self/fd/{routing}", os.O_RDWR), b"x", 0)):
     try:
         attempt()
     except OSError:

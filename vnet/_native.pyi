@@ -49,11 +49,13 @@ def optimised() -> bool:
 
 @final
 class Segment:
-    """The two memory files of a LAN, mapped into this process."""
+    """The memory files of a LAN, mapped into this process."""
 
     @staticmethod
-    def attach(tables: int, buffers: int, alarms: list[int]) -> Segment:
-        """Maps the files behind two descriptors, which stay the caller's, as those of the alarms do.
+    def attach(files: list[int], alarms: list[int]) -> Segment:
+        """Maps the files behind the descriptors of tables, buffers and routing, and of an image if there is one.
+
+        The descriptors stay the caller's, as those of the alarms do.
 
         Raises:
             AbiMismatch: the LAN was made by another version.
@@ -61,8 +63,8 @@ class Segment:
             OSError: they cannot be mapped.
         """
 
-    def files(self) -> tuple[int, int]:
-        """Returns the descriptors of tables and buffers; they stay the segment's."""
+    def files(self) -> list[int]:
+        """Returns the descriptors of tables, buffers and routing, and of the image if one was adopted; they stay its own."""
 
     def alarms(self) -> list[int]:
         """Returns the descriptors that wake the base workers, one for each of :data:`WORKERS`."""
@@ -97,13 +99,21 @@ class Base:
         up: bool,
         *,
         bridges: bool = False,
+        port: int = 0,
     ) -> tuple[int, int]:
         """Adds a NIC and returns its slot and generation.
 
-        With ``bridges``, addresses that the LAN does not know may lie behind it.
+        With ``bridges``, addresses that the LAN does not know may lie behind it.  With ``port``, it is that port of a
+        router, its number in the plan plus one, and has no input buffer.
 
         Raises:
             LanFull: no slot or table row is free.
+        """
+
+    def set_gateways(self, slot: int, generation: int, v4: int, v6: int) -> bool:
+        """Says which NICs, slots, lead the guest of a NIC out of its network: for IPv4 and for IPv6, 0 for none.
+
+        Returns whether the NIC is still that of ``generation``.
         """
 
     def hold(self, slot: int) -> int:

@@ -54,7 +54,7 @@ fn lan_error(py: Python<'_>, failure: &LanError) -> PyErr {
         LanError::Segment(failure) => return segment_error(py, failure),
         LanError::Tables(_) | LanError::Full(_) => "LanFull",
         LanError::Gone => "NicClosed",
-        LanError::Stuck => "VnetError",
+        LanError::Stuck | LanError::Sections => "VnetError",
     };
     error(py, name, &failure.to_string())
 }
@@ -153,16 +153,28 @@ struct Segment(Arc<vnet_base::Segment>);
 #[pymethods]
 impl Segment {
     #[staticmethod]
-    fn attach(py: Python<'_>, tables: i32, buffers: i32, alarms: Vec<i32>) -> PyResult<Self> {
+    fn attach(py: Python<'_>, files: Vec<i32>, alarms: Vec<i32>) -> PyResult<Self> {
         let alarms = alarms.into_iter().map(duplicate).collect::<PyResult<Vec<_>>>()?;
         let alarms = alarms.try_into().map_err(|_| PyValueError::new_err(format!("a LAN has {WORKERS} alarms")))?;
-        let segment = vnet_base::Segment::attach(duplicate(tables)?, duplicate(buffers)?, alarms);
+        let files = match files[..] {
+            [tables, buffers, routing] => (tables, buffers, routing, None),
+            [tables, buffers, routing, image] => (tables, buffers, routing, Some(image)),
+            _ => return Err(PyValueError::new_err("a LAN has three memory files, or four with an image")),
+        };
+        let files = vnet_base::Files {
+            tables: duplicate(files.0)?,
+            buffers: duplicate(files.1)?,
+            routing: duplicate(files.2)?,
+            image: files.3.map(duplicate).transpose()?,
+        };
+        let segment = vnet_base::Segment::attach(files, alarms);
         segment.map(Self).map_err(|failure| segment_error(py, &failure))
     }
 
-    fn files(&self) -> (i32, i32) {
-        let (tables, buffers) = self.0.files();
-        (tables.as_raw_fd(), buffers.as_raw_fd())
+    fn files(&self) -> Vec<i32> {
+        let files = self.0.files();
+        let own = [files.tables, files.buffers, files.routing];
+        own.into_iter().chain(files.image).map(|file| file.as_raw_fd()).collect()
     }
 
     fn alarms(&self) -> Vec<i32> {
@@ -233,7 +245,7 @@ impl Base {
     }
 
     #[allow(clippy::too_many_arguments)]
-    #[pyo3(signature = (name, network, addresses, mac, mtu, ring_bytes, served, up, *, bridges=false))]
+    #[pyo3(signature = (name, network, addresses, mac, mtu, ring_bytes, served, up, *, bridges=false, port=0))]
     fn add_nic(
         &self,
         py: Python<'_>,
@@ -246,6 +258,7 @@ impl Base {
         served: bool,
         up: bool,
         bridges: bool,
+        port: u32,
     ) -> PyResult<(u16, u32)> {
         let request = NicRequest {
             name,
@@ -258,10 +271,16 @@ impl Base {
             up,
             offloads: 0,
             bridges,
+            port,
         };
         self.taps.coming(&request);
         let added = py.detach(|| self.lan.add_nic(request)).map_err(|failure| lan_error(py, &failure))?;
         Ok((added.0.0, added.1))
+    }
+
+    /// Says which NICs lead the guest of a NIC out of its network; false where that NIC has gone.
+    fn set_gateways(&self, slot: u16, generation: u32, v4: u16, v6: u16) -> bool {
+        self.lan.set_gateways(SlotId(slot), generation, SlotId(v4), SlotId(v6))
     }
 
     fn hold(&self, py: Python<'_>, slot: u16) -> PyResult<u32> {

@@ -426,10 +426,12 @@ def attach(
     try:
         reply, files = ask(connection, {"do": "attach", "nic": name, "addresses": addresses, "network": network})
         try:
-            if len(files) != 2 + _native.WORKERS:
-                raise ProtocolError(f"the base sent {len(files)} descriptors, not {2 + _native.WORKERS}")
+            # Tables, buffers and routing, an image if one was adopted, and the alarms of the base workers.
+            memory = len(files) - _native.WORKERS
+            if memory not in (3, 4):
+                raise ProtocolError(f"the base sent {len(files)} descriptors, not {3 + _native.WORKERS} or one more")
             try:
-                segment = _native.Segment.attach(files[0], files[1], files[2:])
+                segment = _native.Segment.attach(files[:memory], files[memory:])
             except OSError as error:
                 raise MachineLacks(f"the LAN {lan!r} cannot be mapped: {error}; raise `ulimit -v`") from None
         finally:

@@ -18,12 +18,14 @@ __all__ = ["ADVICE", "Explanation", "Step", "explain"]
 
 ADVICE: Mapping[Verdict, str] = MappingProxyType(
     {
-        Verdict.NO_ROUTE: "send to an address of the NIC's own network, or plug the NIC into the other's",
+        Verdict.NO_ROUTE: "send to a network that a router leads to, or give the NIC a gateway",
         Verdict.NO_HOST: "look up who is there with `vnet stats LAB`; give a NIC this address, or send to one that is",
         Verdict.BUFFER_FULL: "have the receiver read faster, send with block=True, or give it a larger buffer",
         Verdict.NIC_DOWN: "start its guest, or see why that ended; the address is kept for it",
         Verdict.TOO_BIG: "send less at once, have the sender's stack fragment, or raise the network's MTU",
         Verdict.MALFORMED: "begin with a whole IPv4 or IPv6 header; frames with an Ethernet header are no datagrams",
+        Verdict.TTL_EXCEEDED: "send with a larger TTL, or look for routes that lead in a circle",
+        Verdict.FILTERED: "see which rule it was, and change the filter or what is sent",
     }
 )
 """What to do about each reason for which a datagram is dropped."""

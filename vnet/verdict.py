@@ -16,7 +16,7 @@ class Verdict(IntEnum):
     DELIVERED = 0
     """It lies in the receiver's input buffer."""
     NO_ROUTE = 1
-    """The destination is in no network that the sender can reach."""
+    """The destination is in no network that the sender, or a router on the way, can reach."""
     NO_HOST = 2
     """The destination is inside a network of the sender, but no NIC has the address."""
     BUFFER_FULL = 3
@@ -24,6 +24,11 @@ class Verdict(IntEnum):
     NIC_DOWN = 4
     """The address belongs to a NIC that nobody holds: its guest died or has not attached yet."""
     TOO_BIG = 5
-    """Over 65,535 bytes, or over the network's MTU."""
+    """Over 65,535 bytes, over the network's MTU, or over that of a way on which it may not be fragmented."""
     MALFORMED = 6
-    """No readable IP version and destination: empty, of an unknown version, or cut off in the fixed header."""
+    """No readable IP version and destination: empty, of an unknown version, or cut off in the fixed header; or nothing
+    that a router forwards, as with a wrong header checksum."""
+    TTL_EXCEEDED = 7
+    """Its TTL or hop limit ran out at a router."""
+    FILTERED = 8
+    """A filter, or a route that prohibits, did not let it pass."""

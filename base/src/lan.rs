@@ -1,5 +1,7 @@
 //! The base's own side of a LAN: slots are given, taken back, and the dead are buried.
 
+mod paths;
+
 use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +37,9 @@ pub enum LanError {
     /// Its buffer's lock is held by a process that is stopped.
     #[error("a process that is stopped holds the NIC's input buffer; continue or end it")]
     Stuck,
+    /// A section of the routing segment is larger than its place, or an image does not hold what it should.
+    #[error("what was compiled for routing does not fit")]
+    Sections,
 }
 
 /// What a NIC is to be.
@@ -60,6 +65,8 @@ pub struct NicRequest {
     pub offloads: u32,
     /// Whether addresses that the tables do not know may lie behind it.
     pub bridges: bool,
+    /// The router's port that it is: its number in the plan plus one, 0 for none. Such a NIC has no input buffer.
+    pub port: u32,
 }
 
 struct Slot {
@@ -67,6 +74,10 @@ struct Slot {
     generation: u32,
     /// Addresses that it was found to have beside its own.
     learned: Vec<IpAddr>,
+    /// The NICs that lead its guest out of the network.
+    gateways: (SlotId, SlotId),
+    /// The filters of what it is given and of what it sends, plus one.
+    filters: (u16, u16),
 }
 
 struct State {
@@ -213,7 +224,8 @@ impl Lan {
         }
         let generation = state.generations[usize::from(slot.0)];
         let (network, bridges) = (request.network, request.bridges);
-        state.slots[usize::from(slot.0)] = Some(Slot { request, generation, learned: Vec::new() });
+        state.slots[usize::from(slot.0)] =
+            Some(Slot { request, generation, learned: Vec::new(), gateways: (SlotId(0), SlotId(0)), filters: (0, 0) });
         self.segment.control(slot).clear_counters();
         match self.renew(&mut state, slot, None) {
             Ok(generation) => {
@@ -245,7 +257,11 @@ impl Lan {
             entry.request.worker = worker;
             entry.request.up = true;
         }
-        let ring_bytes = entry.request.ring_bytes.clamp(MIN_RING, geometry.stride).next_power_of_two();
+        let ring_bytes = match entry.request.port {
+            0 => entry.request.ring_bytes.clamp(MIN_RING, geometry.stride).next_power_of_two(),
+            // Nobody reads a router's datagrams: they are settled by those who send them.
+            _ => 0,
+        };
         let config = NicConfig {
             network: entry.request.network,
             mtu: entry.request.mtu,
@@ -255,6 +271,9 @@ impl Lan {
             worker: entry.request.worker,
             offloads: entry.request.offloads,
             flags: if entry.request.bridges { BRIDGES } else { 0 },
+            port: entry.request.port,
+            gateways: entry.gateways,
+            filters: entry.filters,
         };
         let nic_state = if entry.request.up { NicState::Up } else { NicState::Down };
         let senders = &self.segment.control(slot).senders;
@@ -310,6 +329,7 @@ impl Lan {
         }
         state.leave(slot);
         let Some(entry) = state.slots[index].take() else { return false };
+        state.forget_gateway(slot);
         for address in &entry.request.addresses {
             state.writer.remove_address(entry.request.network, *address);
         }
@@ -564,5 +584,8 @@ fn capture_config(geometry: &Geometry) -> NicConfig {
         worker: None,
         offloads: 0,
         flags: 0,
+        port: 0,
+        gateways: (SlotId(0), SlotId(0)),
+        filters: (0, 0),
     }
 }

@@ -15,8 +15,9 @@
 //!   offload   what datagrams lack that cross whole, and finishing them for receivers that want them finished
 //!   checksum  the Internet checksum
 //!   control   control blocks, counters and worker blocks in the buffers segment, drawn
-//!   segment   the two memory files, mapped
+//!   segment   the memory files, mapped
 //!   map       memory files and mappings (unsafe)
+//!   routing   the routing segment: what paths are made of, drawn
 //!   icmp      what a router does to datagrams and says about them
 //!   explain   the same five steps without their effects, said in facts
 //!   note      what a capture learns of each datagram
@@ -57,6 +58,8 @@ pub mod outlet;
 #[cfg(not(loom))]
 pub mod receiver;
 #[cfg(not(loom))]
+pub mod routing;
+#[cfg(not(loom))]
 pub mod segment;
 pub mod sync;
 pub mod verdict;
@@ -68,7 +71,7 @@ pub use lan::{Lan, LanError, NicRequest};
 #[cfg(not(loom))]
 pub use receiver::{Receiver, Waited};
 #[cfg(not(loom))]
-pub use segment::{Segment, SegmentError};
+pub use segment::{Files, Segment, SegmentError};
 pub use verdict::Verdict;
 #[cfg(not(loom))]
 pub use vnet_tables as tables;

@@ -1,12 +1,13 @@
-//! The segment: the two memory files of a LAN, mapped into this process.
+//! The segment: the memory files of a LAN, mapped into this process.
 //!
-//! The tables file is sealed with `F_SEAL_FUTURE_WRITE` once the base has mapped it: every other mapping can only read.
-//! The buffers file is writable for all who got its descriptor from the base. [`vnet_tables::layout`] draws both.
+//! The tables and the routing file are sealed with `F_SEAL_FUTURE_WRITE` once the base has mapped them: every other
+//! mapping can only read. The buffers file is writable for all who got its descriptor from the base.
+//! [`vnet_tables::layout`] draws tables and buffers, [`crate::routing`] the rest.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::EventfdFlags;
 use thiserror::Error;
@@ -18,7 +19,8 @@ use crate::buffer::InputBuffer;
 use crate::control::{Control, WorkerBlock};
 use crate::doorbell::Listener;
 use crate::map::{Mapping, memory_file, release, seal};
-use crate::sync::Alarm;
+use crate::routing::{self, Root, Roots, Section};
+use crate::sync::{Alarm, AtomicU32};
 
 /// Why a segment cannot be made or mapped.
 #[derive(Debug, Error)]
@@ -31,13 +33,33 @@ pub enum SegmentError {
     System(#[from] io::Error),
 }
 
-/// The two memory files, mapped. Everything that points into them holds an `Arc` of this.
+/// The memory files of a LAN, as descriptors.
+pub struct Files<F> {
+    /// The tables.
+    pub tables: F,
+    /// Input buffers, control and worker blocks.
+    pub buffers: F,
+    /// Plan, filters and routes.
+    pub routing: F,
+    /// What parts of routing lie in instead, if an image was adopted.
+    pub image: Option<F>,
+}
+
+struct Image {
+    map: Mapping,
+    file: OwnedFd,
+}
+
+/// The memory files, mapped. Everything that points into them holds an `Arc` of this.
 pub struct Segment {
     tables: Tables,
     tables_map: Mapping,
     buffers_map: Mapping,
+    routing_map: Mapping,
     tables_file: OwnedFd,
     buffers_file: OwnedFd,
+    routing_file: OwnedFd,
+    image: OnceLock<Image>,
     alarms: [OwnedFd; WORKERS as usize],
 }
 
@@ -54,6 +76,9 @@ impl Segment {
         seal(&tables_file, true)?;
         let buffers_map = Mapping::new(&buffers_file, true)?;
         seal(&buffers_file, false)?;
+        let routing_file = memory_file(&format!("vnet:{name}:routing"), routing::BYTES)?;
+        let routing_map = Mapping::new(&routing_file, true)?;
+        seal(&routing_file, true)?;
         // SAFETY: a new memory file is zeroed and this is the only writable mapping of it that can ever be; the mapping
         // lives in the segment, which the base keeps as long as the writer.
         let writer = unsafe { Writer::create(tables_map.start(), geometry, lan) };
@@ -62,20 +87,29 @@ impl Segment {
         let alarms = [alarm(), alarm(), alarm(), alarm()];
         let [a, b, c, d] = alarms.map(|made| made.map_err(io::Error::from));
         let alarms = [a?, b?, c?, d?];
-        Ok((Arc::new(Self { tables, tables_map, buffers_map, tables_file, buffers_file, alarms }), writer))
+        let image = OnceLock::new();
+        let segment = Self {
+            tables,
+            tables_map,
+            buffers_map,
+            routing_map,
+            tables_file,
+            buffers_file,
+            routing_file,
+            image,
+            alarms,
+        };
+        Ok((Arc::new(segment), writer))
     }
 
-    /// Maps the segment that a base handed out: the tables for reading, the buffers for writing. `alarms` are those of
+    /// Maps the segment that a base handed out: the buffers for writing, the others for reading. `alarms` are those of
     /// its base workers, in the order of their numbers.
     ///
     /// # Errors
     ///
     /// [`SegmentError::Tables`] when it is not a LAN, or one of another ABI version; [`SegmentError::System`].
-    pub fn attach(
-        tables_file: OwnedFd,
-        buffers_file: OwnedFd,
-        alarms: [OwnedFd; WORKERS as usize],
-    ) -> Result<Arc<Self>, SegmentError> {
+    pub fn attach(files: Files<OwnedFd>, alarms: [OwnedFd; WORKERS as usize]) -> Result<Arc<Self>, SegmentError> {
+        let Files { tables: tables_file, buffers: buffers_file, routing: routing_file, image: image_file } = files;
         let tables_map = Mapping::new(&tables_file, false)?;
         // SAFETY: the mapping is stored beside the tables and outlives them.
         let tables = unsafe { Tables::open(tables_map.start(), tables_map.bytes()) }?;
@@ -83,7 +117,26 @@ impl Segment {
         if buffers_map.bytes() < tables.geometry().buffers_bytes() {
             return Err(TablesError::Damaged.into());
         }
-        Ok(Arc::new(Self { tables, tables_map, buffers_map, tables_file, buffers_file, alarms }))
+        let routing_map = Mapping::new(&routing_file, false)?;
+        if routing_map.bytes() < routing::BYTES {
+            return Err(TablesError::Damaged.into());
+        }
+        let image = OnceLock::new();
+        let segment = Self {
+            tables,
+            tables_map,
+            buffers_map,
+            routing_map,
+            tables_file,
+            buffers_file,
+            routing_file,
+            image,
+            alarms,
+        };
+        if let Some(file) = image_file {
+            segment.map_image(file)?;
+        }
+        Ok(Arc::new(segment))
     }
 
     /// The tables.
@@ -94,10 +147,62 @@ impl Segment {
         &self.tables
     }
 
-    /// The descriptors of the two memory files: tables, buffers.
+    /// The descriptors of the memory files.
     #[must_use]
-    pub fn files(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
-        (self.tables_file.as_fd(), self.buffers_file.as_fd())
+    pub fn files(&self) -> Files<BorrowedFd<'_>> {
+        Files {
+            tables: self.tables_file.as_fd(),
+            buffers: self.buffers_file.as_fd(),
+            routing: self.routing_file.as_fd(),
+            image: self.image.get().map(|image| image.file.as_fd()),
+        }
+    }
+
+    /// Maps an image for reading, beside the routing segment. False where one is mapped already: a segment has one.
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError::System`].
+    pub fn map_image(&self, file: OwnedFd) -> Result<bool, SegmentError> {
+        let map = Mapping::new(&file, false)?;
+        Ok(self.image.set(Image { map, file }).is_ok())
+    }
+
+    /// Bytes of the image that is mapped, 0 where none is.
+    #[must_use]
+    pub fn image_bytes(&self) -> u64 {
+        self.image.get().map_or(0, |image| image.map.bytes())
+    }
+
+    /// Where the sections of routing lie.
+    #[must_use]
+    #[inline]
+    pub fn roots(&self) -> &'static Roots {
+        // SAFETY: the first page of the mapping is there, as its size says; roots are made of atomics, for which every bit
+        // pattern is valid. The lifetime is the mapping's: users hold the segment.
+        unsafe { self.routing_map.start().cast().as_ref() }
+    }
+
+    /// The words of a section as it lies now; none where it is empty, or its root leads out of what is mapped here.
+    #[must_use]
+    #[inline]
+    pub fn section(&self, section: Section) -> &'static [AtomicU32] {
+        let root = self.roots().root(section);
+        self.words(root).unwrap_or(&[])
+    }
+
+    /// The words that a root leads to, if they are mapped here.
+    #[must_use]
+    pub fn words(&self, root: Root) -> Option<&'static [AtomicU32]> {
+        let map = if root.in_image() { &self.image.get()?.map } else { &self.routing_map };
+        let end = root.at() + root.words() as u64 * 4;
+        if end > map.bytes() {
+            return None;
+        }
+        // SAFETY: the range was just checked and starts on a page; words are atomics, for which every bit pattern is valid.
+        // In what is mapped for reading only nobody stores: the writing side is the base's alone. The lifetime is the
+        // mapping's: users hold the segment, and an image stays once it is mapped.
+        Some(unsafe { core::slice::from_raw_parts(map.start().add(root.at() as usize).cast().as_ptr(), root.words()) })
     }
 
     /// The descriptors that wake base workers, in the order of their numbers.

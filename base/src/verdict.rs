@@ -8,7 +8,7 @@
 pub enum Verdict {
     /// It lies in the receiver's input buffer.
     Delivered = 0,
-    /// The destination is in no network that the sender can reach.
+    /// The destination is in no network that the sender, or a router on the way, can reach.
     NoRoute = 1,
     /// The destination is inside a network of the sender, but no NIC has the address.
     NoHost = 2,
@@ -16,10 +16,14 @@ pub enum Verdict {
     BufferFull = 3,
     /// The address belongs to a NIC that nobody holds.
     NicDown = 4,
-    /// Over 65,535 bytes, or over the network's MTU.
+    /// Over 65,535 bytes, over the network's MTU, or over that of a way on which it may not be fragmented.
     TooBig = 5,
-    /// No readable IP version and destination.
+    /// No readable IP version and destination; or nothing that a router forwards: a wrong checksum, lengths that lie.
     Malformed = 6,
+    /// Its TTL or hop limit ran out at a router.
+    TtlExceeded = 7,
+    /// A filter, or a route that prohibits, did not let it pass.
+    Filtered = 8,
 }
 
 /// Room for verdicts in the counters; those not given out yet stay zero.
@@ -27,8 +31,17 @@ pub const VERDICTS: usize = 16;
 
 impl Verdict {
     /// Every verdict, in the order of its number.
-    pub const ALL: [Self; 7] =
-        [Self::Delivered, Self::NoRoute, Self::NoHost, Self::BufferFull, Self::NicDown, Self::TooBig, Self::Malformed];
+    pub const ALL: [Self; 9] = [
+        Self::Delivered,
+        Self::NoRoute,
+        Self::NoHost,
+        Self::BufferFull,
+        Self::NicDown,
+        Self::TooBig,
+        Self::Malformed,
+        Self::TtlExceeded,
+        Self::Filtered,
+    ];
 
     /// The name by which users know it, as in `no_route`.
     #[must_use]
@@ -41,6 +54,8 @@ impl Verdict {
             Self::NicDown => "nic_down",
             Self::TooBig => "too_big",
             Self::Malformed => "malformed",
+            Self::TtlExceeded => "ttl_exceeded",
+            Self::Filtered => "filtered",
         }
     }
 }

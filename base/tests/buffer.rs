@@ -25,6 +25,7 @@ fn nic(lan: &Lan, network: NetworkId, last: u8) -> (SlotId, u32) {
         up: true,
         offloads: 0,
         bridges: false,
+        port: 0,
     };
     lan.add_nic(request).expect("room for a NIC")
 }
@@ -180,7 +181,7 @@ proptest! {
 /// Writes words into the ring of a slot, and its positions, as a process gone wild could.
 fn scribble(segment: &Segment, slot: SlotId, words: &[(u64, u64)], tail: u64, head: u64) {
     use std::os::unix::fs::FileExt;
-    let (_, buffers) = segment.files();
+    let buffers = segment.files().buffers;
     let file = std::fs::File::from(buffers.try_clone_to_owned().expect("a descriptor"));
     let (at, _) = segment.tables().nic(slot).ring();
     for (index, word) in words {

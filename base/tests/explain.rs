@@ -87,6 +87,7 @@ impl World {
             up,
             offloads: 0,
             bridges: false,
+            port: 0,
         };
         let (slot, generation) = self.lan.add_nic(request).expect("room for a NIC");
         if up {

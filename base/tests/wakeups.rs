@@ -53,6 +53,7 @@ fn nic(lan: &Lan, network: NetworkId, last: u8, worker: Option<u32>) -> SlotId {
         up: true,
         offloads: 0,
         bridges: false,
+        port: 0,
     };
     lan.add_nic(request).expect("room for a NIC").0
 }

@@ -1,4 +1,4 @@
-//! What lies where in the two memory files of a LAN.
+//! What lies where in the memory files of a LAN. The third, for routing, is drawn in the base's `routing` module.
 //!
 //! ```text
 //!  tables segment (every process but the base can only map it for reading)
@@ -33,7 +33,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"vnet-lan");
 
 /// The version of everything that lies in either segment. Base and guest must agree on it exactly.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Bytes of a page of the segments; rings and sections start on a page.
 pub const PAGE: u64 = 4096;
@@ -45,7 +45,7 @@ pub const APART: usize = 128;
 pub const MAX_NICS: u32 = 65_536 - 1;
 
 /// Networks that a LAN can have.
-pub const NETWORKS: u32 = 1024;
+pub const NETWORKS: u32 = 8192;
 
 /// Base workers that the buffers segment has blocks for.
 pub const WORKERS: u32 = 4;
@@ -77,7 +77,7 @@ pub const CAPTURE_RING: u64 = 32 << 20;
 /// ```text
 ///  0 magic u64 │ 8 abi u32 │ 12 nics u32 │ 16 networks u32 │ 20 buckets4 u32 │ 24 buckets6 u32 │ 28 (zero) u32
 /// 32 stride u64 │ 40 lan u64 │ 48 (zero) ×2
-/// 64 flags u32 │ 68 network_count u32 │ 72 nic_high u32 │ 76 noted_bytes u32
+/// 64 flags u32 │ 68 network_count u32 │ 72 nic_high u32 │ 76 noted_bytes u32 │ 80 routing u32 │ 84 (zero) u32 ×11
 /// ```
 ///
 /// The first line is written before the segment is handed out and never again; the second changes while the LAN runs.
@@ -109,6 +109,9 @@ pub struct Header {
     pub nic_high: AtomicU32,
     /// How many bytes of each datagram the captures want.
     pub noted_bytes: AtomicU32,
+    /// Changes whenever anything in the routing segment, or a NIC's or network's part in routing, has changed; 0 while
+    /// nothing is routed.
+    pub routing: AtomicU32,
 }
 
 /// How large a LAN is made; everything else in the layout follows from it.
@@ -221,5 +224,6 @@ const _: () = {
     assert!(offset_of!(Header, network_count) == 68);
     assert!(offset_of!(Header, nic_high) == 72);
     assert!(offset_of!(Header, noted_bytes) == 76);
+    assert!(offset_of!(Header, routing) == 80);
     assert!(size_of::<Header>() == 128);
 };

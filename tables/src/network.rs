@@ -62,13 +62,13 @@ pub enum Destination {
 ///
 /// ```text
 ///  0 v4 u32 │ 4 v4_bits u32 │ 8 v6_high u64 │ 16 v6_low u64 │ 24 v6_bits u32 │ 28 mtu u32
-/// 32 gateway u64 │ 40 bridges u32 │ 44 (zero) u32 ×5
+/// 32 gateway u64 │ 40 bridges u32 │ 44 filter u32 │ 48 (zero) u32 ×4
 /// ```
 ///
 /// Addresses are numbers in host byte order; `*_bits` is the prefix length plus one, 0 for none. The first line is written
 /// once, before the header's `network_count` covers it, and never changes: a reader that sees the count sees it. `gateway`
 /// is the slot and, above it, the generation of the NIC that leads elsewhere; 0 for none. `bridges` counts the NICs with
-/// [`BRIDGES`](crate::nic::BRIDGES).
+/// [`BRIDGES`](crate::nic::BRIDGES). `filter` is the number of a filter plus one, 0 for none.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub struct NetworkRow {
@@ -80,7 +80,8 @@ pub struct NetworkRow {
     mtu: AtomicU32,
     gateway: AtomicU64,
     bridges: AtomicU32,
-    zero: [AtomicU32; 5],
+    filter: AtomicU32,
+    zero: [AtomicU32; 4],
 }
 
 impl NetworkRow {
@@ -132,6 +133,17 @@ impl NetworkRow {
 
     pub(crate) fn set_bridges(&self, count: u32) {
         self.bridges.store(count, Ordering::Release);
+    }
+
+    /// The filter of what enters this network's NICs: its number plus one, 0 for none.
+    #[must_use]
+    #[inline]
+    pub fn filter(&self) -> u32 {
+        self.filter.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_filter(&self, filter: u32) {
+        self.filter.store(filter, Ordering::Release);
     }
 
     /// What kind of destination `address` is, for a sender on this network.
@@ -190,4 +202,5 @@ const _: () = {
     assert!(offset_of!(NetworkRow, mtu) == 28);
     assert!(offset_of!(NetworkRow, gateway) == 32);
     assert!(offset_of!(NetworkRow, bridges) == 40);
+    assert!(offset_of!(NetworkRow, filter) == 44);
 };

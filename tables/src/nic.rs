@@ -22,7 +22,7 @@ pub enum NicState {
 ///
 /// ```text
 ///  0 generation u32 │ 4 state u32 │ 8 network u32 │ 12 mtu u32 │ 16 ring_at u64 │ 24 ring_bytes u64
-/// 32 mac u64 │ 40 worker u32 │ 44 offloads u32 │ 48 flags u32 │ 52 (zero) u32 ×3
+/// 32 mac u64 │ 40 worker u32 │ 44 offloads u32 │ 48 flags u32 │ 52 port u32 │ 56 gateways u32 │ 60 filters u32
 /// ```
 ///
 /// `generation` is stored last, with release, when a NIC takes the slot: a reader that loads it with acquire sees the
@@ -40,7 +40,9 @@ pub struct NicRow {
     worker: AtomicU32,
     offloads: AtomicU32,
     flags: AtomicU32,
-    zero: [AtomicU32; 3],
+    port: AtomicU32,
+    gateways: AtomicU32,
+    filters: AtomicU32,
 }
 
 /// `NicRow::worker` of a NIC whose own guest sleeps on its doorbell.
@@ -69,6 +71,12 @@ pub struct NicConfig {
     pub offloads: u32,
     /// [`BRIDGES`] or 0.
     pub flags: u32,
+    /// The router's port that it is: its number in the plan plus one, 0 for none.
+    pub port: u32,
+    /// The NICs that lead its guest out of the network, for IPv4 and for IPv6; slot 0 for none.
+    pub gateways: (SlotId, SlotId),
+    /// The filters of what it is given and of what it sends: their numbers plus one, 0 for none.
+    pub filters: (u16, u16),
 }
 
 impl NicRow {
@@ -81,6 +89,9 @@ impl NicRow {
         self.worker.store(config.worker.unwrap_or(NO_WORKER), Ordering::Relaxed);
         self.offloads.store(config.offloads, Ordering::Relaxed);
         self.flags.store(config.flags, Ordering::Relaxed);
+        self.port.store(config.port, Ordering::Relaxed);
+        self.gateways.store(pair(config.gateways.0.0, config.gateways.1.0), Ordering::Relaxed);
+        self.filters.store(pair(config.filters.0, config.filters.1), Ordering::Relaxed);
         self.state.store(state as u32, Ordering::Relaxed);
         // Release: partners with the acquire in `generation()`; who sees the number sees the row above.
         self.generation.store(generation, Ordering::Release);
@@ -101,6 +112,41 @@ impl NicRow {
 
     pub(crate) fn set_offloads(&self, offloads: u32) {
         self.offloads.store(offloads, Ordering::Release);
+    }
+
+    pub(crate) fn set_port(&self, port: u32) {
+        self.port.store(port, Ordering::Release);
+    }
+
+    pub(crate) fn set_gateways(&self, v4: SlotId, v6: SlotId) {
+        self.gateways.store(pair(v4.0, v6.0), Ordering::Release);
+    }
+
+    pub(crate) fn set_filters(&self, inward: u16, outward: u16) {
+        self.filters.store(pair(inward, outward), Ordering::Release);
+    }
+
+    /// The router's port that the NIC is: its number in the plan plus one, 0 where it is none.
+    #[must_use]
+    #[inline]
+    pub fn port(&self) -> u32 {
+        self.port.load(Ordering::Acquire)
+    }
+
+    /// The NICs that lead its guest out of the network, for IPv4 and for IPv6; slot 0 for none.
+    #[must_use]
+    #[inline]
+    pub fn gateways(&self) -> (SlotId, SlotId) {
+        let word = self.gateways.load(Ordering::Acquire);
+        (SlotId(word as u16), SlotId((word >> 16) as u16))
+    }
+
+    /// The filters of what the NIC is given and of what it sends: their numbers plus one, 0 for none.
+    #[must_use]
+    #[inline]
+    pub fn filters(&self) -> (u16, u16) {
+        let word = self.filters.load(Ordering::Acquire);
+        (word as u16, (word >> 16) as u16)
     }
 
     /// How many times the slot has changed hands.
@@ -173,6 +219,10 @@ impl NicRow {
     }
 }
 
+fn pair(low: u16, high: u16) -> u32 {
+    u32::from(high) << 16 | u32::from(low)
+}
+
 #[cfg(not(loom))]
 const _: () = {
     use core::mem::{offset_of, size_of};
@@ -183,4 +233,7 @@ const _: () = {
     assert!(offset_of!(NicRow, worker) == 40);
     assert!(offset_of!(NicRow, offloads) == 44);
     assert!(offset_of!(NicRow, flags) == 48);
+    assert!(offset_of!(NicRow, port) == 52);
+    assert!(offset_of!(NicRow, gateways) == 56);
+    assert!(offset_of!(NicRow, filters) == 60);
 };

@@ -149,6 +149,14 @@ impl Tables {
         self.rows.header.noted_bytes.load(Ordering::Relaxed) as usize
     }
 
+    /// The version of all that routing goes by; 0 while nothing is routed.
+    #[must_use]
+    #[inline]
+    pub fn routing(&self) -> u32 {
+        // Acquire: partners with the release in `Writer::bump_routing()`; who sees the number sees what it stands for.
+        self.rows.header.routing.load(Ordering::Acquire)
+    }
+
     /// Whether the base has closed the LAN.
     #[must_use]
     #[inline]
@@ -237,6 +245,36 @@ impl Writer {
     /// Changes what a NIC's guest takes unfinished.
     pub fn set_offloads(&mut self, slot: SlotId, offloads: u32) {
         self.tables.nic(slot).set_offloads(offloads);
+    }
+
+    /// Says which router's port a NIC is, its number plus one.
+    pub fn set_port(&mut self, slot: SlotId, port: u32) {
+        self.tables.nic(slot).set_port(port);
+    }
+
+    /// Says which NICs lead a NIC's guest out of the network, for IPv4 and IPv6.
+    pub fn set_gateways(&mut self, slot: SlotId, v4: SlotId, v6: SlotId) {
+        self.tables.nic(slot).set_gateways(v4, v6);
+    }
+
+    /// Says which filters a NIC has, inward and outward, their numbers plus one.
+    pub fn set_filters(&mut self, slot: SlotId, inward: u16, outward: u16) {
+        self.tables.nic(slot).set_filters(inward, outward);
+    }
+
+    /// Says which filter a network has, its number plus one.
+    pub fn set_network_filter(&mut self, network: NetworkId, filter: u32) {
+        if let Some(row) = self.tables.network(network) {
+            row.set_filter(filter);
+        }
+    }
+
+    /// Tells senders that what they know of paths and filters may not hold any more.
+    pub fn bump_routing(&mut self) {
+        let routing = &self.tables.rows.header.routing;
+        let next = routing.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        // Release: partners with the acquire in `Tables::routing()`.
+        routing.store(next, Ordering::Release);
     }
 
     /// Says which NIC, of which generation, takes what leads out of a network.

@@ -34,6 +34,7 @@ fn nic(lan: &Lan, network: NetworkId, number: u16, served: bool) -> (SlotId, u32
         up: true,
         offloads: 0,
         bridges: false,
+        port: 0,
     };
     lan.add_nic(request).expect("room for a NIC")
 }

@@ -103,7 +103,9 @@ class InjectExpect(AnyExpect):
     buffer_full: CountExpectation | None = key("no room in the receiver's input buffer", 0, default=None)
     nic_down: CountExpectation | None = key("the receiver's NIC has no guest", 0, default=None)
     too_big: CountExpectation | None = key("larger than the MTU", 0, default=None)
-    malformed: CountExpectation | None = key("not an IP datagram", 0, default=None)
+    malformed: CountExpectation | None = key("not an IP datagram, or not one that routers forward", 0, default=None)
+    ttl_exceeded: CountExpectation | None = key("TTL or hop limit ran out at a router", 0, default=None)
+    filtered: CountExpectation | None = key("a filter did not let them pass", 0, default=None)
     rate: RateExpectation | None = key("delivered bits a second", "> 1 Mbit/s", default=None)
 
 

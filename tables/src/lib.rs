@@ -8,6 +8,7 @@
 //!   nic       NIC slots: generation, state, where the input buffer lies
 //!   host      the host table: (network, address) → NIC slot
 //!   image     sections of the routing segment in a file that later LANs map: its layout, writer and checker
+//!   plan      what each router does with a datagram: described, compiled to words, read
 //!   tables    `Tables`, what every process reads, and `Writer`, what the base alone holds
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod image;
 pub mod layout;
 pub mod network;
 pub mod nic;
+pub mod plan;
 mod raw;
 pub mod sync;
 mod tables;

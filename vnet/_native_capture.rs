@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use vnet_drivers::bpf::Program;
+use vnet_base::filter::machine::Program;
 use vnet_drivers::capture::{Capture as Running, Direction, End, Hub, RingFiles, Target, Wanted};
 
 use super::duplicate;

@@ -18,6 +18,7 @@
 //!   segment   the memory files, mapped
 //!   map       memory files and mappings (unsafe)
 //!   routing   the routing segment: what paths are made of, drawn
+//!   filter    what may pass a NIC or enter a network
 //!   icmp      what a router does to datagrams and says about them
 //!   explain   the same five steps without their effects, said in facts
 //!   note      what a capture learns of each datagram
@@ -38,6 +39,8 @@ pub mod datagram;
 pub mod doorbell;
 #[cfg(not(loom))]
 pub mod explain;
+#[cfg(not(loom))]
+pub mod filter;
 #[cfg(not(loom))]
 pub mod forward;
 #[cfg(not(loom))]

@@ -18,6 +18,7 @@ use crate::area::Area;
 use crate::buffer::InputBuffer;
 use crate::control::{Control, WorkerBlock};
 use crate::doorbell::Listener;
+use crate::filter::Shelf;
 use crate::map::{Mapping, memory_file, release, seal};
 use crate::routing::{self, Root, Roots, Section};
 use crate::sync::{Alarm, AtomicU32};
@@ -60,6 +61,7 @@ pub struct Segment {
     buffers_file: OwnedFd,
     routing_file: OwnedFd,
     image: OnceLock<Image>,
+    shelf: Shelf,
     alarms: [OwnedFd; WORKERS as usize],
 }
 
@@ -97,6 +99,7 @@ impl Segment {
             buffers_file,
             routing_file,
             image,
+            shelf: Shelf::default(),
             alarms,
         };
         Ok((Arc::new(segment), writer))
@@ -131,6 +134,7 @@ impl Segment {
             buffers_file,
             routing_file,
             image,
+            shelf: Shelf::default(),
             alarms,
         };
         if let Some(file) = image_file {
@@ -203,6 +207,11 @@ impl Segment {
         // In what is mapped for reading only nobody stores: the writing side is the base's alone. The lifetime is the
         // mapping's: users hold the segment, and an image stays once it is mapped.
         Some(unsafe { core::slice::from_raw_parts(map.start().add(root.at() as usize).cast().as_ptr(), root.words()) })
+    }
+
+    /// The filters that senders of this process have read.
+    pub(crate) fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// The descriptors that wake base workers, in the order of their numbers.

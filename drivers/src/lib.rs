@@ -15,13 +15,11 @@
 //!   virtio_net  what TAP devices and virtio guests say of each frame
 //!   lease     who died: takes its NICs down and puts right what it left
 //!   capture   writes what is forwarded as pcapng, for any number of files and readers
-//!   bpf       the filters of captures
 //! ```
 //!
 //! TAP (`tap`) and vhost-user (`qemu`) join here as files of their own, each a [`Driver`].
 #![deny(unsafe_code)]
 
-pub mod bpf;
 pub mod capture;
 pub mod clock;
 pub mod driver;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use vnet_base::filter::machine::Program;
 use vnet_base::note::Note;
 use vnet_base::sync::Ordering;
 use vnet_base::tables::SlotId;
@@ -11,7 +12,6 @@ use vnet_base::{Lan, Verdict};
 
 use super::pcapng::{self, INBOUND, OUTBOUND, Packet};
 use super::sink::{End, Piece, Sink};
-use crate::bpf::Program;
 
 /// Bytes of a piece at which it goes to the writer.
 const PIECE: usize = 256 << 10;

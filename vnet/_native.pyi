@@ -15,6 +15,7 @@ __all__ = [
     "Filter",
     "Held",
     "HostCalls",
+    "IMAGE_VERSION",
     "Mirror",
     "PingRun",
     "Port",
@@ -26,6 +27,9 @@ __all__ = [
     "TcpSocket",
     "TrafficGuest",
     "UdpSocket",
+    "image_check",
+    "image_peek",
+    "image_write",
     "offer",
     "optimised",
     "start_on_host",
@@ -40,6 +44,37 @@ ABI: Final[int]
 
 WORKERS: Final[int]
 """Base workers of a LAN, and alarms that wake them."""
+
+IMAGE_VERSION: Final[int]
+"""The version of the format of images."""
+
+def image_write(fd: int, key: bytes, label: str, sections: list[tuple[str, bytes]]) -> int:
+    """Writes an image at the beginning of an empty file, and returns its bytes.
+
+    Arguments:
+        fd: the file, open for writing.
+        key: the hash of what it was compiled from, 32 bytes.
+        label: the same in words; what does not fit into 160 bytes is cut off.
+        sections: ``"plan"``, ``"filters"`` or ``"routes"``, each with its words of 32 bits as bytes.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: no such section, twice the same, or half a word.
+    """
+
+def image_check(fd: int, key: bytes | None) -> tuple[bytes, str, int, list[tuple[str, int, int]]]:
+    """Checks all of an image; returns its key, label, bytes, and of each section the kind, first byte and words.
+
+    Arguments:
+        fd: the file, open for reading.
+        key: what it must have been compiled from; ``None`` for whatever it was.
+
+    Raises:
+        ImageError: it is not fit for use.
+    """
+
+def image_peek(fd: int, key: bytes | None = None) -> tuple[bytes, str, int, list[tuple[str, int, int]]]:
+    """Checks the header and the length of an image, and not the sections; otherwise as :func:`image_check`."""
 
 def verdicts() -> list[tuple[str, int]]:
     """Returns every verdict's name and number."""

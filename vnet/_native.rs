@@ -30,6 +30,8 @@ mod arena;
 mod capture;
 #[path = "_native_explain.rs"]
 mod explain;
+#[path = "_native_image.rs"]
+mod image;
 #[path = "_native_port.rs"]
 mod port;
 #[path = "_native_service.rs"]
@@ -553,6 +555,8 @@ mod _native {
     #[pymodule_export]
     use super::capture::{Capture, Filter};
     #[pymodule_export]
+    use super::image::{image_check, image_peek, image_write};
+    #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]
     use super::service::{Service, offer, withdraw};
@@ -568,6 +572,10 @@ mod _native {
     /// The version of the segments' layout; base and guest must agree on it.
     #[pymodule_export]
     const ABI: u32 = vnet_base::tables::ABI;
+
+    /// The version of the format of images.
+    #[pymodule_export]
+    const IMAGE_VERSION: u32 = vnet_base::tables::image::VERSION;
 
     /// Base workers of a LAN, and alarms that wake them.
     #[pymodule_export]

@@ -19,6 +19,7 @@
      ├─ ReceiveTimeout            also a TimeoutError
      ├─ ForkedNic                 a NIC was used in a forked child
      ├─ CaptureError              a capture cannot be opened or written
+     ├─ ImageError                an image file is not fit for use
      ├─ LabError                  a lab file is wrong: file, line, column, key
      └─ MachineLacks              this machine lacks what the lab needs
 
@@ -35,6 +36,7 @@ __all__ = [
     "AddressTaken",
     "CaptureError",
     "ForkedNic",
+    "ImageError",
     "LabError",
     "LanClosed",
     "LanFull",
@@ -117,6 +119,10 @@ class ForkedNic(VnetError):
 
 class CaptureError(VnetError):
     """A capture file cannot be opened or written."""
+
+
+class ImageError(VnetError):
+    """An image file is not fit for use: damaged, of another version or machine; the message is a sentence about it."""
 
 
 class MachineLacks(VnetError):

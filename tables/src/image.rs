@@ -28,6 +28,7 @@
 //! was compiled from what the caller has in mind; that the file has its length; that each section is whole. Checksums
 //! tell accidents, not malice: images are only ever taken from files of the same user, who could as well change vnet.
 
+use core::cmp::Ordering;
 use core::mem::{offset_of, size_of};
 use std::io::{self, Seek, SeekFrom, Write};
 
@@ -354,19 +355,7 @@ pub fn check_with(
 ) -> Result<Image, ImageError> {
     let mut page = vec![0; length.min(PAGE) as usize];
     read(0, &mut page)?;
-    let (image, checksums) = read_header(&page, length)?;
-    if key.is_some_and(|key| *key != image.key) {
-        return Err(ImageError::Key { found: image.key });
-    }
-    if length != image.bytes {
-        let (found, expected) = (length, image.bytes);
-        let short = found < expected;
-        return Err(if short {
-            ImageError::Truncated { found, expected }
-        } else {
-            ImageError::TooLong { found, expected }
-        });
-    }
+    let (image, checksums) = read_header(&page, length, key)?;
     let mut chunk = vec![0; CHUNK];
     for (section, expected) in image.sections.iter().zip(checksums) {
         let mut checksum = crc32fast::Hasher::new();
@@ -384,19 +373,17 @@ pub fn check_with(
     Ok(image)
 }
 
-/// Checks the header of an image alone: its first page, or all of a shorter file. The length of the file is `length`.
-///
-/// What it says is not to be trusted further than to be shown: the sections may be damaged, and missing.
+/// Checks what can be checked of an image of `length` bytes by its header alone: its first page, or all of a shorter file.
 ///
 /// # Errors
 ///
-/// As for [`check`], but for lengths and sections.
-pub fn peek(page: &[u8], length: u64) -> Result<Image, ImageError> {
-    read_header(page, length).map(|(image, _)| image)
+/// As for [`check`], but for sections.
+pub fn peek(page: &[u8], length: u64, key: Option<&Key>) -> Result<Image, ImageError> {
+    read_header(page, length, key).map(|(image, _)| image)
 }
 
 /// Reads and checks the first page. Returns what it says, and the checksums of the sections.
-fn read_header(page: &[u8], length: u64) -> Result<(Image, Vec<u32>), ImageError> {
+fn read_header(page: &[u8], length: u64, key: Option<&Key>) -> Result<(Image, Vec<u32>), ImageError> {
     if page.get(..MAGIC.len()) != Some(&MAGIC[..]) {
         return Err(ImageError::NotAnImage);
     }
@@ -426,6 +413,15 @@ fn read_header(page: &[u8], length: u64) -> Result<(Image, Vec<u32>), ImageError
         return Err(ImageError::Header);
     }
     let image = read_contents(page).ok_or(ImageError::Header)?;
+    if key.is_some_and(|key| *key != image.key) {
+        return Err(ImageError::Key { found: image.key });
+    }
+    let (found, expected) = (length, image.bytes);
+    match found.cmp(&expected) {
+        Ordering::Less => return Err(ImageError::Truncated { found, expected }),
+        Ordering::Greater => return Err(ImageError::TooLong { found, expected }),
+        Ordering::Equal => {}
+    }
     let checksum = |index| u32_at(page, ENTRIES_AT + index * size_of::<Entry>() + offset_of!(Entry, checksum));
     let checksums = (0..image.sections.len()).map(checksum).collect();
     Ok((image, checksums))

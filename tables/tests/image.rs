@@ -169,11 +169,15 @@ fn a_damaged_section_is_named() {
 }
 
 #[test]
-fn what_the_header_says_can_be_shown_of_a_file_whose_sections_are_missing() {
-    let whole = sample();
-    let image = peek(&whole[..PAGE], PAGE as u64).unwrap();
+fn the_header_alone_tells_all_but_damage_in_sections() {
+    let mut bytes = sample();
+    let length = bytes.len() as u64;
+    bytes[PAGE] ^= 1;
+    let image = peek(&bytes[..PAGE], length, Some(&KEY)).unwrap();
     assert_eq!((image.label.as_str(), image.sections.len()), ("a test", 2));
-    assert_eq!(image.bytes, whole.len() as u64);
+    assert!(matches!(check(&bytes, Some(&KEY)), Err(ImageError::Section(Kind::Plan))));
+    assert!(matches!(peek(&bytes[..PAGE], length - 1, None), Err(ImageError::Truncated { .. })));
+    assert!(matches!(peek(&bytes[..PAGE], length, Some(&[0; 32])), Err(ImageError::Key { .. })));
 }
 
 #[test]

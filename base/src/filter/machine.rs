@@ -96,15 +96,38 @@ enum Step {
     Negate,
     Jump(u32),
     Branch(Test, Operand, u8, u8),
+    /// What most programs are made of, in one: load from a place of the packet, mask, branch by a constant. It stands where
+    /// the load does; mask and branch follow, for those that jump there.
+    Look(Look),
     Return(u32),
     ReturnA,
     AToX,
     XToA,
 }
 
+/// A load, a mask and a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    at: u32,
+    mask: u32,
+    other: u32,
+    width: Width,
+    test: Test,
+    /// Steps that it leads on by, counted from itself.
+    yes: u16,
+    no: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    Byte,
+    Half,
+    Word,
+}
+
 /// A checked program.
 #[derive(Clone, Debug)]
-pub struct Program(Vec<Step>);
+pub struct Program(Box<[Step]>);
 
 impl Program {
     /// Checks a program, as `struct bpf_insn`s one after the other.
@@ -119,11 +142,14 @@ impl Program {
             return Err(Wrong::Length);
         }
         let steps = instructions.iter().enumerate().map(|(at, bytes)| step(at, bytes, count));
-        let steps = steps.collect::<Result<Vec<_>, _>>()?;
-        match steps.last() {
-            Some(Step::Return(_) | Step::ReturnA) => Ok(Self(steps)),
-            _ => Err(Wrong::NoReturn),
+        let mut steps = steps.collect::<Result<Box<[_]>, _>>()?;
+        let Some(Step::Return(_) | Step::ReturnA) = steps.last() else { return Err(Wrong::NoReturn) };
+        for at in 0..count {
+            if let Some(look) = look(&steps[at..]) {
+                steps[at] = Step::Look(look);
+            }
         }
+        Ok(Self(steps))
     }
 
     /// Runs the program on a packet of `length` bytes of which `bytes` are there. Returns how many bytes of it are
@@ -134,14 +160,25 @@ impl Program {
     }
 
     /// `None` where the program reads behind the packet's end, or divides by zero.
+    #[inline]
     fn try_run(&self, bytes: &[u8], length: u32) -> Option<u32> {
         let (mut a, mut x) = (0u32, 0u32);
         let mut memory = [0u32; MEMORY];
         let mut at = 0;
         loop {
-            let step = *self.0.get(at)?;
+            let step = self.0.get(at)?;
+            if let Step::Look(look) = step {
+                a = match look.width {
+                    Width::Byte => byte(bytes, look.at)?,
+                    Width::Half => half(bytes, look.at)?,
+                    Width::Word => word(bytes, look.at)?,
+                } & look.mask;
+                at += usize::from(if holds(look.test, a, look.other) { look.yes } else { look.no });
+                continue;
+            }
             at += 1;
-            match step {
+            match *step {
+                Step::Look(_) => {}
                 Step::LoadA(load) => a = fetch(load, bytes, length, x, &memory)?,
                 Step::LoadX(load) => x = fetch(load, bytes, length, x, &memory)?,
                 Step::StoreA(slot) => memory[slot] = a,
@@ -150,14 +187,7 @@ impl Program {
                 Step::Negate => a = a.wrapping_neg(),
                 Step::Jump(by) => at += by as usize,
                 Step::Branch(test, operand, yes, no) => {
-                    let other = value(operand, x);
-                    let holds = match test {
-                        Test::Equal => a == other,
-                        Test::Greater => a > other,
-                        Test::NotLess => a >= other,
-                        Test::Bits => a & other != 0,
-                    };
-                    at += usize::from(if holds { yes } else { no });
+                    at += usize::from(if holds(test, a, value(operand, x)) { yes } else { no });
                 }
                 Step::Return(count) => return Some(count),
                 Step::ReturnA => return Some(a),
@@ -168,6 +198,49 @@ impl Program {
     }
 }
 
+/// The look that steps begin with, if they do.
+fn look(steps: &[Step]) -> Option<Look> {
+    let (at, width) = match *steps.first()? {
+        Step::LoadA(Load::Byte(at)) => (at, Width::Byte),
+        Step::LoadA(Load::Half(at)) => (at, Width::Half),
+        Step::LoadA(Load::Word(at)) => (at, Width::Word),
+        _ => return None,
+    };
+    let (mask, behind) = match *steps.get(1)? {
+        Step::Compute(Alu::And, Operand::Constant(mask)) => (mask, 2),
+        _ => (u32::MAX, 1),
+    };
+    let Step::Branch(test, Operand::Constant(other), yes, no) = *steps.get(behind)? else { return None };
+    let by = |steps: u8| u16::from(steps) + behind as u16 + 1;
+    Some(Look { at, mask, other, width, test, yes: by(yes), no: by(no) })
+}
+
+#[inline(always)]
+fn holds(test: Test, a: u32, other: u32) -> bool {
+    match test {
+        Test::Equal => a == other,
+        Test::Greater => a > other,
+        Test::NotLess => a >= other,
+        Test::Bits => a & other != 0,
+    }
+}
+
+#[inline(always)]
+fn word(bytes: &[u8], at: u32) -> Option<u32> {
+    Some(u32::from_be_bytes(*bytes.get(at as usize..)?.first_chunk()?))
+}
+
+#[inline(always)]
+fn half(bytes: &[u8], at: u32) -> Option<u32> {
+    Some(u32::from(u16::from_be_bytes(*bytes.get(at as usize..)?.first_chunk()?)))
+}
+
+#[inline(always)]
+fn byte(bytes: &[u8], at: u32) -> Option<u32> {
+    bytes.get(at as usize).map(|byte| u32::from(*byte))
+}
+
+#[inline(always)]
 fn value(operand: Operand, x: u32) -> u32 {
     match operand {
         Operand::Constant(k) => k,
@@ -192,10 +265,9 @@ fn compute(alu: Alu, a: u32, other: u32) -> Option<u32> {
 }
 
 fn fetch(load: Load, bytes: &[u8], length: u32, x: u32, memory: &[u32; MEMORY]) -> Option<u32> {
-    let piece = |at: u32, count: usize| bytes.get(at as usize..)?.get(..count);
-    let word = |at| piece(at, 4).map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
-    let half = |at| piece(at, 2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]])));
-    let byte = |at| piece(at, 1).map(|one| u32::from(one[0]));
+    let word = |at| word(bytes, at);
+    let half = |at| half(bytes, at);
+    let byte = |at| byte(bytes, at);
     match load {
         Load::Constant(k) => Some(k),
         Load::Length => Some(length),

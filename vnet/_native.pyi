@@ -20,6 +20,7 @@ __all__ = [
     "PingRun",
     "Port",
     "Program",
+    "Rules",
     "Segment",
     "Service",
     "Stack",
@@ -32,6 +33,9 @@ __all__ = [
     "image_write",
     "offer",
     "optimised",
+    "publish_filters",
+    "set_network_filter",
+    "set_nic_filters",
     "start_on_host",
     "WORKERS",
     "verdicts",
@@ -275,6 +279,55 @@ class Filter:
     def __new__(cls, program: bytes) -> Filter: ...
     def run(self, datagram: bytes, length: int | None = None) -> int:
         """Returns how many bytes of the datagram are wanted.  ``length``: what it had before it was cut."""
+
+@final
+class Rules:
+    """A filter that was compiled and checked; :mod:`vnet.filtering` makes it of what users write.
+
+    Arguments:
+        rules: what each says (0 allows, 1 denies, 2 rejects), and of what: everything, a program of classic BPF, or a
+            table of prefixes from and to, protocols, and ranges of ports from and to.
+        otherwise: what is said of datagrams that none matches.
+
+    Raises:
+        ValueError: the kernel would not take a program, or there are too many rules or words.
+    """
+
+    def __new__(
+        cls,
+        rules: list[
+            tuple[
+                int,
+                None
+                | bytes
+                | tuple[
+                    list[tuple[str, int]] | None,
+                    list[tuple[str, int]] | None,
+                    list[int] | None,
+                    list[tuple[int, int]] | None,
+                    list[tuple[int, int]] | None,
+                ],
+            ]
+        ],
+        otherwise: int,
+    ) -> Rules: ...
+    def words(self) -> bytes:
+        """Returns the compiled form."""
+
+    def judge(self, datagram: bytes) -> tuple[int, int | None]:
+        """Returns what it says of a datagram, and the number of the rule that matched, from 0."""
+
+def publish_filters(base: Base, serial: int, filters: list[Rules | None]) -> bool:
+    """Replaces the filters of a LAN; a filter's number is its place.  ``serial`` is another than the last time.
+
+    Returns whether they fit.
+    """
+
+def set_nic_filters(base: Base, slot: int, generation: int, inward: int, outward: int) -> bool:
+    """Says which filters a NIC has, by their numbers plus one; 0 for none.  Returns whether the NIC is still there."""
+
+def set_network_filter(base: Base, network: int, filter: int) -> None:
+    """Says which filter a network has, by its number plus one; 0 for none."""
 
 @disjoint_base
 class Port:

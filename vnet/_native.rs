@@ -30,6 +30,8 @@ mod arena;
 mod capture;
 #[path = "_native_explain.rs"]
 mod explain;
+#[path = "_native_filter.rs"]
+mod filter;
 #[path = "_native_image.rs"]
 mod image;
 #[path = "_native_port.rs"]
@@ -554,6 +556,8 @@ mod _native {
     use super::arena::Arena;
     #[pymodule_export]
     use super::capture::{Capture, Filter};
+    #[pymodule_export]
+    use super::filter::{Rules, publish_filters, set_network_filter, set_nic_filters};
     #[pymodule_export]
     use super::image::{image_check, image_peek, image_write};
     #[pymodule_export]

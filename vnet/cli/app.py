@@ -14,6 +14,7 @@ from vnet.cli import (
     down,
     extcap,
     graph,
+    image,
     labs,
     link,
     logs,
@@ -74,6 +75,7 @@ validate.add_to(app)
 schema.add_to(app)
 labs.add_to(app)
 graph.add_to(app)
+image.add_to(app)
 doctor.add_to(app)
 completion.add_to(app)
 scapy_console.add_to(app)

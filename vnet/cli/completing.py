@@ -70,18 +70,22 @@ def candidates(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
     root: Any = typer.main.get_command(app)
     *before, incomplete = words
-    verb = next((word for word in before if not word.startswith("-")), None)
-    if verb is None:
-        if incomplete.startswith("-"):
-            yield from _options(root, incomplete, [])
-        else:
-            for name, command in root.commands.items():
-                if name.startswith(incomplete) and not command.hidden:
-                    yield name, command.get_short_help_str(60)
-        return
-    command = root.commands.get(verb)
+    command = root
+    # A verb, and with some a verb of that.
+    while command is not None and hasattr(command, "commands"):
+        verb = next((word for word in before if not word.startswith("-")), None)
+        if verb is None:
+            if incomplete.startswith("-"):
+                yield from _options(command, incomplete, [])
+            else:
+                for name, each in command.commands.items():
+                    if name.startswith(incomplete) and not each.hidden:
+                        yield name, each.get_short_help_str(60)
+            return
+        before = before[before.index(verb) + 1 :]
+        command = command.commands.get(verb)
     if command is not None:
-        yield from _of_verb(root, command, _joined(before[before.index(verb) + 1 :]), incomplete)
+        yield from _of_verb(root, command, _joined(before), incomplete)
 
 
 def _joined(words: Sequence[str]) -> list[str]:

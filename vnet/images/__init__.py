@@ -1,9 +1,9 @@
 """Images: what was compiled for a LAN, kept in files that later LANs map instead of compiling it again.
 
-The route table of the Internet or the paths of a thousand routers take a moment to compile and are the same each time.
-Whoever needs them first compiles them and publishes them in a file of the user's cache directory, under the hash of what
-they were compiled from; who needs them later finds the file, checks it and maps it read-only.  All processes that map it
-share one copy in memory, that of the kernel's page cache.
+The route table of the Internet or the paths of a thousand routers take a moment to compile and are the same each
+time.  Whoever needs them first compiles them and publishes them in a file of the user's cache directory, under the hash
+of what they were compiled from; who needs them later finds the file, checks it and maps it read-only.  All processes
+that map it share one copy in memory, that of the kernel's page cache.
 
 An image is never trusted: one that is truncated, damaged, of another version or of another machine is compiled anew, as
 is one that belongs to somebody else or that others could have written to.  And it is never needed: where the cache

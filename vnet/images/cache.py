@@ -1,10 +1,10 @@
 """Finding an image, or building and publishing it.
 
-An image is built in ``KEY.building`` and gets its name ``KEY.img`` when it is whole, so whoever finds the name finds all
-of it.  Whoever builds holds a lock (flock) on the file that it builds; the kernel takes the lock away from a builder that
-is killed, and the next one builds in the file that was left.  So there is no lock file, and nothing has to be cleared
-away before an image can be built; what killed builders left of images that nobody needs any more goes with the next
-:meth:`Cache.prune`.
+An image is built in ``KEY.building`` and gets its name ``KEY.img`` when it is whole, so whoever finds the name finds
+all of it.  Whoever builds holds a lock (flock) on the file that it builds; the kernel takes the lock away from a builder
+that is killed, and the next one builds in the file that was left.  So there is no lock file, and nothing has to be
+cleared away before an image can be built; what killed builders left of images that nobody needs any more goes when
+somebody prunes.
 
 ::
 
@@ -37,8 +37,8 @@ from .recipe import Recipe
 
 __all__ = ["Cache", "Obtained"]
 
-# Seconds between two looks whether somebody else has published what is waited for.
-_LOOK = 0.005
+# Seconds between two looks whether somebody else has published what is waited for, at first and at most.
+_LOOK, _LONG_LOOK = 0.002, 0.05
 
 Write = Callable[[int], object]
 """Writes what was compiled, as an image, to a descriptor."""
@@ -158,10 +158,12 @@ class Cache:
             keeping.trim(directory, self.most, keep=_names(came.recipe)[0])
 
     def _lock(self, directory: int, came: Obtained) -> int | None:
-        """A descriptor of the file to build in, locked and empty; ``None`` where somebody else has the lock for too long,
-        or has published the image, which is in ``came`` then."""
+        """A descriptor of the file to build in, locked and empty.
+
+        ``None`` where somebody else has the lock for too long, or has published the image, which is in ``came`` then.
+        """
         place = _names(came.recipe)[1]
-        deadline = time.monotonic() + self.patience
+        deadline, pause = time.monotonic() + self.patience, _LOOK
         while True:
             fd = os.open(
                 place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=directory
@@ -187,7 +189,8 @@ class Cache:
             if time.monotonic() >= deadline:
                 came.trouble = f"another process has been compiling the same for {self.patience:g} s and more"
                 return None
-            time.sleep(_LOOK)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONG_LOOK)
             if _find(directory, came):
                 return None
 

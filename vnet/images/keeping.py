@@ -11,13 +11,14 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from enum import Enum
 
 from vnet import _native
 from vnet.errors import ImageError
 
 from .place import FileUnfit, open_directory, open_file
 
-__all__ = ["BUILDING", "SUFFIX", "Listed", "Pruned", "listed", "prune", "trim"]
+__all__ = ["BUILDING", "SUFFIX", "Listed", "Pruned", "State", "listed", "prune", "trim"]
 
 SUFFIX = ".img"
 """How the name of an image ends; what comes before is its key."""
@@ -26,6 +27,19 @@ BUILDING = ".building"
 """How the name of a file ends in which an image is built."""
 
 _OURS = re.compile(r"([0-9a-f]{64})(\.img|\.building)", re.ASCII)
+
+
+class State(Enum):
+    """What a file in the cache directory is."""
+
+    FIT = "fit"
+    """An image, and nothing was found that is wrong with it."""
+    UNFIT = "unfit"
+    """To be compiled anew by the next LAN that needs it."""
+    BUILDING = "building"
+    """Somebody compiles it at this moment."""
+    LEFT = "left"
+    """Its builder was killed."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,8 @@ class Listed:
         made: when it was compiled, in seconds since 1970.
         used: when a LAN mapped it last, in seconds since 1970.
         sections: bytes of each section, by its kind.
+        state: what it is.
         unfit: why it cannot be used, a sentence about it; empty where nothing was found.
-        building: whether it is being built, or its builder was killed; then ``unfit`` says which.
     """
 
     name: str
@@ -51,8 +65,8 @@ class Listed:
     made: float
     used: float
     sections: dict[str, int]
+    state: State
     unfit: str
-    building: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,13 +124,15 @@ def _look(directory: int, name: str, key: str, thorough: bool) -> Listed:
             unfit = str(found)
         finally:
             os.close(fd)
-    return Listed(name, key, label, at.st_size, at.st_mtime, max(at.st_atime, at.st_mtime), sections, unfit)
+    state = State.UNFIT if unfit else State.FIT
+    return Listed(name, key, label, at.st_size, at.st_mtime, max(at.st_atime, at.st_mtime), sections, state, unfit)
 
 
 def _look_at_building(directory: int, name: str, key: str, thorough: bool) -> Listed:
     at = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    unfit = "its builder was killed" if _is_left(directory, name) else "it is being built"
-    return Listed(name, key, "", at.st_size, at.st_mtime, at.st_mtime, {}, unfit, building=True)
+    left = _is_left(directory, name)
+    state, unfit = (State.LEFT, "its builder was killed") if left else (State.BUILDING, "it is being built")
+    return Listed(name, key, "", at.st_size, at.st_mtime, at.st_mtime, {}, state, unfit)
 
 
 def _is_left(directory: int, name: str) -> bool:
@@ -179,7 +195,7 @@ def _condemned(images: list[Listed], older: float | None, most: int | None, ever
     """Which of ``images``, that which was used last first, are to go."""
     now, kept, pruned = time.time(), 0, []
     for each in images:
-        if each.building and each.unfit == "it is being built":
+        if each.state is State.BUILDING:
             continue
         why = each.unfit
         if not why and everything:
@@ -197,7 +213,7 @@ def _condemned(images: list[Listed], older: float | None, most: int | None, ever
 
 def _remove(directory: int, image: Listed) -> bool:
     """Removes a file; not one in which somebody builds by now."""
-    if image.building:
+    if image.state is State.LEFT:
         # Under its lock, so that whoever comes to build in it finds that it has lost its name.
         try:
             fd = open_file(directory, image.name)

@@ -1,14 +1,14 @@
 """The directory that images lie in, and what in it may be used.
 
 It is ``$VNET_CACHE/images``, or else ``$XDG_CACHE_HOME/vnet/images``, or else ``~/.cache/vnet/images``;
-``VNET_CACHE=off`` does without.  It is used only where it is this user's and nobody else can write to it, and so is each
-file in it; a name that is a symbolic link is never followed.
+``VNET_CACHE=off`` does without.  It is used only where it is this user's and nobody else can write to it, and so is
+each file in it; a name that is a symbolic link is never followed.
 
-A file that is mapped must not become shorter: whoever reads what is not there any more is killed (SIGBUS).  So images are
-published and replaced by renaming, and removed by unlinking, neither of which touches one that is mapped; they are
+A file that is mapped must not become shorter: whoever reads what is not there any more is killed (SIGBUS).  So images
+are published and replaced by renaming, and removed by unlinking, neither of which touches one that is mapped; they are
 read-only for their owner too, so that no editor and no ``> file`` shortens one by mistake; and whoever checks one reads
-it, and maps it only then.  What is left, a user who insists or a disk that fails under the file, would end a process
-as much where its program or a library of its lies there, vnet's among them: those are mapped in the same way.
+it, and maps it only then.  What is left, a user who insists or a disk that fails under the file, would end a process as
+much where its program or a library of its lies there, vnet's among them: those are mapped in the same way.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FileUnfit(Exception):
 
 
 def cache_directory() -> Path | None:
-    """Returns the directory that this user's images lie in, which need not exist; ``None`` where there is to be none."""
+    """Returns the directory that this user's images lie in; it need not exist.  ``None`` where there is to be none."""
     given = os.environ.get("VNET_CACHE", "")
     if given == "off":
         return None
@@ -94,9 +94,14 @@ def open_file(directory: int, name: str) -> int:
         FileNotFoundError: it is not there.
         FileUnfit: it may not be used: no ordinary file, another user's, or one that others may write to.
     """
+    # A pipe in its place would be waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        # A pipe in its place would be waited for.
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            # Looking at an image is not using it.
+            fd = os.open(name, flags | os.O_NOATIME, dir_fd=directory)
+        except PermissionError:
+            fd = os.open(name, flags, dir_fd=directory)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -15,8 +15,8 @@ __all__ = ["Recipe"]
 class Recipe:
     """What an image is compiled from, part by part.
 
-    The key is the SHA-256 of all parts in their order, each with its name, and of what decides how they are compiled: the
-    version of vnet, the ABI, the version of the format.  Two recipes that differ in anything have different keys.
+    The key is the SHA-256 of all parts in their order, each with its name, and of what decides how they are compiled:
+    the version of vnet, the ABI, the version of the format.  Two recipes that differ in anything have different keys.
 
     Arguments:
         label: the same in a few words, for people: ``internet.txt, 1,034,567 routes``.

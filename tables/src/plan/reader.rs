@@ -353,10 +353,12 @@ impl<'m> Plan<'m> {
             };
             let number = PortId(port);
             match self.port(number) {
-                Some(Port { router: owner, up: true, attached, .. }) if owner == router => choices.add(match attached {
-                    Attached::Link { peer } => Next::Router { out: number, into: peer },
-                    Attached::Network(_) => Next::Via { port: number, address },
-                }),
+                Some(Port { router: owner, up: true, attached, .. }) if owner == router => {
+                    choices.add(match attached {
+                        Attached::Link { peer } => Next::Router { out: number, into: peer },
+                        Attached::Network(_) => Next::Via { port: number, address },
+                    })
+                }
                 _ => {}
             }
         }
@@ -416,8 +418,7 @@ impl<'m> Plan<'m> {
     /// The ports that carry and lie at a class's prefix, in their order.
     fn attachments(&self, class: &Class) -> impl Iterator<Item = (PortId, Port)> {
         let (plan, what) = (*self, class.what);
-        let on_network =
-            matches!(class.kind, layout::KIND_NETWORK | layout::KIND_EXTERNAL4 | layout::KIND_EXTERNAL6);
+        let on_network = matches!(class.kind, layout::KIND_NETWORK | layout::KIND_EXTERNAL4 | layout::KIND_EXTERNAL6);
         let [from, count] = if on_network && what < plan.networks {
             plan.row::<{ layout::NETWORK }>(plan.networks_at, what)
         } else {

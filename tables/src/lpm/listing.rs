@@ -1,0 +1,160 @@
+//! The routes themselves, packed behind a table that is kept in a file: what `dump` needs and look-ups never read.
+//!
+//! Sorted routes differ little from one to the next, so each takes four bytes or five:
+//!
+//! ```text
+//!   list    count4 │ route … │ count6 │ route …                          all numbers but length: LEB128
+//!   route   length u8 │ step │ class             step: from the prefix before, cut to `length` bits, to this one
+//! ```
+
+use super::bits::Bits;
+use super::prefix::{Prefix, Route};
+use super::rib::{Item, Rib};
+use super::words::{LISTING, LISTING_BYTES, word};
+use crate::sync::{AtomicU32, Ordering};
+
+/// The list of a table's routes cannot be read: it is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the list of routes is damaged at byte {at}")]
+pub struct ListingError {
+    /// Where, from the start of the list.
+    pub at: usize,
+}
+
+/// The routes behind a table that is kept in a file: IPv4 before IPv6, by address, shorter before longer.
+///
+/// Ends after the first damage. A table without a list has none, whatever it looks up.
+pub struct Listing<'m> {
+    words: &'m [AtomicU32],
+    start: usize,
+    bytes: usize,
+    at: usize,
+    family: Family,
+    left: u128,
+    address4: u32,
+    address6: u128,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Family {
+    Start,
+    V4,
+    V6,
+    Done,
+}
+
+/// Packs the routes.
+pub(crate) fn pack(v4: &Rib<u32>, v6: &Rib<u128>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pack_family(&mut bytes, v4);
+    pack_family(&mut bytes, v6);
+    bytes
+}
+
+fn pack_family<A: Bits>(bytes: &mut Vec<u8>, rib: &Rib<A>) {
+    number(bytes, rib.len() as u128);
+    let mut before = A::ZERO;
+    for Item { address, length, class } in rib.items() {
+        bytes.push(length);
+        let bits = u32::from(length);
+        number(bytes, address.shifted(bits) - before.shifted(bits));
+        number(bytes, u128::from(class));
+        before = address;
+    }
+}
+
+fn number(bytes: &mut Vec<u8>, mut value: u128) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+impl<'m> Listing<'m> {
+    /// The routes of the table in these words.
+    #[must_use]
+    pub fn of(words: &'m [AtomicU32]) -> Self {
+        // Relaxed: a table that is kept in a file changes no more.
+        let start = word(words, LISTING, Ordering::Relaxed) as usize;
+        let bytes = word(words, LISTING_BYTES, Ordering::Relaxed) as usize;
+        let family = if start == 0 { Family::Done } else { Family::Start };
+        Self { words, start, bytes, at: 0, family, left: 0, address4: 0, address6: 0 }
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let at = (self.at < self.bytes).then_some(self.at)?;
+        // Relaxed: as in `of()`.
+        let word = self.words.get(self.start + at / 4)?.load(Ordering::Relaxed);
+        self.at += 1;
+        Some(word.to_le_bytes()[at % 4])
+    }
+
+    fn number(&mut self) -> Option<u128> {
+        let mut value = 0u128;
+        for shift in (0..128).step_by(7) {
+            let byte = self.byte()?;
+            let part = u128::from(byte & 0x7f);
+            if part << shift >> shift != part {
+                return None;
+            }
+            value |= part << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn item<A: Bits>(&mut self, before: A) -> Option<Item<A>> {
+        let length = self.byte().filter(|&length| u32::from(length) <= A::WIDTH)?;
+        let bits = u32::from(length);
+        let number = before.shifted(bits).checked_add(self.number()?)?;
+        let address = A::unshifted(number, bits)?;
+        let class = u16::try_from(self.number()?).ok().filter(|&class| class != 0)?;
+        Some(Item { address, length, class })
+    }
+
+    fn step(&mut self) -> Option<Option<Route>> {
+        while self.left == 0 {
+            self.family = match self.family {
+                Family::Start => Family::V4,
+                Family::V4 => Family::V6,
+                Family::V6 | Family::Done => return Some(None),
+            };
+            self.left = self.number()?;
+        }
+        self.left -= 1;
+        let route = if self.family == Family::V4 {
+            let item = self.item(self.address4)?;
+            self.address4 = item.address;
+            Route { prefix: Prefix::V4(item.address, item.length), class: item.class }
+        } else {
+            let item = self.item(self.address6)?;
+            self.address6 = item.address;
+            Route { prefix: Prefix::V6(item.address, item.length), class: item.class }
+        };
+        Some(Some(route))
+    }
+}
+
+impl Iterator for Listing<'_> {
+    type Item = Result<Route, ListingError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.family == Family::Done {
+            return None;
+        }
+        match self.step() {
+            Some(Some(route)) => Some(Ok(route)),
+            Some(None) => {
+                self.family = Family::Done;
+                None
+            }
+            None => {
+                self.family = Family::Done;
+                Some(Err(ListingError { at: self.at }))
+            }
+        }
+    }
+}

@@ -6,8 +6,8 @@ each with a JSON object on a line.  A request names the ABI version that the cli
 =========  =============================================  ========================================================
 ``do``     arguments                                      answer
 =========  =============================================  ========================================================
-attach     ``nic``, ``addresses`` or null, ``network``    the NIC's place, with the descriptors of the two memory
-           or null                                        files; from then on the connection is the NIC's lease
+attach     ``nic``, ``addresses`` or null, ``network``    the NIC's place, with the descriptors of the memory
+           or null; perhaps ``gateway``, ``forward``      files; from then on the connection is the NIC's lease
 detach                                                    the NIC is off the LAN, its name and addresses are free
 describe                                                  name, ABI version, networks and NICs, and what the LAN is
 =========  =============================================  ========================================================
@@ -43,6 +43,7 @@ from .wire import MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all, request_line
 if TYPE_CHECKING:
     from .lan import Lan
     from .register import Entry
+    from .routing.gateways import Gateway
 
 __all__ = ["ControlServer", "attach", "describe"]
 
@@ -327,8 +328,9 @@ class ControlServer:
             raise ProtocolError("'addresses' is a list of addresses, or null")
         if network is not None and not isinstance(network, str):
             raise ProtocolError("'network' is a network's name, or null")
+        gateway, forward = _routed(request)
         with lan._register.lock:
-            entry = lan._register.join(name, "process", addresses, network, None)
+            entry = lan._register.join(name, "process", addresses, network, None, gateway=gateway, forward=forward)
             try:
                 entry.watch = lan._base.watch(
                     entry.slot, entry.generation, entry.token, connection.sock.fileno(), connection.pid or None
@@ -338,6 +340,9 @@ class ControlServer:
                 raise
             info = lan._register.info(entry)
             connection.nic = (entry, entry.generation)
+            # From here on, an image that is adopted is none that this guest has.
+            lan._register.handed_out = True
+            images = lan._segment.images()
         self._strangers.pop(connection, None)
         reply = {
             "lan": lan.name,
@@ -348,8 +353,9 @@ class ControlServer:
             "addresses": list(info.addresses),
             "mac": info.mac,
             "mtu": info.mtu,
+            "images": [section for section, _ in images],
         }
-        return reply, (*lan._segment.files(), *lan._segment.alarms())
+        return reply, (*lan._segment.files(), *(file for _, file in images), *lan._segment.alarms())
 
     def _detach(self, lan: Lan, connection: _Connection) -> dict[str, Any]:
         if connection.nic is None:
@@ -371,6 +377,20 @@ def _parse(line: bytes) -> dict[str, Any]:
     if request.get("abi") != _native.ABI:
         raise AbiMismatch(f"the base has ABI version {_native.ABI}, you have {request.get('abi')!r}")
     return request
+
+
+def _routed(request: dict[str, Any]) -> tuple[Gateway, bool | str]:
+    """What a request to attach says of default gateway and forwarding; as :meth:`vnet.Lan.attach` takes it."""
+    gateway, forward = request.get("gateway"), request.get("forward", False)
+    if not (gateway is None or gateway is False or _are_texts(gateway)):
+        raise ProtocolError("'gateway' is a list of addresses, false for none, or null")
+    if not isinstance(forward, bool | str):
+        raise ProtocolError("'forward' is true, false, or the name of a router")
+    return gateway, forward
+
+
+def _are_texts(said: Any) -> bool:
+    return isinstance(said, list) and all(isinstance(each, str) for each in said)
 
 
 def _describe(lan: Lan) -> dict[str, Any]:
@@ -398,6 +418,8 @@ def attach(
     address: str | list[str] | tuple[str, ...] | None = None,
     *,
     network: str | None = None,
+    gateway: Gateway = None,
+    forward: bool | str = False,
 ) -> Nic:
     """Plugs a NIC into a LAN whose base is another process of the same user, and returns it.
 
@@ -407,6 +429,8 @@ def attach(
         address: an IP address or several; ``None`` takes the next free one of each prefix, or those that were kept for
             this name.
         network: the name of its network; not needed where there is one.
+        gateway: where what leads out of its network goes; as of :meth:`vnet.Lan.attach`.
+        forward: it is a router; as of :meth:`vnet.Lan.attach`.
 
     Raises:
         LanNotFound: no live LAN has the name.
@@ -422,16 +446,25 @@ def attach(
     addresses = None if address is None else [address] if isinstance(address, str) else list(address)
     if addresses is not None and not all(isinstance(each, str) for each in addresses):
         raise AddressError(f"addresses are strings, not {address!r}")
+    asked: dict[str, Any] = {"do": "attach", "nic": name, "addresses": addresses, "network": network}
+    if gateway is not None:
+        asked["gateway"] = [gateway] if isinstance(gateway, str) else gateway and list(gateway)
+    if forward:
+        asked["forward"] = forward
     connection = connect(lan)
     try:
-        reply, files = ask(connection, {"do": "attach", "nic": name, "addresses": addresses, "network": network})
+        reply, files = ask(connection, asked)
         try:
-            # Tables, buffers and routing, an image if one was adopted, and the alarms of the base workers.
-            memory = len(files) - _native.WORKERS
-            if memory not in (3, 4):
-                raise ProtocolError(f"the base sent {len(files)} descriptors, not {3 + _native.WORKERS} or one more")
+            # Tables, buffers and routing, the images that sections of routing lie in, the alarms of the base workers.
+            images = reply.get("images")
+            if not isinstance(images, list):
+                raise ProtocolError("the base's answer lacks 'images', or it is no list")
+            alarms = 3 + len(images)
+            if len(files) != alarms + _native.WORKERS:
+                raise ProtocolError(f"the base sent {len(files)} descriptors, not {alarms + _native.WORKERS}")
+            sections = list(zip(images, files[3:alarms], strict=True))
             try:
-                segment = _native.Segment.attach(files[:memory], files[memory:])
+                segment = _native.Segment.attach(files[:3], files[alarms:], sections)
             except OSError as error:
                 raise MachineLacks(f"the LAN {lan!r} cannot be mapped: {error}; raise `ulimit -v`") from None
         finally:

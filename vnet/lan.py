@@ -21,6 +21,7 @@ from .hosts import Host
 from .network import Network, parse_prefixes
 from .nic import Nic
 from .register import LARGEST, NicInfo, Register, derive
+from .routing.api import RoutedLan
 from .runtime import Guardian, check_name, claim_socket, socket_path
 from .serving import serve_all
 from .statistics import LanStatistics, read_statistics
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from .metrics import MetricsServer
     from .netns import Netns, Plug
     from .netns.client import Nursery
+    from .routing.gateways import Gateway
 
 __all__ = ["Lan"]
 
 
-class Lan:
+class Lan(RoutedLan):
     """One LAN: a base in this process, its networks and its NICs.
 
     With a name, other processes of the user find it and attach; without one it is private to this process.  A context
@@ -197,6 +199,8 @@ class Lan:
         *,
         network: str | None = None,
         buffer: int | None = None,
+        gateway: Gateway = None,
+        forward: bool | str = False,
     ) -> Nic:
         """Plugs a NIC into the LAN and returns it, for use in this process.
 
@@ -205,12 +209,17 @@ class Lan:
             address: an IP address or several; ``None`` takes the next free one of each prefix.
             network: the name of its network; not needed where there is one.
             buffer: bytes of its input buffer, rounded up to a power of two; ``None`` for the LAN's largest.
+            gateway: where what leads out of its network goes: the address of a router or a guest there, or one of each
+                family; ``None`` for the first router, whichever that is; ``False`` for nowhere.
+            forward: it is a router: it is given what leads through it, and sends it on itself.  A name in place of
+                ``True``: that of the router, which has several NICs.  Without ``gateway`` it has none.
 
         Raises:
             NameTaken, AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed.
+            AddressError: nobody has the gateway's address.
         """
         self._check()
-        entry = self._register.join(name, "process", address, network, buffer)
+        entry = self._register.join(name, "process", address, network, buffer, gateway=gateway, forward=forward)
         leave = functools.partial(self._register.leave, entry)
         try:
             info = self._register.info(entry)
@@ -241,10 +250,11 @@ class Lan:
         *,
         network: str | None = None,
         buffer: int | None = None,
+        gateway: Gateway = None,
     ) -> Host:
         """Plugs a built-in host into the LAN; arguments and errors as of :meth:`attach`."""
         self._check()
-        entry = self._register.join(name, "host", address, network, buffer)
+        entry = self._register.join(name, "host", address, network, buffer, gateway=gateway)
         with_bits = []
         for own in entry.addresses:
             prefix = entry.network.prefix_of(own)
@@ -394,6 +404,8 @@ class Lan:
         *,
         network: str | None = None,
         buffer: int | None = None,
+        gateway: Gateway = None,
+        forward: bool | str = False,
     ) -> NicInfo:
         """Keeps a place for a guest that attaches later by this name; arguments and errors as of :meth:`attach`.
 
@@ -402,7 +414,8 @@ class Lan:
         self._check()
         register = self._register
         with register.lock:
-            return register.info(register.join(name, "process", address, network, buffer, reserve=True))
+            how: dict[str, Any] = {"reserve": True, "gateway": gateway, "forward": forward}
+            return register.info(register.join(name, "process", address, network, buffer, **how))
 
     def remove(self, name: str) -> None:
         """Takes the NIC ``name`` off the LAN, whoever holds it, with its place if one was kept for it.

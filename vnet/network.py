@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .errors import AddressError, AddressOutside, AddressTaken, NetworkFull
 
-__all__ = ["Network", "link_local", "parse_address", "parse_prefixes"]
+__all__ = ["Network", "link_local", "parse_address", "parse_prefixes", "usable"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -51,7 +51,7 @@ def link_local(mac: int) -> ipaddress.IPv6Address:
     return ipaddress.IPv6Address(0xFE80 << 112 | (company << 40 | 0xFF_FE << 24 | own) ^ 0x02 << 56)
 
 
-def _usable(prefix: Prefix) -> tuple[int, int]:
+def usable(prefix: Prefix) -> tuple[int, int]:
     """First and last address that a NIC may have, as numbers.
 
     IPv4: neither the network nor the broadcast address, but both of a /31 (RFC 3021) and the one of a /32.
@@ -80,7 +80,7 @@ class Network:
         self.mtu = mtu
         self._number = number
         self._taken: dict[Address, str] = {}
-        self._next = {prefix: _usable(prefix)[0] for prefix in prefixes}
+        self._next = {prefix: usable(prefix)[0] for prefix in prefixes}
 
     def __repr__(self) -> str:
         return f"<Network {self.name} {' '.join(map(str, self.prefixes))} mtu {self.mtu}>"
@@ -104,28 +104,29 @@ class Network:
         own = " and ".join(map(str, self.prefixes))
         if prefix is None:
             raise AddressOutside(f"{address} is outside network {self.name!r} ({own})")
-        first, last = _usable(prefix)
+        first, last = usable(prefix)
         if not first <= int(address) <= last:
             raise AddressOutside(f"{address} is the network, broadcast or anycast address of {prefix}")
         if address in self._taken:
             raise AddressTaken(f"{address} belongs to NIC {self._taken[address]!r}")
         return address
 
-    def free_addresses(self) -> list[Address]:
-        """Returns the next free address of each prefix.
+    def free_addresses(self, *, lowest: bool = False) -> list[Address]:
+        """Returns the next free address of each prefix; with ``lowest`` the lowest that is free.
 
         Raises:
             NetworkFull: a prefix has none left.
         """
         found: list[Address] = []
         for prefix in self.prefixes:
-            first, last = _usable(prefix)
+            first, last = usable(prefix)
             kind: type[Address] = ipaddress.IPv4Address if prefix.version == 4 else ipaddress.IPv6Address
-            start = self._next[prefix]
+            start = first if lowest else self._next[prefix]
             # From the last one given out on, then from the beginning: addresses are not used again at once.
             for number in (*_upto(start, last, len(self._taken)), *_upto(first, start - 1, len(self._taken))):
                 if (address := kind(number)) not in self._taken:
-                    self._next[prefix] = number + 1 if number < last else first
+                    if not lowest:
+                        self._next[prefix] = number + 1 if number < last else first
                     found.append(address)
                     break
             else:

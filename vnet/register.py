@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from . import _native
 from .errors import AddressError, AddressTaken, LanFull, NameTaken, NetworkFull, NicClosed
 from .network import Address, Network, link_local, parse_address
+from .routing.gateways import Gateway, check_wish, parse_wish
+from .routing.manager import Routing
 from .runtime import check_name
 
 __all__ = ["LARGEST", "LARGEST_ON_TAP", "Belongings", "Entry", "NicInfo", "Register", "derive"]
@@ -24,6 +26,10 @@ LARGEST_ON_TAP = 65_521
 # Kinds of guests that the base serves in its worker, and those of them that are Linux behind a TAP device.
 _SERVED = frozenset({"host", "netns", "tap", "plug"})
 _TAPS = frozenset({"netns", "tap", "plug"})
+# Kinds that are somebody's address without a guest behind it, as well as Linux: they have a link-local one, too.
+_LINK_LOCAL = _TAPS | {"router"}
+# Kinds that get a default gateway without asking for one.
+_LED = frozenset({"process", "host", "netns"})
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 # Smallest MTU: 68 bytes for IPv4 (RFC 791), 1,280 for IPv6 (RFC 8200 section 5).
 _SMALLEST = {4: 68, 6: 1280}
@@ -35,12 +41,13 @@ class NicInfo:
 
     Attributes:
         name: unique on the LAN.
-        kind: ``process``, ``host``, ``netns``, ``tap`` or ``plug``.
+        kind: ``process``, ``host``, ``netns``, ``tap``, ``plug`` or ``router``.
         network: the name of its network.
         addresses: its IP addresses, IPv4 first; the link-local one that Linux has besides comes last.
         mac: its MAC address.
         mtu: largest datagram in bytes of IP.
         state: ``up``, or ``down`` where nobody holds it: its guest died or has not attached yet.
+        gateways: where what leads out of its network goes, IPv4 first; empty where it has no default gateway.
     """
 
     name: str
@@ -50,6 +57,7 @@ class NicInfo:
     mac: str
     mtu: int
     state: str
+    gateways: tuple[str, ...] = ()
 
 
 class Belongings(Protocol):
@@ -59,13 +67,14 @@ class Belongings(Protocol):
         """Lets go of it, because the NIC is off the LAN or the LAN has ended.  May be called twice; does not wait."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """A NIC in the register.
 
     ``addresses``: those of the network's prefixes, then the link-local one of a Linux guest.  ``reserved``: its place
     is kept when its guest leaves.  ``watch``: the number of the lease's watch, for a guest in another process.
-    ``holders``: how many have held it so far.  ``belongings``: what ends with it.
+    ``holders``: how many have held it so far.  ``belongings``: what ends with it.  ``node``: the guest or router that
+    it is a NIC of.  ``gateways``: where what leads out of the network goes, and the slots of those NICs, 0 for none.
     """
 
     name: str
@@ -82,6 +91,9 @@ class Entry:
     watch: int | None = None
     holders: int = 0
     belongings: Belongings | None = None
+    node: str = ""
+    gateways: tuple[Address, ...] = ()
+    gateway_slots: tuple[int, int] = (0, 0)
 
 
 class Register:
@@ -101,6 +113,8 @@ class Register:
         self.changed = threading.Condition(self.lock)
         self.networks: dict[str, Network] = {}
         self.nics: dict[str, Entry] = {}
+        # Names of guests with several NICs, none of which is called so.
+        self.nodes: set[str] = set()
         self.closed = False
         # The names of NICs by network and MAC address.
         self._macs: dict[tuple[int, str], str] = {}
@@ -111,6 +125,7 @@ class Register:
         self._dead: OrderedDict[str, None] = OrderedDict()
         # NICs of this process that were dropped without close(), with their generations.
         self._dropped: deque[tuple[Entry, int]] = deque()
+        self.routing = Routing(self, base)
 
     # Networks
 
@@ -122,13 +137,15 @@ class Register:
         with self.lock:
             if name in self.networks:
                 raise NameTaken(f"a network named {name!r} is there already")
-            for network in self.networks.values():
-                for own in network.prefixes:
-                    if any(own.version == prefix.version and own.overlaps(prefix) for prefix in prefixes):
-                        raise AddressError(f"network {name!r} overlaps {own} of network {network.name!r}")
+            for prefix in prefixes:
+                taken = self.routing.spaces.overlapping(prefix)
+                if taken is not None:
+                    raise AddressError(f"network {name!r} overlaps {taken[0]} of {taken[1]}")
             by_version = {prefix.version: (str(prefix.network_address), prefix.prefixlen) for prefix in prefixes}
             number = self._base.add_network(by_version.get(4), by_version.get(6), mtu)
             network = self.networks[name] = Network(name, prefixes, mtu, number)
+            for prefix in prefixes:
+                self.routing.spaces.claim(prefix, f"network {name!r}")
             return network
 
     def network(self, name: str | None) -> Network:
@@ -161,6 +178,8 @@ class Register:
             if held is not None:
                 raise ValueError(f"network {name!r} cannot be removed: NIC {held!r} is on it")
             del self.networks[name]
+            for prefix in network.prefixes:
+                self.routing.spaces.give_back(prefix)
 
     # NICs
 
@@ -174,6 +193,7 @@ class Register:
             mac=entry.mac,
             mtu=entry.mtu,
             state="up" if self.is_up(entry) else "down",
+            gateways=tuple(map(str, entry.gateways)),
         )
 
     def is_up(self, entry: Entry) -> bool:
@@ -191,6 +211,10 @@ class Register:
         reserve: bool = False,
         mac: str | None = None,
         bridges: bool = False,
+        gateway: Gateway = None,
+        forward: bool | str = False,
+        node: str = "",
+        port: int = 0,
     ) -> Entry:
         """Puts a NIC on the LAN, or takes the place that was kept for it; errors as of :meth:`vnet.Lan.attach`.
 
@@ -199,6 +223,9 @@ class Register:
             mac: its MAC address; ``None`` for one that follows from LAN and name.
             bridges: others are behind it, so it may be without addresses, and has no link-local one that follows from
                 its MAC address: the bridge has that.
+            forward: it is a NIC of a router: that of its own name, or that of another, which several NICs make.
+            node: the guest or router that it is a NIC of, where that has another name.
+            port: that of a simulated router which it is: its number in the plan plus one.
         """
         check_name("NIC", name)
         with self.changed:
@@ -208,39 +235,59 @@ class Register:
                 if self.is_up(held):
                     raise NameTaken(f"a NIC named {name!r} is on the LAN already")
                 if held.reserved and not reserve and kind == "process":
-                    return self._claim(held, address)
+                    return self._claim(held, address, gateway)
                 if held.reserved:
                     raise NameTaken(f"the name {name!r} is kept for a guest that attaches later")
                 self._forget(held)
+            if name in self.nodes or (name in self.routing.routers and kind != "router"):
+                raise NameTaken(f"a router or a guest named {name!r} is on the LAN already")
+            self.routing.check_forward(name, forward)
             where = self.network(network)
+            wish = parse_wish(where, gateway if kind in _LED else gateway or False)
             if buffer is not None and not 1 <= buffer <= self._buffer:
                 raise ValueError(f"buffer is 1 to {self._buffer} bytes, the LAN's largest, not {buffer}")
             number = self._mac(where, name, mac)
             addresses: tuple[Address, ...] = ()
             if address is None or address or not bridges:
-                addresses = self._addresses(where, address)
-            if kind in _TAPS and not bridges:
+                addresses = self._addresses(where, address, lowest=bool(port))
+            # A namespace's gateway may be whoever has the address later: its kernel asks.
+            check_wish(where, wish, addresses, somebody=kind != "netns")
+            if kind in _LINK_LOCAL and not bridges:
                 addresses += self._link_local(where, number)
-            entry = self._add(name, kind, where, addresses, number, buffer or self._buffer, reserve, bridges)
+            entry = self._add(name, kind, where, addresses, number, buffer or self._buffer, reserve, bridges, port)
+            entry.node = node or (forward if isinstance(forward, str) else name)
+            self.routing.joined(entry, wish, forward)
             self.changed.notify_all()
             return entry
 
-    def _claim(self, entry: Entry, address: str | Sequence[str] | None) -> Entry:
+    def _claim(self, entry: Entry, address: str | Sequence[str] | None, gateway: Gateway) -> Entry:
         asked = [] if address is None else [address] if isinstance(address, str) else list(address)
         if any(parse_address(each) not in entry.addresses for each in asked):
             own = ", ".join(map(str, entry.addresses))
             raise AddressError(f"NIC {entry.name!r} has the addresses {own}, not {', '.join(asked)}")
+        if gateway is not None:
+            self.set_gateway(entry.name, gateway)
         entry.generation = self._base.hold(entry.slot)
         entry.token = self._base.new_token()
         entry.holders += 1
         self.changed.notify_all()
         return entry
 
-    def _addresses(self, network: Network, address: str | Sequence[str] | None) -> tuple[Address, ...]:
+    def set_gateway(self, name: str, gateway: Gateway) -> None:
+        """Gives a guest another default gateway; errors as of :meth:`vnet.Lan.set_gateway`."""
+        with self.lock:
+            entry = self.nics[name]
+            wish = parse_wish(entry.network, gateway)
+            check_wish(entry.network, wish, entry.addresses, somebody=entry.kind != "netns")
+            self.routing.gateways.set(entry, wish)
+
+    def _addresses(
+        self, network: Network, address: str | Sequence[str] | None, *, lowest: bool = False
+    ) -> tuple[Address, ...]:
         if address is None:
             while True:
                 try:
-                    return tuple(network.free_addresses())
+                    return tuple(network.free_addresses(lowest=lowest))
                 except NetworkFull:
                     if not self._reap(network):
                         raise
@@ -297,14 +344,16 @@ class Register:
         buffer: int,
         reserve: bool,
         bridges: bool,
+        port: int,
     ) -> Entry:
         texts = list(map(str, addresses))
         served = kind in _SERVED
         mtu = min(network.mtu, LARGEST_ON_TAP) if kind in _TAPS else network.mtu
+        more = {"port": port} if port else {}
         while True:
             try:
                 slot, generation = self._base.add_nic(
-                    name, network._number, texts, mac, mtu, buffer, served, not reserve, bridges=bridges
+                    name, network._number, texts, mac, mtu, buffer, served, not reserve, bridges=bridges, **more
                 )
                 break
             except LanFull:
@@ -389,6 +438,7 @@ class Register:
         self._macs.pop((entry.network._number, entry.mac), None)
         self.nics.pop(entry.name, None)
         self._dead.pop(entry.name, None)
+        self.routing.left(entry)
         if entry.belongings is not None:
             entry.belongings.release()
 

@@ -1,0 +1,263 @@
+"""The routers of a LAN: keeps the model, and has the base go by it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AddressError, NameTaken
+from ..network import Address, Network, Prefix, parse_address
+from ..runtime import check_name
+from .compiling import class_tuples, entries, nothing_behind, parents, port_tuples, router_tuples
+from .gateways import NONE, Gateways, Wish
+from .model import Behind, Model, Port, RouterNode, Wire, host_prefix
+from .spaces import AddressPlan, LinkPools
+
+if TYPE_CHECKING:
+    from ..register import Entry, Register
+    from .links import Link
+    from .routers import Router
+
+__all__ = ["Routing"]
+
+
+class Routing:
+    """How a LAN is routed; :attr:`vnet.Lan.routing`.
+
+    Every change holds when the call that made it returns: new paths, routes and gateways.  Many changes together are
+    cheaper in a :meth:`batch`.
+    """
+
+    def __init__(self, register: Register, base: Any) -> None:
+        self._register = register
+        self._base = base
+        self.model = Model()
+        self.spaces = AddressPlan()
+        self.pool = LinkPools(self.spaces)
+        self.gateways = Gateways(base, self.model, register.nics.get)
+        self.routers: dict[str, Router] = {}
+        self.links: dict[str, Link] = {}
+        # The NICs that are ports.
+        self._ports: dict[Entry, Port] = {}
+        # Guests that forward, by the names under which they do.
+        self._forwarding: dict[str, RouterNode] = {}
+        # What the kernels of guests that forward are told once paths have changed.
+        self._kernels: dict[RouterNode, Callable[[], None]] = {}
+        # What the route table says of the prefixes that are the routers' own.
+        self._entered: dict[Prefix, int] = {}
+        # The longest prefix behind a guest that covers one: the route table of the LAN knows.
+        self.covering: Callable[[Prefix], tuple[int, int] | None] = nothing_behind
+        self._hash_ports = False
+        self._deep = 0
+        self._stale = False
+        self._moved: dict[Port, None] = {}
+
+    # Settings
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Prefixes out of which links get addresses if none are given, one of each family; may be set."""
+        return tuple(map(str, self.pool.prefixes))
+
+    @pools.setter
+    def pools(self, pools: str | Sequence[str]) -> None:
+        with self._register.lock:
+            self.pool.set(pools)
+
+    @property
+    def hash_ports(self) -> bool:
+        """Whether flows are told apart by ports, too, where paths cost the same; may be set.
+
+        Linux knows the two as ``fib_multipath_hash_policy`` 0 and 1.
+        """
+        return self._hash_ports
+
+    @hash_ports.setter
+    def hash_ports(self, ports: bool) -> None:
+        with self._register.lock:
+            self._hash_ports = bool(ports)
+            self.changed()
+
+    # Changes
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Has the changes of the block take effect together, at its end, however it ends."""
+        with self._register.lock:
+            self._deep += 1
+        try:
+            yield
+        finally:
+            with self._register.lock:
+                self._deep -= 1
+                self._flush()
+
+    def changed(self) -> None:
+        """Routers, ports or prefixes have changed."""
+        self._stale = True
+        self._flush()
+
+    def moved(self, *ports: Port) -> None:
+        """Whether ports carry, or what they cost, has changed, and nothing else."""
+        self._moved.update(dict.fromkeys(ports))
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._deep or not (self._stale or self._moved):
+            return
+        stale, self._stale = self._stale, False
+        moved, self._moved = self._moved, {}
+        if self._register.closed:
+            return
+        if stale:
+            self._publish()
+        else:
+            self._base.set_ports([(port.number, port.up, port.weight) for port in moved])
+        for tell in list(self._kernels.values()):
+            tell()
+
+    def _publish(self) -> None:
+        wanted = entries(self.model.by_prefix.values())
+        # A prefix goes before its class means something else, and comes when its class means something.
+        gone = [prefix for prefix in self._entered if prefix not in wanted]
+        if gone:
+            self._base.routes_remove([str(prefix) for prefix in gone])
+        ports, classes = port_tuples(self.model), class_tuples(self.model, parents(self.model, self.covering))
+        self._base.set_plan(router_tuples(self.model), ports, classes, self._hash_ports)
+        came = [(str(prefix), number) for prefix, number in wanted.items() if self._entered.get(prefix) != number]
+        if came:
+            self._base.routes_insert(came)
+        self._entered = wanted
+
+    # NICs: called by the register, with its lock held
+
+    def joined(self, entry: Entry, wish: Wish, forward: bool | str) -> None:
+        """A guest's NIC came; with ``forward``, it is a port of a guest that forwards, perhaps one of several."""
+        if forward:
+            self._forward(entry, entry.name if forward is True else forward)
+        self.gateways.set(entry, NONE if forward and wish.automatic else wish)
+        self.gateways.came(entry)
+
+    def check_forward(self, name: str, forward: bool | str) -> None:
+        """Refuses a name under which a NIC cannot forward.
+
+        Raises:
+            NameTaken: a router has it, or a NIC that does not forward.
+            ValueError: it cannot be a name.
+        """
+        if not forward or forward is True or forward == name:
+            return
+        check_name("router", forward)
+        if forward not in self._forwarding:
+            self.check_free("guest", forward)
+
+    def _forward(self, entry: Entry, name: str) -> None:
+        with self.batch():
+            router = self._forwarding.get(name)
+            if router is None:
+                router = self._forwarding[name] = self.model.add_router(name, guest=True)
+            self.add_port(router, entry, weight=1)
+
+    def add_port(self, router: RouterNode, entry: Entry, *, weight: int, number: int | None = None) -> Port:
+        """Has a NIC be a router's port."""
+        port = self.model.add_port(
+            router,
+            entry.network,
+            nic=entry.name,
+            slot=entry.slot,
+            mtu=entry.mtu,
+            weight=weight,
+            addresses=entry.addresses,
+            number=number,
+        )
+        self._ports[entry] = port
+        self.gateways.routers_changed(entry.network)
+        self.changed()
+        return port
+
+    def left(self, entry: Entry) -> None:
+        """A NIC left, whoever's it was."""
+        port = self._ports.pop(entry, None)
+        if port is not None:
+            with self.batch():
+                self.model.remove_port(port)
+                if port.router.guest and not port.router.ports:
+                    self._forwarding.pop(port.router.name, None)
+                    self._kernels.pop(port.router, None)
+                    self.model.remove_router(port.router)
+                self._stale = True
+        self.gateways.left(entry)
+        if port is not None:
+            self.gateways.routers_changed(entry.network)
+
+    def remove_router(self, router: RouterNode) -> None:
+        """Takes away a router that has no ports any more."""
+        for address in router.loopbacks:
+            self.spaces.give_back(host_prefix(address))
+        self.model.remove_router(router)
+        del self.routers[router.name]
+        self.changed()
+
+    def remove_link(self, wire: Wire) -> None:
+        """Takes away a link between two routers."""
+        for prefix in wire.prefixes:
+            self.spaces.give_back(prefix)
+        self.model.remove_wire(wire)
+        del self.links[wire.name]
+        self.changed()
+
+    def port_of(self, entry: Entry) -> Port | None:
+        """The port that a NIC is."""
+        return self._ports.get(entry)
+
+    def forwarding(self, name: str) -> RouterNode | None:
+        """The router that a guest is which forwards under ``name``."""
+        return self._forwarding.get(name)
+
+    def follow(self, router: RouterNode, told: Callable[[], None]) -> None:
+        """Has ``told`` called whenever paths may have changed."""
+        self._kernels[router] = told
+
+    # Names
+
+    def check_free(self, kind: str, name: str) -> None:
+        """Refuses a name that a router, a guest or a NIC has.
+
+        Raises:
+            NameTaken: one has it.
+        """
+        register = self._register
+        if name in self.routers or name in self._forwarding or name in register.nodes:
+            raise NameTaken(f"a {kind} cannot be called {name!r}: a router or a guest of that name is there already")
+        if name in register.nics:
+            raise NameTaken(f"a {kind} cannot be called {name!r}: a NIC of that name is on the LAN already")
+
+    # Prefixes behind guests
+
+    def behind(self, via: str) -> int:
+        """Returns the number of the class of prefixes that lie behind the guest at an address.
+
+        Raises:
+            AddressError: it is not an address, or on no network with a router.
+        """
+        address = parse_address(via)
+        with self._register.lock:
+            step = Behind(self._network_of(address), address)
+            if step not in self.model.by_step:
+                self.model.behind(step)
+                self.changed()
+            return self.model.behind(step).number
+
+    def owns(self, prefix: Prefix) -> bool:
+        """Whether a prefix is that of a network, a link or a router of the LAN."""
+        known = self.model.by_prefix.get(prefix)
+        return known is not None and isinstance(known.origin, Network | Wire | RouterNode)
+
+    def _network_of(self, address: Address) -> Network:
+        for network in self._register.networks.values():
+            if network.prefix_of(address) is not None:
+                if network not in self.model.on_network:
+                    raise AddressError(f"the next hop {address} is on network {network.name!r}, which has no router")
+                return network
+        raise AddressError(f"the next hop {address} is on none of the LAN's networks")

@@ -29,6 +29,8 @@ from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .explain import Explanation
+    from .filtering import AttachedFilter
+    from .filtering.keeping import Keeping
     from .hostside import Tap
     from .metrics import MetricsServer
     from .netns import Netns, Plug
@@ -97,6 +99,7 @@ class Lan(RoutedLan):
         self._base = base
         self._segment = base.segment()
         self._register = Register(base, name, buffer)
+        self._filters: Keeping | None = None
         self._server: ControlServer | None = None
         self._guardian: Guardian | None = None
         self._keeper = Keeper(self._register, self._captures)
@@ -453,6 +456,62 @@ class Lan(RoutedLan):
                 self._register.changed.wait(left if left is not None and left < 0.1 else 0.1)
                 self._check()
         return True
+
+    # Filters
+
+    @property
+    def _keeping(self) -> Keeping:
+        with self._register.lock:
+            if self._filters is None:
+                from .filtering.keeping import Keeping
+
+                self._filters = Keeping(self._base, self._register)
+            return self._filters
+
+    @property
+    def filters(self) -> tuple[AttachedFilter, ...]:
+        """The filters that are set, in the order in which they came."""
+        return self._keeping.all()
+
+    def set_filter(
+        self,
+        where: str | Nic | Host | Network | Netns | Tap | Plug,
+        rules: Any,
+        *,
+        direction: str = "in",
+        default: str | None = None,
+    ) -> None:
+        """Sets what may pass a NIC or enter a network, in place of what was set there before.
+
+        Whatever a filter holds back has the verdict ``filtered``.  The first rule that matches a datagram decides.
+
+        Arguments:
+            where: a NIC or a network, or its name.
+            rules: a list of rules such as ``"deny tcp port 22"`` or ``{"reject": {"from": "10.9.0.0/16"}}``; see
+                docs/filters.md.  Names in them mean the addresses that NICs and networks have now.
+            direction: ``in``: what the NIC is given, or what enters the network to any of its NICs; ``out``: what the
+                NIC sends.
+            default: ``allow``, ``deny`` or ``reject``: what happens to datagrams that no rule matches; ``None`` for what
+                ``rules`` says, or ``allow``.
+
+        Raises:
+            vnet.filtering.RuleError: a rule is wrong; nothing has changed.
+            ValueError: there is no such NIC or network, or no such direction.
+            MachineLacks: a rule is in tcpdump's language, and there is no libpcap.
+        """
+        self._check()
+        self._keeping.set(where, rules, direction, default)
+
+    def remove_filter(
+        self, where: str | Nic | Host | Network | Netns | Tap | Plug, *, direction: str | None = None
+    ) -> None:
+        """Removes the filter of a NIC or a network, of one direction or of both.  Does nothing where none is set.
+
+        Raises:
+            ValueError: there is no such NIC or network, or no such direction.
+        """
+        self._check()
+        self._keeping.remove(where, direction)
 
     # What the base does in the name of its NICs
 

@@ -91,10 +91,13 @@ class Segment:
     """The memory files of a LAN, mapped into this process."""
 
     @staticmethod
-    def attach(files: list[int], alarms: list[int]) -> Segment:
-        """Maps the files behind the descriptors of tables, buffers and routing, and of an image if there is one.
+    def attach(files: list[int], alarms: list[int], images: list[tuple[str, int]] = []) -> Segment:
+        """Maps the files behind the descriptors of tables, buffers and routing.
 
-        The descriptors stay the caller's, as those of the alarms do.
+        Arguments:
+            files: those; they stay the caller's, as all descriptors here do.
+            alarms: of the base workers, in the order of their numbers.
+            images: of sections that lie in images, by the names of the sections.
 
         Raises:
             AbiMismatch: the LAN was made by another version.
@@ -103,7 +106,10 @@ class Segment:
         """
 
     def files(self) -> list[int]:
-        """Returns the descriptors of tables, buffers and routing, and of the image if one was adopted; they stay its own."""
+        """Returns the descriptors of tables, buffers and routing; they stay its own."""
+
+    def images(self) -> list[tuple[str, int]]:
+        """Returns the sections that lie in images, or did so once, with the images' descriptors; they stay its own."""
 
     def alarms(self) -> list[int]:
         """Returns the descriptors that wake the base workers, one for each of :data:`WORKERS`."""

@@ -12,6 +12,7 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyList, PyString,
 
 use vnet_base::forward::Side;
 use vnet_base::lan::BASE;
+use vnet_base::routing::Section;
 use vnet_base::tables::layout::WORKERS;
 use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId, TablesError};
 use vnet_base::{LanError, NicRequest, SegmentError, Sender, Verdict};
@@ -157,28 +158,36 @@ struct Segment(Arc<vnet_base::Segment>);
 #[pymethods]
 impl Segment {
     #[staticmethod]
-    fn attach(py: Python<'_>, files: Vec<i32>, alarms: Vec<i32>) -> PyResult<Self> {
+    #[pyo3(signature = (files, alarms, images=vec![]))]
+    fn attach(py: Python<'_>, files: Vec<i32>, alarms: Vec<i32>, images: Vec<(String, i32)>) -> PyResult<Self> {
         let alarms = alarms.into_iter().map(duplicate).collect::<PyResult<Vec<_>>>()?;
         let alarms = alarms.try_into().map_err(|_| PyValueError::new_err(format!("a LAN has {WORKERS} alarms")))?;
-        let files = match files[..] {
-            [tables, buffers, routing] => (tables, buffers, routing, None),
-            [tables, buffers, routing, image] => (tables, buffers, routing, Some(image)),
-            _ => return Err(PyValueError::new_err("a LAN has three memory files, or four with an image")),
+        let [tables, buffers, routing] = files[..] else {
+            return Err(PyValueError::new_err("a LAN has three memory files"));
         };
-        let files = vnet_base::Files {
-            tables: duplicate(files.0)?,
-            buffers: duplicate(files.1)?,
-            routing: duplicate(files.2)?,
-            image: files.3.map(duplicate).transpose()?,
+        let mut files = vnet_base::Files {
+            tables: duplicate(tables)?,
+            buffers: duplicate(buffers)?,
+            routing: duplicate(routing)?,
+            images: [const { None }; Section::ALL.len()],
         };
+        for (section, file) in images {
+            files.images[image::section(&section)? as usize] = Some(duplicate(file)?);
+        }
         let segment = vnet_base::Segment::attach(files, alarms);
         segment.map(Self).map_err(|failure| segment_error(py, &failure))
     }
 
     fn files(&self) -> Vec<i32> {
         let files = self.0.files();
-        let own = [files.tables, files.buffers, files.routing];
-        own.into_iter().chain(files.image).map(|file| file.as_raw_fd()).collect()
+        [files.tables, files.buffers, files.routing].iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
+    /// The images that sections lie in, or lay in.
+    fn images(&self) -> Vec<(&'static str, i32)> {
+        let files = self.0.files().images;
+        let sections = Section::ALL.into_iter().zip(files);
+        sections.filter_map(|(section, file)| Some((section.name(), file?.as_raw_fd()))).collect()
     }
 
     fn alarms(&self) -> Vec<i32> {

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use vnet_base::routing::Section;
 use vnet_base::tables::image::{self, Image, ImageError, Key, Kind};
 use vnet_base::tables::layout::PAGE;
 
@@ -72,8 +73,13 @@ fn told<'py>(py: Python<'py>, read: Result<Image, ImageError>) -> PyResult<Told<
     Ok((PyBytes::new(py, &image.key), image.label, image.bytes, sections))
 }
 
-/// A kind of section by its name.
-pub(super) fn kind(name: &str) -> PyResult<Kind> {
+/// A section of a LAN's routing by its name.
+pub(super) fn section(name: &str) -> PyResult<Section> {
+    let found = Section::ALL.into_iter().find(|section| section.name() == name);
+    found.ok_or_else(|| PyValueError::new_err(format!("{name:?} is no section: plan, filters, routes")))
+}
+
+fn kind(name: &str) -> PyResult<Kind> {
     let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
     found.ok_or_else(|| PyValueError::new_err(format!("{name:?} is no section: plan, filters, routes")))
 }

@@ -116,6 +116,8 @@ class Register:
         # Names of guests with several NICs, none of which is called so.
         self.nodes: set[str] = set()
         self.closed = False
+        # Whether the LAN's memory was handed to another process.
+        self.handed_out = False
         # The names of NICs by network and MAC address.
         self._macs: dict[tuple[int, str], str] = {}
         self._base = base

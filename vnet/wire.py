@@ -17,8 +17,8 @@ __all__ = ["LineReader", "ask", "close_all", "request_line"]
 # Descriptors that come over a socket are closed in programs that this process starts: recvmsg(2). Python has no name
 # for it.
 MSG_CMSG_CLOEXEC = 0x40000000
-# Descriptors that one message brings at most.
-MOST_FILES = 8
+# Descriptors that one message brings at most: those of a LAN's memory, of its images and of its alarms.
+MOST_FILES = 10
 
 
 def request_line(request: dict[str, Any]) -> bytes:

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A section may instead lie in an *image*, a file that the base has mapped and that guests map beside this one: a root
-//! says which of the two. All that is in a section is words of 32 bits, at places that count from its beginning, so it
+//! says which of the two. Each section has an image of its own, because they come from different things: the routes of
+//! one file of prefixes serve any number of plans. All that is in a section is words of 32 bits, at places that count from its beginning, so it
 //! means the same wherever it is mapped.
 //!
 //! # Theory of operation
@@ -25,6 +26,7 @@
 
 use core::mem::{offset_of, size_of};
 
+use vnet_tables::image::Kind;
 use vnet_tables::layout::PAGE;
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
@@ -43,6 +45,16 @@ pub enum Section {
 impl Section {
     /// Every section.
     pub const ALL: [Self; 3] = [Self::Plan, Self::Filters, Self::Routes];
+
+    /// What it is called; images have the same names for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plan => Kind::Plan.name(),
+            Self::Filters => Kind::Filters.name(),
+            Self::Routes => Kind::Routes.name(),
+        }
+    }
 }
 
 /// Bytes of address space of each half of the plan.

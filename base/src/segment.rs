@@ -42,8 +42,8 @@ pub struct Files<F> {
     pub buffers: F,
     /// Plan, filters and routes.
     pub routing: F,
-    /// What parts of routing lie in instead, if an image was adopted.
-    pub image: Option<F>,
+    /// What the sections of routing lie in instead, by their numbers, as far as images were adopted for them.
+    pub images: [Option<F>; Section::ALL.len()],
 }
 
 struct Image {
@@ -60,7 +60,7 @@ pub struct Segment {
     tables_file: OwnedFd,
     buffers_file: OwnedFd,
     routing_file: OwnedFd,
-    image: OnceLock<Image>,
+    images: [OnceLock<Image>; Section::ALL.len()],
     shelf: Shelf,
     alarms: [OwnedFd; WORKERS as usize],
 }
@@ -89,7 +89,7 @@ impl Segment {
         let alarms = [alarm(), alarm(), alarm(), alarm()];
         let [a, b, c, d] = alarms.map(|made| made.map_err(io::Error::from));
         let alarms = [a?, b?, c?, d?];
-        let image = OnceLock::new();
+        let images = [const { OnceLock::new() }; _];
         let segment = Self {
             tables,
             tables_map,
@@ -98,7 +98,7 @@ impl Segment {
             tables_file,
             buffers_file,
             routing_file,
-            image,
+            images,
             shelf: Shelf::default(),
             alarms,
         };
@@ -112,7 +112,7 @@ impl Segment {
     ///
     /// [`SegmentError::Tables`] when it is not a LAN, or one of another ABI version; [`SegmentError::System`].
     pub fn attach(files: Files<OwnedFd>, alarms: [OwnedFd; WORKERS as usize]) -> Result<Arc<Self>, SegmentError> {
-        let Files { tables: tables_file, buffers: buffers_file, routing: routing_file, image: image_file } = files;
+        let Files { tables: tables_file, buffers: buffers_file, routing: routing_file, images: image_files } = files;
         let tables_map = Mapping::new(&tables_file, false)?;
         // SAFETY: the mapping is stored beside the tables and outlives them.
         let tables = unsafe { Tables::open(tables_map.start(), tables_map.bytes()) }?;
@@ -124,7 +124,7 @@ impl Segment {
         if routing_map.bytes() < routing::BYTES {
             return Err(TablesError::Damaged.into());
         }
-        let image = OnceLock::new();
+        let images = [const { OnceLock::new() }; _];
         let segment = Self {
             tables,
             tables_map,
@@ -133,12 +133,14 @@ impl Segment {
             tables_file,
             buffers_file,
             routing_file,
-            image,
+            images,
             shelf: Shelf::default(),
             alarms,
         };
-        if let Some(file) = image_file {
-            segment.map_image(file)?;
+        for (section, file) in Section::ALL.into_iter().zip(image_files) {
+            if let Some(file) = file {
+                segment.map_image(section, file)?;
+            }
         }
         Ok(Arc::new(segment))
     }
@@ -158,24 +160,25 @@ impl Segment {
             tables: self.tables_file.as_fd(),
             buffers: self.buffers_file.as_fd(),
             routing: self.routing_file.as_fd(),
-            image: self.image.get().map(|image| image.file.as_fd()),
+            images: self.images.each_ref().map(|image| image.get().map(|image| image.file.as_fd())),
         }
     }
 
-    /// Maps an image for reading, beside the routing segment. False where one is mapped already: a segment has one.
+    /// Maps the image in which a section lies for reading, beside the routing segment. False where one is mapped for it
+    /// already: a section has one image as long as the segment lives.
     ///
     /// # Errors
     ///
     /// [`SegmentError::System`].
-    pub fn map_image(&self, file: OwnedFd) -> Result<bool, SegmentError> {
+    pub fn map_image(&self, section: Section, file: OwnedFd) -> Result<bool, SegmentError> {
         let map = Mapping::new(&file, false)?;
-        Ok(self.image.set(Image { map, file }).is_ok())
+        Ok(self.images[section as usize].set(Image { map, file }).is_ok())
     }
 
-    /// Bytes of the image that is mapped, 0 where none is.
+    /// Bytes of the image that is mapped for a section, 0 where none is.
     #[must_use]
-    pub fn image_bytes(&self) -> u64 {
-        self.image.get().map_or(0, |image| image.map.bytes())
+    pub fn image_bytes(&self, section: Section) -> u64 {
+        self.images[section as usize].get().map_or(0, |image| image.map.bytes())
     }
 
     /// Where the sections of routing lie.
@@ -192,13 +195,13 @@ impl Segment {
     #[inline]
     pub fn section(&self, section: Section) -> &'static [AtomicU32] {
         let root = self.roots().root(section);
-        self.words(root).unwrap_or(&[])
+        self.words(section, root).unwrap_or(&[])
     }
 
-    /// The words that a root leads to, if they are mapped here.
+    /// The words that a root of a section leads to, if they are mapped here.
     #[must_use]
-    pub fn words(&self, root: Root) -> Option<&'static [AtomicU32]> {
-        let map = if root.in_image() { &self.image.get()?.map } else { &self.routing_map };
+    pub fn words(&self, section: Section, root: Root) -> Option<&'static [AtomicU32]> {
+        let map = if root.in_image() { &self.images[section as usize].get()?.map } else { &self.routing_map };
         let end = root.at() + root.words() as u64 * 4;
         if end > map.bytes() {
             return None;

@@ -55,14 +55,14 @@ fn load(words: &[AtomicU32], at: usize) -> Option<u32> {
 
 fn current(segment: &Segment) -> Edition {
     let root = segment.roots().root(Section::Filters);
-    (root, segment.words(root).and_then(|words| load(words, 0)).unwrap_or(0))
+    (root, segment.words(Section::Filters, root).and_then(|words| load(words, 0)).unwrap_or(0))
 }
 
 /// Reads a filter, and says from which edition.
 fn read(segment: &Segment, number: u16) -> (Edition, Filter) {
     let mut edition = current(segment);
     for _ in 0..TRIES {
-        let words = copy(segment.words(edition.0).unwrap_or(&[]), number);
+        let words = copy(segment.words(Section::Filters, edition.0).unwrap_or(&[]), number);
         // Acquire: the words were read before the edition is looked at again. Partners with the release fence of
         // `routing::fill()`: a word of a later section comes with the root of the one before it, or of a later one, and a
         // root that leads here again comes with another serial number.

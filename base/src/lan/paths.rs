@@ -44,7 +44,7 @@ impl Lan {
             return Err(LanError::Sections);
         }
         let root = Root::new(false, at, words.len());
-        let place = self.segment.words(root).ok_or(LanError::Sections)?;
+        let place = self.segment.words(section, root).ok_or(LanError::Sections)?;
         routing::fill(place, words);
         roots.set(section, root);
         state.writer.bump_routing();
@@ -55,7 +55,7 @@ impl Lan {
     #[must_use]
     pub fn routes_place(&self) -> &'static [AtomicU32] {
         let (at, bytes) = ROUTES_PLACE;
-        self.segment.words(Root::new(false, at, (bytes / 4) as usize)).unwrap_or(&[])
+        self.segment.words(Section::Routes, Root::new(false, at, (bytes / 4) as usize)).unwrap_or(&[])
     }
 
     /// Has senders look addresses up in the first `words` words of [`Lan::routes_place`].
@@ -70,27 +70,25 @@ impl Lan {
         self.state().writer.bump_routing();
     }
 
-    /// Has sections lie in an image: each begins so many bytes into the file, on a page, and has so many words.
+    /// Has a section lie in an image, from `at` bytes into the file on, `words` words. The file was checked.
+    ///
+    /// Guests that attach from now on are given the image. Those that have attached already would find nothing where the
+    /// root leads: with them about, the words are to be published instead.
     ///
     /// # Errors
     ///
-    /// [`LanError::Sections`] where an image was adopted before, or a section leads out of it; [`LanError::Segment`] where it
-    /// cannot be mapped. Then nothing has changed.
-    pub fn adopt_image(&self, file: OwnedFd, sections: &[(Section, u64, usize)]) -> Result<(), LanError> {
+    /// [`LanError::Sections`] where the section had an image before, or this one ends early; [`LanError::Segment`] where it
+    /// cannot be mapped. Then the section is as before.
+    pub fn adopt_image(&self, section: Section, file: OwnedFd, at: u64, words: usize) -> Result<(), LanError> {
         let mut state = self.state();
-        if !self.segment.map_image(file)? {
+        if !self.segment.map_image(section, file)? {
             return Err(LanError::Sections);
         }
-        let bytes = self.segment.image_bytes();
-        let fits = |(_, at, words): &(Section, u64, usize)| {
-            at % PAGE == 0 && at.checked_add(*words as u64 * 4).is_some_and(|end| end <= bytes)
-        };
-        if !sections.iter().all(fits) {
+        let end = u64::try_from(words).ok().and_then(|words| words.checked_mul(4)?.checked_add(at));
+        if at % PAGE != 0 || end.is_none_or(|end| end > self.segment.image_bytes(section)) {
             return Err(LanError::Sections);
         }
-        for (section, at, words) in sections {
-            self.segment.roots().set(*section, Root::new(true, *at, *words));
-        }
+        self.segment.roots().set(section, Root::new(true, at, words));
         state.writer.bump_routing();
         Ok(())
     }

@@ -3,8 +3,13 @@
 use std::io::{self, Cursor};
 
 use proptest::prelude::*;
-use vnet_tables::ABI;
 use vnet_tables::image::{ImageError, Key, Kind, LABEL_BYTES, VERSION, check, check_with, peek, write};
+use vnet_tables::plan::{
+    Attached, ClassId, ClassKind, ClassSpec, Compiled, Description, Plan, PortChange, PortId, PortSpec, RouterId,
+    RouterSpec, compile,
+};
+use vnet_tables::sync::AtomicU32;
+use vnet_tables::{ABI, NetworkId, SlotId};
 
 const KEY: Key = [0xA5; 32];
 const PAGE: usize = 4096;
@@ -193,4 +198,76 @@ fn an_image_without_sections_is_its_header() {
     let bytes = written(&[]);
     assert_eq!(bytes.len(), PAGE);
     assert_eq!(check(&bytes, Some(&KEY)).unwrap().sections, []);
+}
+
+/// A ring of routers with some chords, a network at each.
+fn ring(routers: u32) -> Description {
+    let router = RouterSpec { guest: false, present: true };
+    let mut description = Description { routers: vec![router; routers as usize], ..Description::default() };
+    let port = |router: u32, attached, weight| PortSpec {
+        router: RouterId(router as u16),
+        attached,
+        slot: SlotId(0),
+        mtu: 1500,
+        weight,
+        v4: 0,
+        v6: 0,
+        up: true,
+        present: true,
+    };
+    let chords = (0..routers).step_by(7).map(|from| (from, from * 3 % routers, 2));
+    let links = (0..routers).map(|from| (from, (from + 1) % routers, 1)).chain(chords);
+    for (from, to, weight) in links.filter(|(from, to, _)| from != to) {
+        let first = description.ports.len() as u32;
+        for (router, peer) in [(from, first + 1), (to, first)] {
+            description.ports.push(port(router, Attached::Link { peer: PortId(peer) }, weight));
+        }
+    }
+    let none = ClassSpec { kind: ClassKind::Static, parent: ClassId(0), statics: vec![] };
+    description.classes.push(none);
+    for number in 0..routers {
+        let network = NetworkId(number as u16 + 1);
+        description.ports.push(port(number, Attached::Network(network), 1));
+        description.classes.push(ClassSpec { kind: ClassKind::Network(network), parent: ClassId(0), statics: vec![] });
+    }
+    description
+}
+
+/// What each router does about each class, whatever the flow.
+fn decisions(words: &[u32], description: &Description) -> Vec<String> {
+    let words: Vec<AtomicU32> = words.iter().copied().map(AtomicU32::new).collect();
+    let plan = Plan::new(&words);
+    let classes = 1..description.classes.len() as u16;
+    let pairs = classes.flat_map(|class| (0..description.routers.len() as u16).map(move |router| (router, class)));
+    let flows = |(router, class)| (0..4).map(move |flow| (RouterId(router), ClassId(class), flow * 0x4000_0001));
+    pairs.flat_map(flows).map(|(router, class, flow)| format!("{:?}", plan.next(router, class, flow))).collect()
+}
+
+#[test]
+fn a_plan_out_of_an_image_changes_as_one_that_was_just_compiled() {
+    let description = ring(40);
+    let mut compiled = compile(&description, None);
+    let bytes = written(&[(Kind::Plan, compiled.words())]);
+    let section = check(&bytes, Some(&KEY)).unwrap().section(Kind::Plan).unwrap();
+    let mut mapped = Compiled::of_words(&description, words(&bytes, section.at, section.words)).unwrap();
+    for cut in 0..30 {
+        let change = PortChange { port: PortId(cut * 2), up: cut % 3 == 0, weight: 1 + cut };
+        compiled.set_ports(&[change]).unwrap();
+        mapped.set_ports(&[change]).unwrap();
+        assert_eq!(decisions(mapped.words(), &description), decisions(compiled.words(), &description), "cut {cut}");
+    }
+    let fresh = compile(mapped.description(), None);
+    assert_eq!(decisions(mapped.words(), &description), decisions(fresh.words(), &description));
+}
+
+#[test]
+fn the_words_of_another_plan_are_refused() {
+    let description = ring(10);
+    let words = compile(&description, None).words().to_vec();
+    assert!(Compiled::of_words(&ring(11), words.clone()).is_none());
+    let mut heavier = description.clone();
+    heavier.ports[3].weight += 1;
+    assert!(Compiled::of_words(&heavier, words.clone()).is_none());
+    assert!(Compiled::of_words(&description, words[..words.len() / 2].to_vec()).is_none());
+    assert!(Compiled::of_words(&description, words).is_some());
 }

@@ -66,6 +66,24 @@ fn rewired(before: &Description, now: &Description, ports: impl Iterator<Item = 
 }
 
 impl Compiled {
+    /// What was compiled of a description before, in another process perhaps, as it stands in its words.
+    ///
+    /// None where they are not of this description, as far as all but the shortest paths tells; whoever kept the words
+    /// vouches for those.
+    #[must_use]
+    pub fn of_words(description: &Description, words: Vec<u32>) -> Option<Self> {
+        let sections = Sections::new(description);
+        let mut own = words::write(description, &sections);
+        own.truncate(sections.matrix_at);
+        own[head::WORDS] = u32::try_from(words.len()).ok()?;
+        if words.len() < sections.sets_at || words[..sections.matrix_at] != own {
+            return None;
+        }
+        // Sets that stand in the words are not found again; one that comes a second time is left over in the end.
+        let (sets, clean) = (Sets::new(sections.sets_at), words.len() - sections.sets_at);
+        Some(Self { description: description.clone(), sections, words, sets, clean })
+    }
+
     /// The plan, position-independent: what [`Plan`](super::Plan) reads.
     #[must_use]
     pub fn words(&self) -> &[u32] {
@@ -206,9 +224,11 @@ impl Compiled {
         for at in (self.sections.matrix_at + 1..self.sections.sets_at).step_by(CELL) {
             let next = self.words[at];
             if next & NEXT_IS_SET != 0 {
-                let set = &old[(next & !NEXT_IS_SET) as usize..];
+                // Words that were kept somewhere may lead out of themselves.
+                let set = old.get((next & !NEXT_IS_SET) as usize..).and_then(<[u32]>::split_first);
+                let (count, rest) = set.unwrap_or((&0, &[]));
                 members.clear();
-                members.extend(set[1..].chunks_exact(2).take(set[0] as usize).map(|pair| (pair[0], pair[1])));
+                members.extend(rest.chunks_exact(2).take(*count as usize).map(|pair| (pair[0], pair[1])));
                 self.words[at] = NEXT_IS_SET | self.sets.place(&members, &mut self.words);
             }
         }

@@ -13,6 +13,7 @@ use vnet_tables::{Address, NetworkId, NicState, SlotId};
 use crate::buffer::Outlook;
 use crate::datagram::{self, HEADER4, HEADER6, LARGEST};
 use crate::doorbell::{BUSY, Listener};
+use crate::foresee::Journey;
 use crate::forward::{Sender, Target};
 use crate::verdict::Verdict;
 
@@ -27,6 +28,8 @@ pub struct Explanation {
     pub look_up: Option<LookUp>,
     /// Step 3, apply: the rules of the path in order, up to the first that it breaks.
     pub rules: Vec<Rule>,
+    /// Step 3 beyond the network: the routers on the way.
+    pub journey: Option<Journey>,
     /// Steps 4 and 5, write and ring: one for each receiver.
     pub writes: Vec<Write>,
 }
@@ -154,6 +157,7 @@ impl Sender {
             read: Err(Flaw::Empty),
             look_up: None,
             rules: Vec::new(),
+            journey: None,
             writes: Vec::new(),
         };
         told.verdict = self.retrace(datagram, &mut told).unwrap_or_else(|verdict| verdict);
@@ -173,7 +177,7 @@ impl Sender {
         }
         // 3 apply
         told.rules = self.say_rules(datagram);
-        self.apply(datagram.len())?;
+        self.fits(datagram.len())?;
         // 4 write, 5 ring
         match target {
             Target::Nic { slot, generation } => {
@@ -183,7 +187,10 @@ impl Sender {
             }
             Target::Everyone | Target::Bridges => {
                 let bridges = matches!(target, Target::Bridges);
-                told.writes = self.everyone(bridges).map(|(slot, own)| self.say_write(slot, own, datagram)).collect();
+                told.writes = self
+                    .everyone(self.network, self.slot, bridges)
+                    .map(|(slot, own)| self.say_write(slot, own, datagram))
+                    .collect();
                 let any = |verdict| told.writes.iter().any(|write| write.verdict == verdict);
                 let (taken, refused) = (any(Verdict::Delivered), any(Verdict::BufferFull));
                 if bridges && !taken && !refused {
@@ -191,6 +198,7 @@ impl Sender {
                 }
                 Ok(Self::of_copies(taken, refused))
             }
+            Target::Routed { slot } => self.foresee(slot, destination, datagram, told),
             Target::Nowhere(verdict) => Err(verdict),
         }
     }
@@ -210,7 +218,7 @@ impl Sender {
         let everyone = matches!(target, Target::Everyone);
         let bridged = matches!(target, Target::Bridges);
         let gateway = match &target {
-            Target::Nic { slot, .. } if row.is_none() => Some(SlotId(*slot as u16)),
+            Target::Nic { slot, .. } | Target::Routed { slot } if row.is_none() => Some(SlotId(*slot as u16)),
             _ => None,
         };
         let refused = if let Target::Nowhere(verdict) = target { Some(verdict) } else { None };
@@ -222,7 +230,7 @@ impl Sender {
         vec![Rule::Mtu { most: self.mtu, kept: datagram.len() <= self.mtu }]
     }
 
-    fn say_write(&self, slot: SlotId, generation: u32, datagram: &[u8]) -> Write {
+    pub(crate) fn say_write(&self, slot: SlotId, generation: u32, datagram: &[u8]) -> Write {
         let row = self.tables.nic(slot);
         let buffer = self.segment.buffer(slot, row).map(|buffer| buffer.outlook(datagram.len()));
         let verdict = match &buffer {

@@ -2,22 +2,22 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
 
-use vnet_tables::layout::FLAG_CAPTURE;
-use vnet_tables::{Address, Destination, Found, NetworkId, NicRow, NicState, SlotId, Tables};
+use vnet_tables::{Address, Destination, Found, NetworkId, NicState, SlotId, Tables};
 
-use crate::buffer::{Batch, InputBuffer, Refused};
 use crate::control::{TxCounters, add};
 use crate::datagram;
-use crate::doorbell::Listener;
+use crate::filter::Filters;
 use crate::lock::Token;
 use crate::note::Notes;
-use crate::offload::{Fields, Finisher, Offload, suits};
-use crate::outlet::{Near, Outlets, Put};
+use crate::offload::{Fields, Finisher, Offload};
+use crate::outlet::{Near, Outlets};
+use crate::room::Room;
+use crate::routed::Routed;
 use crate::segment::Segment;
-use crate::sync::Ordering;
 use crate::verdict::Verdict;
+use crate::ways::Ways;
+use crate::writing::Receiving;
 
 /// Whose counters a sender writes; each has one writer at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +26,6 @@ pub enum Side {
     Guest,
     /// The base, in the NIC's name.
     Base,
-}
-
-/// Most datagrams and bytes of one batch: how long other senders to the same NIC may wait for the lock.
-const BATCH_DATAGRAMS: u64 = 64;
-const BATCH_BYTES: u64 = 256 * 1024;
-
-/// The receiver that a sender wrote to last. While its batch is open, nothing in it is visible yet.
-struct Receiving {
-    slot: u32,
-    generation: u32,
-    listener: Listener<'static>,
-    batch: Batch,
 }
 
 /// What a datagram from a guest with offloads still lacks.
@@ -58,6 +46,10 @@ pub(crate) enum Target {
     Everyone,
     /// Whoever leads to addresses that the tables do not know.
     Bridges,
+    /// The router that has the NIC in this slot.
+    Routed {
+        slot: u32,
+    },
     Nowhere(Verdict),
 }
 
@@ -72,26 +64,31 @@ pub struct Sender {
     pub(crate) slot: SlotId,
     pub(crate) network: NetworkId,
     pub(crate) mtu: usize,
-    token: Token,
-    counters: &'static TxCounters,
-    clock: fn() -> u64,
-    receiving: Option<Receiving>,
+    pub(crate) token: Token,
+    pub(crate) counters: &'static TxCounters,
+    pub(crate) clock: fn() -> u64,
+    pub(crate) receiving: Option<Receiving>,
     delivered: u64,
     bytes: u64,
     /// While set, a full buffer is the caller's to wait for and not a loss yet.
-    patient: bool,
-    full: Option<(SlotId, usize)>,
-    notes: Notes,
+    pub(crate) patient: bool,
+    pub(crate) full: Option<(SlotId, usize)>,
+    pub(crate) notes: Notes,
     /// Who was given the last datagram, for the notes.
-    receiver: u16,
+    pub(crate) receiver: u16,
+    /// What of the tables decides about datagrams of this NIC, as of one version of routing.
+    pub(crate) ways: Ways,
+    /// What datagrams that leave the network need, once one has.
+    pub(crate) routed: Option<Box<Routed>>,
+    pub(crate) filters: Filters,
     /// The MAC address that the datagram was sent to, for what leads out of the network; 0 for none.
     next_hop: u64,
     /// Who had that address last.
     last_hop: Cell<SlotId>,
     /// Guests that the worker of this sender can hand datagrams to.
-    outlets: Option<Arc<Outlets>>,
-    near: Option<Near>,
-    finisher: Option<Box<Finisher>>,
+    pub(crate) outlets: Option<Arc<Outlets>>,
+    pub(crate) near: Option<Near>,
+    pub(crate) finisher: Option<Box<Finisher>>,
     // Last, so that whatever points into it goes first.
     pub(crate) segment: Arc<Segment>,
 }
@@ -119,6 +116,9 @@ impl Sender {
             full: None,
             notes: Notes::default(),
             receiver: 0,
+            ways: Ways::default(),
+            routed: None,
+            filters: Filters::default(),
             next_hop: 0,
             last_hop: Cell::new(SlotId(0)),
             outlets: None,
@@ -162,30 +162,42 @@ impl Sender {
 
     #[inline(always)]
     fn carry(&mut self, datagram: &[u8], unfinished: Option<&Unfinished>, more: bool) -> Verdict {
+        if self.tables.routing() != self.ways.version {
+            self.look_around();
+        }
+        let mut routed = false;
         let verdict = 'carried: {
             // 1 read: version, destination and length, bounds checked.
             let destination = match datagram::destination(datagram) {
                 Ok(destination) => destination,
                 Err(verdict) => break 'carried verdict,
             };
-            // 2 look up: (network, address) → NIC → input buffer.
+            // 2 look up: (network, address) → NIC → input buffer, or the first router of a path.
             let target = match self.look_up(destination) {
                 Target::Nowhere(verdict) => break 'carried verdict,
                 target => target,
             };
-            // 3 apply: the rules of the path.
-            if let Err(verdict) = self.apply(size(datagram, unfinished)) {
+            // 3 apply: the rules of the network, MTU and filters; those of a path, TTL and ICMP, in `along()`.
+            if let Err(verdict) = self.apply(datagram, size(datagram, unfinished), &target) {
                 break 'carried verdict;
             }
             // 4 write: reserve in the receiver's input buffer, copy, publish.
+            let own = (self.network, self.slot);
             match target {
-                Target::Nic { slot, generation } => self.write(slot, generation, datagram, unfinished),
-                Target::Everyone => self.flood(datagram, unfinished, false),
-                Target::Bridges => self.flood(datagram, unfinished, true),
+                Target::Nic { slot, generation } => self.write(slot, generation, self.slot, &[], datagram, unfinished),
+                Target::Routed { slot } => {
+                    routed = true;
+                    self.along(slot, destination, datagram, unfinished)
+                }
+                Target::Everyone => self.flood(&[], datagram, unfinished, own, false),
+                Target::Bridges => self.flood(&[], datagram, unfinished, own, true),
                 Target::Nowhere(verdict) => verdict,
             }
         };
-        self.count(verdict, datagram);
+        self.count(verdict, datagram.len());
+        if !routed {
+            self.note_own(verdict, datagram);
+        }
         // 5 ring: the doorbell, only if the receiver is idle.
         if !more {
             self.ring();
@@ -193,10 +205,22 @@ impl Sender {
         verdict
     }
 
-    /// The rules of the path, for a datagram of `bytes` bytes. TTL, filters and impairments of longer paths join here,
-    /// and in what explains them.
+    /// The rules of the path up to the first router, for a datagram of `bytes` bytes: the network's MTU, filters.
     #[inline(always)]
-    pub(crate) fn apply(&self, bytes: usize) -> Result<(), Verdict> {
+    pub(crate) fn apply(&mut self, datagram: &[u8], bytes: usize, target: &Target) -> Result<(), Verdict> {
+        self.fits(bytes)?;
+        if self.ways.outward != 0 {
+            self.may_leave(datagram)?;
+        }
+        match target {
+            Target::Nic { slot, .. } => self.passes(self.network, SlotId(*slot as u16), &[], datagram),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a datagram of `bytes` bytes keeps the network's MTU.
+    #[inline(always)]
+    pub(crate) fn fits(&self, bytes: usize) -> Result<(), Verdict> {
         if bytes > self.mtu { Err(Verdict::TooBig) } else { Ok(()) }
     }
 
@@ -205,6 +229,8 @@ impl Sender {
         match destination {
             Address::V4(address) => match self.tables.hosts().find4(self.network, address) {
                 Some(found) => self.target(&found, destination),
+                // Most of what nobody here has goes to the guest's router, if it has one.
+                None if self.ways.is_beyond(address) && self.next_hop == 0 => Target::Routed { slot: self.ways.first4 },
                 None => self.no_host(destination),
             },
             Address::V6(high, low) => self.look_up6(high, low),
@@ -231,7 +257,52 @@ impl Sender {
         if row.state() != NicState::Up {
             return Target::Nowhere(Verdict::NicDown);
         }
+        if row.port() != 0 {
+            return Target::Routed { slot: u32::from(found.slot.0) };
+        }
         Target::Nic { slot: u32::from(found.slot.0), generation }
+    }
+
+    /// The NIC that has an address on another network, where a path ends.
+    #[inline(always)]
+    pub(crate) fn look_up_on(&self, network: NetworkId, address: Address) -> Target {
+        let found = match address {
+            Address::V4(number) => self.tables.hosts().find4(network, number),
+            Address::V6(high, low) => self.tables.hosts().find6(network, high, low),
+        };
+        match found {
+            Some(found) => self.target_on(&found, network, address),
+            None => self.nobody_on(network),
+        }
+    }
+
+    #[inline(always)]
+    fn target_on(&self, found: &Found<'_>, network: NetworkId, address: Address) -> Target {
+        let row = self.tables.nic(found.slot);
+        let generation = row.generation();
+        if !found.holds() {
+            return self.look_up_on_again(network, address);
+        }
+        if row.state() != NicState::Up {
+            return Target::Nowhere(Verdict::NicDown);
+        }
+        if row.port() != 0 {
+            return Target::Routed { slot: u32::from(found.slot.0) };
+        }
+        Target::Nic { slot: u32::from(found.slot.0), generation }
+    }
+
+    #[cold]
+    fn look_up_on_again(&self, network: NetworkId, address: Address) -> Target {
+        self.look_up_on(network, address)
+    }
+
+    #[cold]
+    fn nobody_on(&self, network: NetworkId) -> Target {
+        match self.tables.network(network) {
+            Some(row) if row.is_bridged() => Target::Bridges,
+            _ => Target::Nowhere(Verdict::NoHost),
+        }
     }
 
     #[cold]
@@ -246,11 +317,20 @@ impl Sender {
             Destination::OnLink if network.is_bridged() => Target::Bridges,
             Destination::OnLink => Target::Nowhere(Verdict::NoHost),
             Destination::Everyone => Target::Everyone,
-            Destination::Elsewhere => match self.way_out().or_else(|| network.gateway()) {
-                Some((slot, generation)) => self.leading_out(slot, generation),
-                None => Target::Nowhere(Verdict::NoRoute),
-            },
+            Destination::Elsewhere => {
+                match self.way_out().or_else(|| self.gateway(destination)).or_else(|| network.gateway()) {
+                    Some((slot, generation)) => self.leading_out(slot, generation),
+                    None => Target::Nowhere(Verdict::NoRoute),
+                }
+            }
         }
+    }
+
+    /// The NIC that the guest was given to lead out of the network.
+    fn gateway(&self, destination: Address) -> Option<(SlotId, u32)> {
+        let (v4, v6) = self.tables.nic(self.slot).gateways();
+        let slot = if matches!(destination, Address::V4(_)) { v4 } else { v6 };
+        (slot != SlotId(0)).then(|| (slot, self.tables.nic(slot).generation()))
     }
 
     /// The NIC of the network that has the MAC address which the datagram was sent to.
@@ -277,200 +357,27 @@ impl Sender {
         if row.state() != NicState::Up {
             return Target::Nowhere(Verdict::NicDown);
         }
+        if row.port() != 0 {
+            return Target::Routed { slot: u32::from(slot.0) };
+        }
         Target::Nic { slot: u32::from(slot.0), generation }
     }
 
-    /// Writes into a NIC's input buffer, behind what the open batch holds for it already.
-    #[inline(always)]
-    fn write(&mut self, slot: u32, generation: u32, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
-        let ready = self.receiving.as_ref().is_some_and(|receiving| {
-            receiving.slot == slot
-                && receiving.generation == generation
-                && receiving.batch.is_open()
-                && receiving.batch.datagrams() < BATCH_DATAGRAMS
-                && receiving.batch.bytes() < BATCH_BYTES
-        });
-        if !ready {
-            if self.outlets.is_some()
-                && let Some(verdict) = self.hand_over(slot, generation, datagram, unfinished)
-            {
-                return verdict;
-            }
-            if let Err(verdict) = self.open(slot, generation) {
-                return verdict;
-            }
-        }
-        if let Some(unfinished) = unfinished {
-            return self.write_unfinished(slot, datagram, unfinished);
-        }
-        let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
-        if receiving.batch.push(&[], datagram, self.slot.0, None) {
-            return Verdict::Delivered;
-        }
-        self.full = Some((SlotId(slot as u16), datagram.len()));
-        if !self.patient {
-            receiving.batch.refuse();
-        }
-        Verdict::BufferFull
-    }
-
-    /// Writes a datagram that lacks something: as it is, if the receiver's guest takes it so, or else what it becomes.
-    #[cold]
-    fn write_unfinished(&mut self, slot: u32, datagram: &[u8], unfinished: &Unfinished) -> Verdict {
-        let takes = self.tables.nic(SlotId(slot as u16)).offloads();
-        let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
-        let (batch, source) = (&mut receiving.batch, self.slot.0);
-        let written = if suits(&unfinished.fields, takes) {
-            batch.push(&[], datagram, source, Some(unfinished.offload.word()))
-        } else {
-            let finisher = self.finisher.get_or_insert_default();
-            finisher.finish(datagram, &unfinished.fields, takes, |finished, offload| {
-                batch.push(&[], finished, source, offload.map(Offload::word))
-            })
-        };
-        if written {
-            return Verdict::Delivered;
-        }
-        self.full = Some((SlotId(slot as u16), datagram.len()));
-        batch.refuse();
-        Verdict::BufferFull
-    }
-
-    /// Hands a datagram to the receiver's guest itself, where that is one of the same worker and nothing waits in its
-    /// input buffer: whatever this sender put there before has been taken out by this very thread, so order is kept.
-    /// `None` where the datagram has to go through the buffer.
-    fn hand_over(
-        &mut self,
-        slot: u32,
-        generation: u32,
-        datagram: &[u8],
-        unfinished: Option<&Unfinished>,
-    ) -> Option<Verdict> {
-        if self.tables.noted() != 0 {
-            // Whoever has received a datagram finds it in the capture: notes go out before the buffer's batch does.
-            return None;
-        }
-        self.outlets.as_ref()?.find(SlotId(slot as u16), generation, &mut self.near)?;
-        let row = self.tables.nic(SlotId(slot as u16));
-        if unfinished.is_some_and(|unfinished| !suits(&unfinished.fields, row.offloads())) {
-            return None;
-        }
-        // What this sender has for anybody appears first.
-        self.ring();
-        if self.segment.buffer(SlotId(slot as u16), row)?.used() != 0 {
-            return None;
-        }
-        let handed = &self.segment.control(SlotId(slot as u16)).handed;
-        let source = self.tables.nic(self.slot).mac();
-        let outlet = self.outlets.as_ref()?.find(SlotId(slot as u16), generation, &mut self.near)?;
-        let put = outlet.put(datagram, unfinished.map(|unfinished| unfinished.offload), source);
-        let verdict = match put {
-            Put::Taken => {
-                add(&handed.datagrams, 1);
-                add(&handed.bytes, datagram.len() as u64);
-                Verdict::Delivered
-            }
-            Put::Full => Verdict::BufferFull,
-            Put::Down => Verdict::NicDown,
-            Put::Refused => Verdict::Malformed,
-            Put::Elsewhere => return None,
-        };
-        if verdict != Verdict::Delivered {
-            add(&handed.dropped, 1);
-        }
-        self.receiver = slot as u16;
-        Some(verdict)
-    }
-
-    /// Publishes the batch that is open, if one is, and opens one in the buffer of `slot`.
     #[inline]
-    fn open(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
-        self.ring();
-        if !self.receiving.as_ref().is_some_and(|last| last.slot == slot && last.generation == generation) {
-            self.turn_to(slot, generation)?;
-        }
-        let Some(receiving) = &mut self.receiving else { return Err(Verdict::NicDown) };
-        self.receiver = slot as u16;
-        receiving.batch.open(generation, self.token).map_err(|refused| match refused {
-            Refused::Gone => Verdict::NicDown,
-            Refused::Locked => Verdict::BufferFull,
-        })
-    }
-
-    /// Finds the input buffer of a slot.
-    #[cold]
-    fn turn_to(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
-        let id = SlotId(slot as u16);
-        let row = self.tables.nic(id);
-        let buffer = self.segment.buffer(id, row).ok_or(Verdict::NicDown)?;
-        let listener = self.listener(id, row);
-        self.receiving = Some(Receiving { slot, generation, listener, batch: buffer.batch() });
-        Ok(())
-    }
-
-    pub(crate) fn listener(&self, slot: SlotId, row: &NicRow) -> Listener<'static> {
-        self.segment.listener(slot, row)
-    }
-
-    /// Writes a copy to every other NIC of the network, or to those of them that bridge.
-    ///
-    /// Delivered if anybody took it or nobody else is there; copies that found no room count at their receivers.
-    #[cold]
-    fn flood(&mut self, datagram: &[u8], unfinished: Option<&Unfinished>, bridges: bool) -> Verdict {
-        let mut taken = false;
-        let mut refused = false;
-        let patient = std::mem::replace(&mut self.patient, false);
-        // An outlet is for what is addressed to its guest alone.
-        let outlets = self.outlets.take();
-        for (slot, generation) in self.everyone(bridges) {
-            let verdict = self.write(u32::from(slot.0), generation, datagram, unfinished);
-            match verdict {
-                Verdict::Delivered => taken = true,
-                Verdict::BufferFull => refused = true,
-                _ => continue,
-            }
-            let noted = self.tables.noted();
-            if noted != 0 {
-                self.note(noted, datagram, slot, verdict, true);
-            }
-        }
-        (self.patient, self.outlets) = (patient, outlets);
-        // The datagram itself was sent to everybody, not to the last one.
-        self.ring();
-        self.receiving = None;
-        self.receiver = 0;
-        if bridges && !taken && !refused { Verdict::NoHost } else { Self::of_copies(taken, refused) }
-    }
-
-    /// Every other NIC of the network that takes datagrams; with `bridges` only those that bridge.
-    pub(crate) fn everyone(&self, bridges: bool) -> impl Iterator<Item = (SlotId, u32)> + use<> {
-        let (tables, own, network) = (self.tables, self.slot, self.network);
-        tables.slots().filter_map(move |slot| {
-            let row = tables.nic(slot);
-            let generation = row.generation();
-            let other = slot != own && row.state() == NicState::Up && row.network() == network;
-            (other && (!bridges || row.bridges())).then_some((slot, generation))
-        })
-    }
-
-    /// What became of a datagram for everyone of which copies were taken or refused.
-    pub(crate) fn of_copies(taken: bool, refused: bool) -> Verdict {
-        if taken || !refused { Verdict::Delivered } else { Verdict::BufferFull }
-    }
-
-    #[inline]
-    fn count(&mut self, verdict: Verdict, datagram: &[u8]) {
+    fn count(&mut self, verdict: Verdict, bytes: usize) {
         if verdict == Verdict::Delivered {
             self.delivered += 1;
-            self.bytes += datagram.len() as u64;
-        } else if verdict == Verdict::BufferFull && self.patient {
-            return;
-        } else {
+            self.bytes += bytes as u64;
+        } else if verdict != Verdict::BufferFull || !self.patient {
             self.counters.count(verdict, 1);
         }
+    }
+
+    #[inline]
+    fn note_own(&mut self, verdict: Verdict, datagram: &[u8]) {
         let noted = self.tables.noted();
-        if noted != 0 {
-            self.note(noted, datagram, SlotId(self.receiver), verdict, false);
+        if noted != 0 && (verdict != Verdict::BufferFull || !self.patient) {
+            self.note(noted, &[], datagram, (self.slot, SlotId(self.receiver)), verdict, false);
             // A drop is news to the caller as soon as this returns, whatever comes with `more`.
             if verdict != Verdict::Delivered {
                 self.publish_notes();
@@ -516,65 +423,6 @@ impl Sender {
         Some(Room { segment: Arc::clone(&self.segment), slot, bytes })
     }
 
-    /// Notes a datagram for the captures, which want what `noted` says.
-    #[cold]
-    fn note(&mut self, noted: u32, datagram: &[u8], receiver: SlotId, verdict: Verdict, copy: bool) {
-        if verdict == Verdict::Delivered && noted & FLAG_CAPTURE == 0 {
-            return;
-        }
-        let receiver = if verdict == Verdict::Delivered || copy { receiver } else { SlotId(0) };
-        let kept = datagram.len().min(datagram::LARGEST).min(self.tables.noted_bytes());
-        if self.notes.is_full(kept) {
-            self.publish_notes();
-        }
-        if self.notes.is_empty() {
-            let row = self.tables.nic(SlotId(0));
-            self.notes.generation = row.generation();
-            // Not the moment when a little is free: then each batch would be copied to see whether it fits.
-            let crowded = |buffer: InputBuffer| buffer.used() > buffer.outlook(0).size / 4 * 3;
-            self.notes.crowded = self.notes.crowded && self.segment.buffer(SlotId(0), row).is_some_and(crowded);
-        }
-        if self.notes.crowded {
-            self.notes.miss();
-            return;
-        }
-        let generation = self.tables.nic(receiver).generation();
-        self.notes.push(&datagram[..kept], datagram.len(), receiver, generation, [verdict as u8, u8::from(copy)]);
-    }
-
-    /// Hands what was noted to the captures. They make a sender wait for nobody who reads, is stopped or dead: where there
-    /// is no room, or the lock's owner does not come back soon, they miss it, and it is counted.
-    #[cold]
-    fn publish_notes(&mut self) {
-        let row = self.tables.nic(SlotId(0));
-        if let Some(buffer) = self.segment.buffer(SlotId(0), row) {
-            let mut batch = buffer.batch();
-            let opened = if self.notes.crowded {
-                Err(Refused::Locked)
-            } else {
-                batch.open_soon(self.notes.generation, self.token)
-            };
-            let taken = match opened {
-                Ok(()) => {
-                    // Under the lock, so that times grow in the order of the ring, whoever sends.
-                    let head = Notes::head((self.clock)(), self.slot, self.tables.nic(self.slot).generation());
-                    self.notes.crowded = !batch.push(&head, self.notes.bytes(), self.slot.0, None);
-                    !self.notes.crowded
-                }
-                // The capture that these were for has ended.
-                Err(Refused::Gone) => true,
-                Err(Refused::Locked) => false,
-            };
-            batch.publish();
-            if taken {
-                buffer.control.bell.ring(Listener::Guest);
-            } else {
-                buffer.control.senders.missed.fetch_add(self.notes.count, Ordering::Relaxed);
-            }
-        }
-        self.notes.clear();
-    }
-
     /// The slot in whose name this sends.
     #[must_use]
     pub fn slot(&self) -> SlotId {
@@ -584,29 +432,8 @@ impl Sender {
 
 /// What a datagram is held against an MTU with: the largest that it becomes, in bytes of IP.
 #[inline(always)]
-fn size(datagram: &[u8], unfinished: Option<&Unfinished>) -> usize {
+pub(crate) fn size(datagram: &[u8], unfinished: Option<&Unfinished>) -> usize {
     unfinished.map_or(datagram.len(), |unfinished| unfinished.offload.largest(datagram))
-}
-
-/// Room that a receiver did not have. Apart from the sender, so that nobody needs to keep that while waiting.
-pub struct Room {
-    segment: Arc<Segment>,
-    slot: SlotId,
-    bytes: usize,
-}
-
-impl Room {
-    /// Sleeps until the receiver may have room, for at most `timeout`.
-    ///
-    /// Returns false when a signal cut the sleep short.
-    #[must_use]
-    pub fn wait(&self, timeout: Duration) -> bool {
-        let row = self.segment.tables().nic(self.slot);
-        match self.segment.buffer(self.slot, row) {
-            Some(buffer) if row.state() == NicState::Up => buffer.wait_for_room(self.bytes, timeout),
-            _ => true,
-        }
-    }
 }
 
 impl Drop for Sender {

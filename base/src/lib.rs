@@ -6,6 +6,10 @@
 //!   forward   forward(): the five steps, by the sender        ── start here
 //!   datagram  step 1: version and destination, bounds checked
 //!   verdict   what became of a datagram, one enum
+//!   ways      what of the tables decides about all datagrams of a NIC: ways out, filters
+//!   path      step 2 beyond the network: the routers on the way, composed once for each flow
+//!   routed    step 3 beyond the network: what each of them does with a datagram
+//!   writing   step 4: into the receiver's input buffer, or past it into its kernel
 //!   buffer    step 4: input buffers, many senders and one receiver; the memory-ordering argument stands there
 //!   lock      the lock of an input buffer, which a base can take from a dead owner
 //!   area      the bytes of a ring (unsafe)
@@ -21,7 +25,10 @@
 //!   filter    what may pass a NIC or enter a network
 //!   icmp      what a router does to datagrams and says about them
 //!   explain   the same five steps without their effects, said in facts
+//!   foresee   the same beyond the network
 //!   note      what a capture learns of each datagram
+//!   noting    how a sender notes it
+//!   room      room that a receiver did not have
 //!   lan       the base's own side: slots given and taken back, the dead buried
 //!   sync      atomics (from the tables crate) and the futex (unsafe); loom's under `--cfg loom`
 //! ```
@@ -42,6 +49,8 @@ pub mod explain;
 #[cfg(not(loom))]
 pub mod filter;
 #[cfg(not(loom))]
+pub mod foresee;
+#[cfg(not(loom))]
 pub mod forward;
 #[cfg(not(loom))]
 pub mod icmp;
@@ -55,17 +64,29 @@ pub mod model;
 #[cfg(not(loom))]
 pub mod note;
 #[cfg(not(loom))]
+mod noting;
+#[cfg(not(loom))]
 pub mod offload;
 #[cfg(not(loom))]
 pub mod outlet;
 #[cfg(not(loom))]
+pub mod path;
+#[cfg(not(loom))]
 pub mod receiver;
+#[cfg(not(loom))]
+pub mod room;
+#[cfg(not(loom))]
+mod routed;
 #[cfg(not(loom))]
 pub mod routing;
 #[cfg(not(loom))]
 pub mod segment;
 pub mod sync;
 pub mod verdict;
+#[cfg(not(loom))]
+mod ways;
+#[cfg(not(loom))]
+mod writing;
 
 #[cfg(not(loom))]
 pub use forward::Sender;

@@ -113,6 +113,19 @@ impl NetworkRow {
         self.mtu.load(Ordering::Relaxed)
     }
 
+    /// The IPv4 prefix: its address as a number and its length in bits.
+    #[must_use]
+    pub fn v4_prefix(&self) -> Option<(u32, u8)> {
+        let bits = self.v4_bits.load(Ordering::Relaxed).checked_sub(1)?;
+        Some((self.v4.load(Ordering::Relaxed), bits as u8))
+    }
+
+    /// The length of the IPv6 prefix, in bits.
+    #[must_use]
+    pub fn v6_prefix(&self) -> Option<u8> {
+        Some(self.v6_bits.load(Ordering::Relaxed).checked_sub(1)? as u8)
+    }
+
     /// The NIC that takes what goes elsewhere, and its generation: who reads the row of another generation has none.
     #[must_use]
     pub fn gateway(&self) -> Option<(SlotId, u32)> {

@@ -4,7 +4,7 @@ use crate::network::NetworkId;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A NIC's number on its LAN. Slot 0 is the capture's; slots are used again, told apart by their generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId(pub u16);
 
 /// Whether a NIC takes datagrams.

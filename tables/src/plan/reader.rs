@@ -288,6 +288,13 @@ impl<'m> Plan<'m> {
         Choices::none()
     }
 
+    /// The network whose prefixes a class is, if it is one's.
+    #[must_use]
+    pub fn network(&self, class: ClassId) -> Option<NetworkId> {
+        let row = self.class(class)?;
+        (row.kind == layout::KIND_NETWORK).then_some(NetworkId(row.what as u16))
+    }
+
     /// The router that has the address itself, if an address of this class is a router's: on a link or a loopback.
     ///
     /// An address on a port that is down is still its router's, as Linux keeps it.

@@ -1,0 +1,532 @@
+//! Step 3 of `forward()` where routers stand between sender and receiver.
+//!
+//! # Theory of operation
+//!
+//! Nobody sits at a router. Whoever sends settles, in its own thread, what each router of the path would do: what is plain
+//! goes the quick way of [`Sender::along`] - one look at the path, TTL and checksum written anew, one copy to its receiver.
+//! Anything else is [walked](Sender::walk) from router to router, in the order of Linux's `ip_rcv`, `ip_forward` and
+//! `ip_output`: header, route, TTL, MTU, options, fragments. What a router answers is sent on from there, in its name, along
+//! its own path back; an answer to an answer there never is.
+
+use vnet_tables::plan::{Attached, Plan, PortId, RouterId};
+use vnet_tables::{Address, SlotId};
+
+use crate::checksum;
+use crate::forward::{Sender, Target, Unfinished, size};
+use crate::icmp::{self, Limits, Local, Speaker, Trouble};
+use crate::path::{self, End, Flow, Hop, Path, Paths, Refusal, Summary};
+use crate::routing::Section;
+use crate::verdict::Verdict;
+
+/// What a sender keeps for datagrams that leave its network.
+#[derive(Default)]
+pub(crate) struct Routed {
+    pub(crate) paths: Paths,
+    limits: Limits,
+    /// The number of the next IPv4 datagram of a router.
+    ident: u16,
+}
+
+/// Who sends the datagram that is walked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// A guest: routers answer about it.
+    Guests,
+    /// The first router itself: that takes no TTL off, and nobody answers.
+    Routers,
+}
+
+impl Sender {
+    /// Forwards by way of the router whose NIC is in slot `first`.
+    #[inline]
+    pub(crate) fn along(
+        &mut self,
+        first: u32,
+        destination: Address,
+        datagram: &[u8],
+        unfinished: Option<&Unfinished>,
+    ) -> Verdict {
+        let first = SlotId(first as u16);
+        let mut flow = Flow::of(datagram, destination);
+        if self.ways.ports {
+            flow = flow.with_ports(datagram);
+        }
+        let noted = self.tables.noted();
+        if noted != 0 && !self.patient {
+            // It reaches the first router, whatever becomes of it there.
+            self.note(noted, &[], datagram, (self.slot, first), Verdict::Delivered, false);
+        }
+        let routed = self.routed.get_or_insert_default();
+        let (summary, _) = routed.paths.find(&self.segment, self.ways.version, first, &flow);
+        let verdict = match quick(&summary, datagram, unfinished) {
+            Quick::V4(head) => self.arrive(&summary, &head, &datagram[head.len()..], unfinished),
+            Quick::V6(head) => self.arrive(&summary, &head, &datagram[head.len()..], unfinished),
+            Quick::No => return self.settle(first, &flow, datagram, unfinished),
+        };
+        if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
+            // The last router has something to say about it.
+            return self.settle(first, &flow, datagram, unfinished);
+        }
+        verdict
+    }
+
+    /// Writes a datagram, in two parts, to whoever has the address on the path's last network.
+    #[inline]
+    fn arrive(&mut self, to: &Summary, head: &[u8], rest: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
+        match self.look_up_on(to.network, to.address) {
+            Target::Nic { slot, generation } => {
+                let receiver = SlotId(slot as u16);
+                let passed = self.passes(to.network, receiver, head, rest);
+                let verdict = match passed {
+                    Ok(()) => self.write(slot, generation, to.last, head, rest, unfinished),
+                    Err(verdict) => verdict,
+                };
+                let noted = self.tables.noted();
+                if noted != 0 && !(verdict == Verdict::BufferFull && self.patient) {
+                    self.note(noted, head, rest, (to.last, receiver), verdict, false);
+                }
+                verdict
+            }
+            Target::Bridges => self.flood(head, rest, unfinished, (to.network, to.last), true),
+            Target::Nowhere(verdict) => verdict,
+            // The path was composed when nobody had the address; now a router has.
+            Target::Routed { .. } | Target::Everyone => Verdict::NoHost,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle(&mut self, first: SlotId, flow: &Flow, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
+        let routed = self.routed.get_or_insert_default();
+        let (_, path) = routed.paths.find(&self.segment, self.ways.version, first, flow);
+        let path = path.clone();
+        if path.end == End::Elsewhere {
+            return Verdict::NoRoute;
+        }
+        let mut work = datagram.to_vec();
+        let (router, into) = path.begins();
+        let refused = match icmp::receive(&work) {
+            Ok(received) => {
+                work.truncate(received.total);
+                return self.walk(&path, 0, &mut work, unfinished, Whose::Guests);
+            }
+            Err(refused) => refused,
+        };
+        if let (icmp::Refusal::Parameter { code, pointer }, Some(router)) = (refused, router) {
+            self.answer(router, into, Trouble::Parameter { code, pointer }, &work);
+        }
+        self.dropped(into, &work, Verdict::Malformed)
+    }
+
+    /// Takes a datagram from the router `at` of its path to where it ends.
+    fn walk(
+        &mut self,
+        path: &Path,
+        at: usize,
+        work: &mut Vec<u8>,
+        unfinished: Option<&Unfinished>,
+        whose: Whose,
+    ) -> Verdict {
+        for (index, hop) in path.hops.iter().enumerate().skip(at) {
+            let own = whose == Whose::Routers && index == 0;
+            let fits = size(work, unfinished) <= hop.mtu as usize;
+            if !own {
+                if let Err(verdict) = self.may_go_on(hop, fits, work, whose) {
+                    return verdict;
+                }
+                self.pass(hop, work);
+            }
+            if !fits {
+                return self.cut(path, index, work, unfinished, whose);
+            }
+        }
+        self.end(path, work, unfinished, whose)
+    }
+
+    /// What a router looks at once it has a route, in the order of Linux: TTL, scope, MTU.
+    fn may_go_on(&mut self, hop: &Hop, fits: bool, work: &mut [u8], whose: Whose) -> Result<(), Verdict> {
+        let six = work[0] >> 4 == 6;
+        let ttl = if six { work[7] } else { work[8] };
+        let (trouble, verdict) = if ttl <= 1 {
+            (Trouble::TimeExceeded, Verdict::TtlExceeded)
+        } else if six && work[8] == 0xfe && work[9] & 0xc0 == 0x80 {
+            (Trouble::BeyondScope, Verdict::NoRoute)
+        } else if !fits && (six || work[6] & 0x40 != 0) {
+            (Trouble::TooBig(hop.mtu), Verdict::TooBig)
+        } else {
+            return Ok(());
+        };
+        if whose == Whose::Guests {
+            self.arrived(hop.router, work);
+            self.answer(hop.router, hop.into, trouble, work);
+        }
+        Err(self.dropped(hop.into, work, verdict))
+    }
+
+    /// What a router writes into a datagram that it sends on.
+    fn pass(&self, hop: &Hop, work: &mut [u8]) {
+        let header = usize::from(work[0] & 15) * 4;
+        if work[0] >> 4 == 4 && header > 20 {
+            let plan = self.plan();
+            let here = self.way_back(&plan, hop.router, work).map_or(0, |(_, from)| from);
+            let out = plan.port(hop.out).map_or(0, |port| port.v4);
+            let today = self.today();
+            let mine = |address| has4(&plan, hop.router, address);
+            if let Some(header) = work.get_mut(..header) {
+                icmp::pass_options(header, here, out, today, &mine);
+            }
+        }
+        icmp::hop(work, 1);
+    }
+
+    /// What a router writes into the options of a datagram that it has received and does not send on.
+    fn arrived(&self, router: RouterId, work: &mut [u8]) {
+        let header = usize::from(work[0] & 15) * 4;
+        if work[0] >> 4 == 4 && header > 20 {
+            let plan = self.plan();
+            let here = self.way_back(&plan, router, work).map_or(0, |(_, from)| from);
+            let mine = |address| has4(&plan, router, address);
+            let today = self.today();
+            if let Some(header) = work.get_mut(..header) {
+                icmp::options::arrive(header, here, today, &mine);
+            }
+        }
+    }
+
+    /// A datagram that is larger than the MTU of the port by which `path.hops[index]` sends it.
+    fn cut(
+        &mut self,
+        path: &Path,
+        index: usize,
+        work: &mut Vec<u8>,
+        unfinished: Option<&Unfinished>,
+        whose: Whose,
+    ) -> Verdict {
+        let hop = path.hops[index];
+        let own = whose == Whose::Routers && index == 0;
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        if let Some(unfinished) = unfinished {
+            // What it lacks must be there before it is cut.
+            let finisher = self.finisher.get_or_insert_default();
+            finisher.finish(work, &unfinished.fields, 0, |finished, _| {
+                pieces.push(finished.to_vec());
+                true
+            });
+        } else {
+            pieces.push(std::mem::take(work));
+        }
+        let mut fragments: Vec<Vec<u8>> = Vec::new();
+        for piece in pieces {
+            if piece.len() <= hop.mtu as usize {
+                fragments.push(piece);
+                continue;
+            }
+            let each = |fragment: &[u8]| fragments.push(fragment.to_vec());
+            let cut = if own {
+                icmp::fragment::cut(&piece, hop.mtu as usize, self.next_ident().into(), each)
+            } else {
+                icmp::fragment(&piece, hop.mtu as usize, each)
+            };
+            if cut.is_err() {
+                return self.dropped(hop.into, &piece, Verdict::TooBig);
+            }
+        }
+        let mut verdict = Verdict::Delivered;
+        for mut fragment in fragments {
+            let became = self.walk(path, index + 1, &mut fragment, None, whose);
+            if verdict == Verdict::Delivered {
+                verdict = became;
+            }
+        }
+        verdict
+    }
+
+    /// Where the path ends.
+    fn end(&mut self, path: &Path, work: &mut [u8], unfinished: Option<&Unfinished>, whose: Whose) -> Verdict {
+        let last = path.hops.last().copied();
+        match path.end {
+            End::Nic { network, address } => {
+                let Some(last) = last else { return Verdict::NoRoute };
+                let to = Summary { hops: 0, mtu: last.mtu, network, address, last: self.slot_of(last.out) };
+                let verdict = self.arrive(&to, &[], work, unfinished);
+                if !matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
+                    return verdict;
+                }
+                if whose == Whose::Guests {
+                    self.answer(last.router, last.into, Trouble::HostUnreachable, work);
+                }
+                self.dropped(Some(last.out), work, verdict)
+            }
+            End::Guest(slot) => {
+                let row = self.tables.nic(slot);
+                let out = last.map_or(SlotId(0), |last| self.slot_of(last.out));
+                let generation = row.generation();
+                if row.state() != vnet_tables::NicState::Up {
+                    return self.dropped(last.map(|last| last.out), work, Verdict::NicDown);
+                }
+                if let Err(verdict) = self.passes(row.network(), slot, &[], work) {
+                    return self.dropped(last.map(|last| last.out), work, verdict);
+                }
+                let verdict = self.write(u32::from(slot.0), generation, out, &[], work, unfinished);
+                let noted = self.tables.noted();
+                if noted != 0 {
+                    self.note(noted, &[], work, (out, slot), verdict, false);
+                }
+                verdict
+            }
+            End::Router(router, into) => {
+                if whose == Whose::Guests {
+                    self.for_itself(router, into, work, unfinished);
+                }
+                Verdict::Delivered
+            }
+            End::Refused(router, into, refusal) => {
+                let (trouble, verdict) = match refusal {
+                    Refusal::NoRoute => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
+                    Refusal::Unreachable => (Some(Trouble::HostUnreachable), Verdict::NoRoute),
+                    Refusal::Prohibited => (Some(Trouble::Prohibited), Verdict::Filtered),
+                    Refusal::Blackhole => (None, Verdict::NoRoute),
+                };
+                if let (Some(trouble), Whose::Guests) = (trouble, whose) {
+                    self.arrived(router, work);
+                    self.answer(router, into, trouble, work);
+                }
+                self.dropped(into, work, verdict)
+            }
+            End::Nobody => {
+                let Some(last) = last else { return Verdict::NoHost };
+                if whose == Whose::Guests {
+                    self.answer(last.router, last.into, Trouble::HostUnreachable, work);
+                }
+                self.dropped(Some(last.out), work, Verdict::NoHost)
+            }
+            // No TTL leads so far.
+            End::Circle | End::Elsewhere => Verdict::NoRoute,
+        }
+    }
+
+    /// A datagram for the router's own address.
+    fn for_itself(&mut self, router: RouterId, into: Option<PortId>, work: &[u8], unfinished: Option<&Unfinished>) {
+        if let Some(unfinished) = unfinished {
+            let mut pieces: Vec<Vec<u8>> = Vec::new();
+            let finisher = self.finisher.get_or_insert_default();
+            finisher.finish(work, &unfinished.fields, 0, |finished, _| {
+                pieces.push(finished.to_vec());
+                true
+            });
+            for piece in pieces {
+                self.for_itself(router, into, &piece, None);
+            }
+            return;
+        }
+        let plan = self.plan();
+        let Some((port, from)) = self.speaks_to(&plan, router, into, work) else { return };
+        let speaker = Speaker { from, ident: self.next_ident(), today: self.today() };
+        let mut out = Vec::new();
+        match icmp::local(&mut out, work, &speaker, &|address| has4(&plan, router, address)) {
+            Local::Reply => self.send_as(router, port, &mut out),
+            Local::Error(trouble) => self.answer(router, into, trouble, work),
+            Local::Silent => {}
+        }
+    }
+
+    /// Has a router say something about a datagram, if the rules and its limits let it.
+    fn answer(&mut self, router: RouterId, into: Option<PortId>, trouble: Trouble, offender: &[u8]) {
+        if !icmp::may_answer(offender, trouble) {
+            return;
+        }
+        let plan = self.plan();
+        let Some((port, from)) = self.speaks_to(&plan, router, into, offender) else { return };
+        let to = source_of(offender);
+        let now = (self.clock)();
+        let prefix = self.prefix_of(&plan, router, to);
+        let routed = self.routed.get_or_insert_default();
+        if !routed.limits.allow(router.0, to, prefix, trouble, now) {
+            return;
+        }
+        let speaker = Speaker { from, ident: self.next_ident(), today: self.today() };
+        let mut out = Vec::new();
+        icmp::error(&mut out, trouble, offender, &speaker);
+        self.send_as(router, port, &mut out);
+    }
+
+    /// Sends a datagram of a router's own; `port` where it must leave by that, because the address means nothing elsewhere.
+    fn send_as(&mut self, router: RouterId, port: Option<PortId>, out: &mut Vec<u8>) {
+        let Ok(destination) = crate::datagram::destination(out) else { return };
+        let flow = Flow::of(out, destination);
+        let plan = self.plan();
+        let path = match port.and_then(|port| Some((port, plan.port(port)?))) {
+            Some((out, port)) => {
+                let Attached::Network(network) = port.attached else { return };
+                let hops = vec![Hop { router, into: None, out, mtu: port.mtu }];
+                Path { hops, end: End::Nic { network, address: destination } }
+            }
+            None => path::from_router(&self.segment, &plan, router, None, &flow),
+        };
+        // An answer waits for nobody, and what becomes of it is not what becomes of the datagram.
+        let (patient, full) = (std::mem::replace(&mut self.patient, false), self.full.take());
+        self.walk(&path, 0, out, None, Whose::Routers);
+        (self.patient, self.full) = (patient, full);
+    }
+
+    /// From which of its addresses a router answers the source of a datagram, and the port by which the answer must leave,
+    /// where the address does not say.
+    fn speaks_to(
+        &self,
+        plan: &Plan<'_>,
+        router: RouterId,
+        into: Option<PortId>,
+        offender: &[u8],
+    ) -> Option<(Option<PortId>, Address)> {
+        if let Address::V6(high, _) = source_of(offender)
+            && high >> 54 == 0xfe80 >> 6
+        {
+            let port = into?;
+            let mac = self.tables.nic(plan.port(port)?.slot).mac();
+            return Some((Some(port), link_local(mac)));
+        }
+        match source_of(offender) {
+            Address::V4(_) => {
+                let (_, from) = self.way_back(plan, router, offender)?;
+                Some((None, Address::V4(from)))
+            }
+            Address::V6(..) => {
+                let path = self.back(plan, router, offender);
+                let own = path.hops.first().and_then(|hop| plan.port(hop.out)).map_or(0, |port| port.v6);
+                let from = if own == 0 { any6(plan, router)? } else { own };
+                Some((None, Address::V6((from >> 64) as u64, from as u64)))
+            }
+        }
+    }
+
+    /// The port that leads from a router back to the source of an IPv4 datagram, and the address that the router has there.
+    fn way_back(&self, plan: &Plan<'_>, router: RouterId, offender: &[u8]) -> Option<(PortId, u32)> {
+        let path = self.back(plan, router, offender);
+        let out = path.hops.first()?.out;
+        let own = plan.port(out)?.v4;
+        Some((out, if own == 0 { any4(plan, router)? } else { own }))
+    }
+
+    fn back(&self, plan: &Plan<'_>, router: RouterId, offender: &[u8]) -> Path {
+        let destination = source_of(offender);
+        let source = crate::datagram::destination(offender).unwrap_or(destination);
+        path::from_router(&self.segment, plan, router, None, &Flow { source, destination, ports: 0 })
+    }
+
+    /// The length of the prefix by which a router finds an address, for the limits of IPv6.
+    fn prefix_of(&self, plan: &Plan<'_>, router: RouterId, to: Address) -> u8 {
+        let Address::V6(..) = to else { return 32 };
+        let class = path::class_of(&self.segment, to);
+        let network = plan.network(class);
+        let _ = router;
+        network.and_then(|network| self.tables.network(network)?.v6_prefix()).unwrap_or(128)
+    }
+
+    /// Counts nothing, notes that the router with this port drops the datagram.
+    fn dropped(&mut self, at: Option<PortId>, work: &[u8], verdict: Verdict) -> Verdict {
+        let noted = self.tables.noted();
+        if noted != 0 {
+            let at = at.map_or(SlotId(0), |port| self.slot_of(port));
+            self.note(noted, &[], work, (at, SlotId(0)), verdict, false);
+        }
+        verdict
+    }
+
+    pub(crate) fn plan(&self) -> Plan<'static> {
+        Plan::new(self.segment.section(Section::Plan))
+    }
+
+    pub(crate) fn slot_of(&self, port: PortId) -> SlotId {
+        self.plan().port(port).map_or(SlotId(0), |port| port.slot)
+    }
+
+    /// Whether the NIC `at` may send an error about a datagram: as a router's, its errors are limited.
+    pub(crate) fn may_say(&mut self, at: SlotId, offender: &[u8]) -> bool {
+        let (to, now) = (source_of(offender), (self.clock)());
+        let routed = self.routed.get_or_insert_default();
+        routed.limits.allow(!at.0, to, 128, Trouble::Prohibited, now)
+    }
+
+    pub(crate) fn next_ident(&mut self) -> u16 {
+        let routed = self.routed.get_or_insert_default();
+        routed.ident = routed.ident.wrapping_add(1);
+        routed.ident
+    }
+
+    /// Milliseconds since midnight.
+    pub(crate) fn today(&self) -> u32 {
+        ((self.clock)() / 1_000_000 % 86_400_000) as u32
+    }
+}
+
+enum Quick {
+    V4([u8; 20]),
+    V6([u8; 40]),
+    No,
+}
+
+/// The header with which a datagram arrives, if there is nothing about it that a router would stop at.
+#[inline(always)]
+fn quick(summary: &Summary, datagram: &[u8], unfinished: Option<&Unfinished>) -> Quick {
+    if size(datagram, unfinished) > summary.mtu as usize {
+        return Quick::No;
+    }
+    if let Some(head) = datagram.first_chunk::<20>()
+        && head[0] == 0x45
+    {
+        let ttl = u32::from(head[8]);
+        let total = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let word = |at: usize| u64::from(u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+        let sum = word(0) + word(4) + word(8) + word(12) + word(16);
+        if ttl <= summary.hops || total != datagram.len() || checksum::fold(sum) != 0xffff {
+            return Quick::No;
+        }
+        let mut head = *head;
+        icmp::hop(&mut head, summary.hops as u8);
+        return Quick::V4(head);
+    }
+    if let Some(head) = datagram.first_chunk::<40>()
+        && head[0] >> 4 == 6
+    {
+        let total = 40 + usize::from(u16::from_be_bytes([head[4], head[5]]));
+        // Next header 0 are hop-by-hop options, which routers look at (RFC 8200 section 4.3).
+        if u32::from(head[7]) <= summary.hops || total != datagram.len() || head[6] == 0 {
+            return Quick::No;
+        }
+        let mut head = *head;
+        head[7] -= summary.hops as u8;
+        return Quick::V6(head);
+    }
+    Quick::No
+}
+
+fn source_of(datagram: &[u8]) -> Address {
+    let half = |at: usize| datagram[at..at + 8].iter().fold(0, |half, byte| half << 8 | u64::from(*byte));
+    match datagram[0] >> 4 {
+        6 => Address::V6(half(8), half(16)),
+        _ => Address::V4(u32::from_be_bytes([datagram[12], datagram[13], datagram[14], datagram[15]])),
+    }
+}
+
+/// Whether a router has an IPv4 address.
+fn has4(plan: &Plan<'_>, router: RouterId, address: u32) -> bool {
+    ports_of(plan, router).any(|port| port.v4 == address)
+}
+
+fn any4(plan: &Plan<'_>, router: RouterId) -> Option<u32> {
+    ports_of(plan, router).map(|port| port.v4).find(|address| *address != 0)
+}
+
+fn any6(plan: &Plan<'_>, router: RouterId) -> Option<u128> {
+    ports_of(plan, router).map(|port| port.v6).find(|address| *address != 0)
+}
+
+fn ports_of<'p>(plan: &'p Plan<'_>, router: RouterId) -> impl Iterator<Item = vnet_tables::plan::Port> + 'p {
+    (0..plan.ports() as u32).filter_map(|port| plan.port(PortId(port))).filter(move |port| port.router == router)
+}
+
+/// The link-local address that follows from a MAC address (RFC 4291 appendix A).
+fn link_local(mac: u64) -> Address {
+    let (upper, lower) = (mac >> 24, mac & 0xff_ffff);
+    Address::V6(0xfe80 << 48, (upper << 40 | 0xff_fe00_0000 | lower) ^ 0x0200 << 48)
+}

@@ -1,0 +1,136 @@
+//! What of the tables decides about all datagrams of one NIC: where they leave the network, and what may pass.
+
+use vnet_tables::plan::Plan;
+use vnet_tables::{NetworkId, SlotId};
+
+use crate::filter::Judgement;
+use crate::forward::Sender;
+use crate::icmp::{self, Speaker, Trouble};
+use crate::routing::Section;
+use crate::verdict::Verdict;
+
+/// What a sender knows of its NIC's rows, as of one version of routing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ways {
+    /// The version.
+    pub(crate) version: u32,
+    /// The slot of the router that leads out of the network over IPv4, 0 for none or where it is no router's.
+    pub(crate) first4: u32,
+    /// The network's IPv4 prefix: what is in it under `mask` is `prefix`.
+    prefix: u32,
+    mask: u32,
+    /// The filters of what the NIC sends and of what enters its network, plus one.
+    pub(crate) outward: u32,
+    network: u32,
+    /// Whether paths of equal cost are chosen by ports, too.
+    pub(crate) ports: bool,
+}
+
+impl Ways {
+    /// Whether an IPv4 address is a single station's beyond the network, and a router leads there.
+    #[inline(always)]
+    pub(crate) fn is_beyond(&self, address: u32) -> bool {
+        // 224.0.0.0 and above are multicasts, reserved, and the limited broadcast.
+        self.first4 != 0 && (address ^ self.prefix) & self.mask != 0 && address < 0xe000_0000
+    }
+}
+
+impl Sender {
+    /// Reads the rows anew: the version of routing has moved.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn look_around(&mut self) {
+        let version = self.tables.routing();
+        let row = self.tables.nic(self.slot);
+        let network = self.tables.network(self.network);
+        let (first4, _) = row.gateways();
+        let gateway = self.tables.nic(first4);
+        let is_router = first4 != SlotId(0) && gateway.port() != 0 && gateway.network() == self.network;
+        let (prefix, mask) = network
+            .and_then(|network| network.v4_prefix())
+            .map_or((0, 0), |(prefix, bits)| (prefix, u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)));
+        self.ways = Ways {
+            version,
+            first4: if is_router { u32::from(first4.0) } else { 0 },
+            prefix,
+            mask,
+            outward: u32::from(row.filters().1),
+            network: network.map_or(0, |network| network.filter()),
+            ports: Plan::new(self.segment.section(Section::Plan)).uses_ports(),
+        };
+    }
+
+    /// Whether the NIC's own filter lets a datagram leave.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn may_leave(&mut self, datagram: &[u8]) -> Result<(), Verdict> {
+        let judgement = self.judge(self.ways.outward, datagram);
+        self.heed(judgement, datagram, self.slot)
+    }
+
+    /// Whether the filters of a network and of a NIC on it let a datagram in, which comes in two parts.
+    #[inline(always)]
+    pub(crate) fn passes(&mut self, network: NetworkId, slot: SlotId, head: &[u8], rest: &[u8]) -> Result<(), Verdict> {
+        let inward = u32::from(self.tables.nic(slot).filters().0);
+        let entering = if network == self.network {
+            self.ways.network
+        } else {
+            self.tables.network(network).map_or(0, |network| network.filter())
+        };
+        if inward | entering == 0 { Ok(()) } else { self.may_enter(entering, inward, slot, head, rest) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn may_enter(&mut self, entering: u32, inward: u32, slot: SlotId, head: &[u8], rest: &[u8]) -> Result<(), Verdict> {
+        let joined;
+        let datagram = if head.is_empty() {
+            rest
+        } else {
+            joined = [head, rest].concat();
+            &joined
+        };
+        for filter in [entering, inward] {
+            let judgement = self.judge(filter, datagram);
+            self.heed(judgement, datagram, slot)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, filter: u32, datagram: &[u8]) -> Judgement {
+        match filter.checked_sub(1) {
+            Some(number) => self.filters.passes(&self.segment, self.ways.version, number as u16, datagram),
+            None => Judgement::Allow,
+        }
+    }
+
+    /// Does as a filter says. Who is told that something is prohibited hears it in the name of whom it was for, as from a
+    /// host's own packet filter.
+    fn heed(&mut self, judgement: Judgement, datagram: &[u8], at: SlotId) -> Result<(), Verdict> {
+        match judgement {
+            Judgement::Allow => return Ok(()),
+            Judgement::Deny => {}
+            Judgement::Reject => self.reject(datagram, at),
+        }
+        Err(Verdict::Filtered)
+    }
+
+    fn reject(&mut self, datagram: &[u8], at: SlotId) {
+        let Ok(from) = crate::datagram::destination(datagram) else { return };
+        if !icmp::may_answer(datagram, Trouble::Prohibited) || !self.may_say(at, datagram) {
+            return;
+        }
+        let speaker = Speaker { from, ident: self.next_ident(), today: self.today() };
+        let mut out = Vec::new();
+        icmp::error(&mut out, Trouble::Prohibited, datagram, &speaker);
+        let row = self.tables.nic(self.slot);
+        let generation = row.generation();
+        let patient = std::mem::replace(&mut self.patient, false);
+        let verdict = self.write(u32::from(self.slot.0), generation, at, &[], &out, None);
+        let noted = self.tables.noted();
+        if noted != 0 {
+            self.note(noted, &[], &out, (at, self.slot), verdict, false);
+        }
+        self.patient = patient;
+    }
+}

@@ -1,0 +1,244 @@
+//! Step 4 of `forward()`: into the receiver's input buffer, or past it into the receiver's kernel.
+
+use std::borrow::Cow;
+
+use vnet_tables::{NetworkId, NicRow, NicState, SlotId};
+
+use crate::buffer::{Batch, Refused};
+use crate::control::add;
+use crate::doorbell::Listener;
+use crate::forward::{Sender, Unfinished};
+use crate::offload::{Offload, suits};
+use crate::outlet::Put;
+use crate::verdict::Verdict;
+
+/// Most datagrams and bytes of one batch: how long other senders to the same NIC may wait for the lock.
+const BATCH_DATAGRAMS: u64 = 64;
+const BATCH_BYTES: u64 = 256 * 1024;
+
+/// The receiver that a sender wrote to last. While its batch is open, nothing in it is visible yet.
+pub(crate) struct Receiving {
+    slot: u32,
+    generation: u32,
+    pub(crate) listener: Listener<'static>,
+    pub(crate) batch: Batch,
+}
+
+impl Sender {
+    /// Writes a datagram, in two parts, into a NIC's input buffer, behind what the open batch holds for it already. `from`
+    /// is the NIC that it comes from on the receiver's network.
+    #[inline(always)]
+    pub(crate) fn write(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        from: SlotId,
+        head: &[u8],
+        rest: &[u8],
+        unfinished: Option<&Unfinished>,
+    ) -> Verdict {
+        let ready = self.receiving.as_ref().is_some_and(|receiving| {
+            receiving.slot == slot
+                && receiving.generation == generation
+                && receiving.batch.is_open()
+                && receiving.batch.datagrams() < BATCH_DATAGRAMS
+                && receiving.batch.bytes() < BATCH_BYTES
+        });
+        if !ready {
+            if self.outlets.is_some()
+                && let Some(verdict) = self.hand_over(slot, generation, from, head, rest, unfinished)
+            {
+                return verdict;
+            }
+            if let Err(verdict) = self.open(slot, generation) {
+                return verdict;
+            }
+        }
+        if let Some(unfinished) = unfinished {
+            return self.write_unfinished(slot, from, head, rest, unfinished);
+        }
+        let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
+        if receiving.batch.push(head, rest, from.0, None) {
+            return Verdict::Delivered;
+        }
+        self.full = Some((SlotId(slot as u16), head.len() + rest.len()));
+        if !self.patient {
+            receiving.batch.refuse();
+        }
+        Verdict::BufferFull
+    }
+
+    /// Writes a datagram that lacks something: as it is, if the receiver's guest takes it so, or else what it becomes.
+    #[cold]
+    fn write_unfinished(
+        &mut self,
+        slot: u32,
+        from: SlotId,
+        head: &[u8],
+        rest: &[u8],
+        unfinished: &Unfinished,
+    ) -> Verdict {
+        let takes = self.tables.nic(SlotId(slot as u16)).offloads();
+        let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
+        let (batch, source) = (&mut receiving.batch, from.0);
+        let written = if suits(&unfinished.fields, takes) {
+            batch.push(head, rest, source, Some(unfinished.offload.word()))
+        } else {
+            let finisher = self.finisher.get_or_insert_default();
+            finisher.finish(&whole(head, rest), &unfinished.fields, takes, |finished, offload| {
+                batch.push(&[], finished, source, offload.map(Offload::word))
+            })
+        };
+        if written {
+            return Verdict::Delivered;
+        }
+        self.full = Some((SlotId(slot as u16), head.len() + rest.len()));
+        batch.refuse();
+        Verdict::BufferFull
+    }
+
+    /// Hands a datagram to the receiver's guest itself, where that is one of the same worker and nothing waits in its
+    /// input buffer: whatever this sender put there before has been taken out by this very thread, so order is kept.
+    /// `None` where the datagram has to go through the buffer.
+    fn hand_over(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        from: SlotId,
+        head: &[u8],
+        rest: &[u8],
+        unfinished: Option<&Unfinished>,
+    ) -> Option<Verdict> {
+        if self.tables.noted() != 0 {
+            // Whoever has received a datagram finds it in the capture: notes go out before the buffer's batch does.
+            return None;
+        }
+        self.outlets.as_ref()?.find(SlotId(slot as u16), generation, &mut self.near)?;
+        let row = self.tables.nic(SlotId(slot as u16));
+        if unfinished.is_some_and(|unfinished| !suits(&unfinished.fields, row.offloads())) {
+            return None;
+        }
+        // What this sender has for anybody appears first.
+        self.ring();
+        if self.segment.buffer(SlotId(slot as u16), row)?.used() != 0 {
+            return None;
+        }
+        let handed = &self.segment.control(SlotId(slot as u16)).handed;
+        let source = self.tables.nic(from).mac();
+        let outlet = self.outlets.as_ref()?.find(SlotId(slot as u16), generation, &mut self.near)?;
+        let put = outlet.put(&whole(head, rest), unfinished.map(|unfinished| unfinished.offload), source);
+        let verdict = match put {
+            Put::Taken => {
+                add(&handed.datagrams, 1);
+                add(&handed.bytes, (head.len() + rest.len()) as u64);
+                Verdict::Delivered
+            }
+            Put::Full => Verdict::BufferFull,
+            Put::Down => Verdict::NicDown,
+            Put::Refused => Verdict::Malformed,
+            Put::Elsewhere => return None,
+        };
+        if verdict != Verdict::Delivered {
+            add(&handed.dropped, 1);
+        }
+        self.receiver = slot as u16;
+        Some(verdict)
+    }
+
+    /// Publishes the batch that is open, if one is, and opens one in the buffer of `slot`.
+    #[inline]
+    fn open(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
+        self.ring();
+        if !self.receiving.as_ref().is_some_and(|last| last.slot == slot && last.generation == generation) {
+            self.turn_to(slot, generation)?;
+        }
+        let Some(receiving) = &mut self.receiving else { return Err(Verdict::NicDown) };
+        self.receiver = slot as u16;
+        receiving.batch.open(generation, self.token).map_err(|refused| match refused {
+            Refused::Gone => Verdict::NicDown,
+            Refused::Locked => Verdict::BufferFull,
+        })
+    }
+
+    /// Finds the input buffer of a slot.
+    #[cold]
+    fn turn_to(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
+        let id = SlotId(slot as u16);
+        let row = self.tables.nic(id);
+        let buffer = self.segment.buffer(id, row).ok_or(Verdict::NicDown)?;
+        let listener = self.listener(id, row);
+        self.receiving = Some(Receiving { slot, generation, listener, batch: buffer.batch() });
+        Ok(())
+    }
+
+    pub(crate) fn listener(&self, slot: SlotId, row: &NicRow) -> Listener<'static> {
+        self.segment.listener(slot, row)
+    }
+
+    /// Writes a copy to every other NIC of the network, or to those of them that bridge.
+    ///
+    /// Delivered if anybody took it or nobody else is there; copies that found no room count at their receivers.
+    #[cold]
+    pub(crate) fn flood(
+        &mut self,
+        head: &[u8],
+        rest: &[u8],
+        unfinished: Option<&Unfinished>,
+        (network, from): (NetworkId, SlotId),
+        bridges: bool,
+    ) -> Verdict {
+        let mut taken = false;
+        let mut refused = false;
+        let patient = std::mem::replace(&mut self.patient, false);
+        // An outlet is for what is addressed to its guest alone.
+        let outlets = self.outlets.take();
+        for (slot, generation) in self.everyone(network, from, bridges) {
+            if self.passes(network, slot, head, rest).is_err() {
+                continue;
+            }
+            let verdict = self.write(u32::from(slot.0), generation, from, head, rest, unfinished);
+            match verdict {
+                Verdict::Delivered => taken = true,
+                Verdict::BufferFull => refused = true,
+                _ => continue,
+            }
+            let noted = self.tables.noted();
+            if noted != 0 {
+                self.note(noted, head, rest, (from, slot), verdict, true);
+            }
+        }
+        (self.patient, self.outlets) = (patient, outlets);
+        // The datagram itself was sent to everybody, not to the last one.
+        self.ring();
+        self.receiving = None;
+        self.receiver = 0;
+        if bridges && !taken && !refused { Verdict::NoHost } else { Self::of_copies(taken, refused) }
+    }
+
+    /// Every NIC of a network but one that takes datagrams; with `bridges` only those that bridge. Routers have none to take:
+    /// broadcasts end at them, and they answer none.
+    pub(crate) fn everyone(
+        &self,
+        network: NetworkId,
+        own: SlotId,
+        bridges: bool,
+    ) -> impl Iterator<Item = (SlotId, u32)> + use<> {
+        let tables = self.tables;
+        tables.slots().filter_map(move |slot| {
+            let row = tables.nic(slot);
+            let generation = row.generation();
+            let other = slot != own && row.state() == NicState::Up && row.network() == network && row.port() == 0;
+            (other && (!bridges || row.bridges())).then_some((slot, generation))
+        })
+    }
+
+    /// What became of a datagram for everyone of which copies were taken or refused.
+    pub(crate) fn of_copies(taken: bool, refused: bool) -> Verdict {
+        if taken || !refused { Verdict::Delivered } else { Verdict::BufferFull }
+    }
+}
+
+/// A datagram in one piece, for who cannot take two.
+fn whole<'d>(head: &[u8], rest: &'d [u8]) -> Cow<'d, [u8]> {
+    if head.is_empty() { Cow::Borrowed(rest) } else { Cow::Owned([head, rest].concat()) }
+}

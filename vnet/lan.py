@@ -475,11 +475,12 @@ class Lan(RoutedLan):
 
     def set_filter(
         self,
-        where: str | Nic | Host | Network | Netns | Tap | Plug,
+        where: str | Nic | NicInfo | Host | Network | Netns | Tap | Plug,
         rules: Any,
         *,
         direction: str = "in",
         default: str | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Sets what may pass a NIC or enter a network, in place of what was set there before.
 
@@ -491,8 +492,9 @@ class Lan(RoutedLan):
                 docs/filters.md.  Names in them mean the addresses that NICs and networks have now.
             direction: ``in``: what the NIC is given, or what enters the network to any of its NICs; ``out``: what the
                 NIC sends.
-            default: ``allow``, ``deny`` or ``reject``: what happens to datagrams that no rule matches; ``None`` for what
-                ``rules`` says, or ``allow``.
+            default: ``allow``, ``deny`` or ``reject``: what happens to datagrams that no rule matches; ``None`` for
+                what ``rules`` says, or ``allow``.
+            names: addresses or prefixes by name, for names in rules beside those that the LAN has.
 
         Raises:
             vnet.filtering.RuleError: a rule is wrong; nothing has changed.
@@ -500,10 +502,10 @@ class Lan(RoutedLan):
             MachineLacks: a rule is in tcpdump's language, and there is no libpcap.
         """
         self._check()
-        self._keeping.set(where, rules, direction, default)
+        self._keeping.set(where, rules, direction, default, names or {})
 
     def remove_filter(
-        self, where: str | Nic | Host | Network | Netns | Tap | Plug, *, direction: str | None = None
+        self, where: str | Nic | NicInfo | Host | Network | Netns | Tap | Plug, *, direction: str | None = None
     ) -> None:
         """Removes the filter of a NIC or a network, of one direction or of both.  Does nothing where none is set.
 

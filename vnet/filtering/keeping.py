@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,14 +55,16 @@ class Keeping:
         self._resting: deque[int] = deque()
         self._serial = 0
 
-    def set(self, where: Any, rules: Any, direction: str, default: str | None) -> None:
+    def set(
+        self, where: Any, rules: Any, direction: str, default: str | None, names: Mapping[str, Sequence[str]]
+    ) -> None:
         """Sets a filter; arguments and errors as of :meth:`vnet.Lan.set_filter`."""
         made = read_filter(rules, default)
         with self._register.lock:
             self._tidy()
             kind, owner = self._owner(where, direction)
             key = (kind, _identity(owner), direction)
-            compiled = compile_filter(made, *self._names())
+            compiled = compile_filter(made, *self._names(names))
             number = self._take(compiled)
             before = self._held.get(key)
             self._held[key] = _Held(owner, AttachedFilter(kind, owner.name, direction, made), number)
@@ -119,10 +122,16 @@ class Keeping:
             raise ValueError(f"{name!r} is a network, whose filter is of what enters it: direction is 'in'")
         return "network", network
 
-    def _names(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    def _names(self, more: Mapping[str, Sequence[str]]) -> tuple[dict[str, Sequence[str]], dict[str, Sequence[str]]]:
         register = self._register
-        hosts = {name: list(map(str, entry.addresses)) for name, entry in register.nics.items() if entry.addresses}
-        networks = {name: list(map(str, network.prefixes)) for name, network in register.networks.items()}
+        hosts: dict[str, Sequence[str]] = {
+            name: list(map(str, entry.addresses)) for name, entry in register.nics.items() if entry.addresses
+        }
+        networks: dict[str, Sequence[str]] = {
+            name: list(map(str, network.prefixes)) for name, network in register.networks.items()
+        }
+        for name, texts in more.items():
+            (networks if any("/" in text for text in texts) else hosts)[name] = texts
         return hosts, networks
 
     def _has_left(self, held: _Held) -> bool:

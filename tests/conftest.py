@@ -25,10 +25,14 @@ def runtime_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # Not tmp_path: tests that become another user must be able to reach it.
     directory = Path(tempfile.mkdtemp(prefix="vn"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    # Images of the user's own would make tests depend on what ran before.
+    cache = Path(f"{directory}-cache")
+    monkeypatch.setenv("VNET_CACHE", str(cache))
     for variable in ("VNET_LAN", "VNET_NIC"):
         monkeypatch.delenv(variable, raising=False)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,7 +19,15 @@ from vnet.cli.app import app
 
 VNET = [sys.executable, "-m", "vnet"]
 ROOT: Any = typer.main.get_command(app)
-VERBS: list[str] = [name for name, command in ROOT.commands.items() if not command.hidden]
+COMMANDS: dict[str, Any] = {
+    # With some, a verb has verbs of its own: vnet image ls.
+    f"{name} {verb}" if verb else name: each
+    for name, command in ROOT.commands.items()
+    for verb, each in {"": command, **getattr(command, "commands", {})}.items()
+    if not command.hidden
+}
+GROUPS = {name for name, command in COMMANDS.items() if hasattr(command, "commands")}
+VERBS: list[str] = [name for name in COMMANDS if name not in GROUPS]
 
 # Verbs that print nothing that a program would read as JSON: a script for a shell, a terminal of one's own, packets,
 # what somebody else's command prints; and a schema, which is JSON.
@@ -77,11 +85,11 @@ def run_all(commands: dict[str, list[str]], **environment: str) -> dict[str, sub
 
 
 def of_every_verb(*arguments: str, **environment: str) -> dict[str, subprocess.CompletedProcess[str]]:
-    return run_all({verb: [verb, *arguments] for verb in VERBS}, **environment)
+    return run_all({verb: [*verb.split(), *arguments] for verb in VERBS}, **environment)
 
 
 def arguments_of(verb: str) -> list[Any]:
-    return [each for each in ROOT.commands[verb].params if each.param_type_name == "argument"]
+    return [each for each in COMMANDS[verb].params if each.param_type_name == "argument"]
 
 
 def test_help_has_an_example_that_uses_the_verb() -> None:
@@ -94,8 +102,13 @@ def test_help_has_an_example_that_uses_the_verb() -> None:
 
 def test_every_verb_is_in_the_list_with_what_it_does() -> None:
     listed = run("--help").stdout
-    for verb in VERBS:
-        assert re.search(rf"^  {verb} +\w", listed, re.MULTILINE), verb
+    for verb in ROOT.commands:
+        assert re.search(rf"^  {verb} +\w", listed, re.MULTILINE) or ROOT.commands[verb].hidden, verb
+    for group in GROUPS:
+        listed = run(group, "--help").stdout
+        assert re.search(rf"^ *Example: vnet {group}\b", listed, re.MULTILINE), group
+        for verb in COMMANDS[group].commands:
+            assert re.search(rf"^  {verb} +\w", listed, re.MULTILINE), (group, verb)
 
 
 def check_wrong_use(results: dict[str, subprocess.CompletedProcess[str]], says: str = "") -> None:
@@ -115,33 +128,41 @@ def test_an_unknown_option_is_one_sentence_and_exit_code_2() -> None:
 
 
 def test_a_missing_argument_is_one_sentence_and_exit_code_2() -> None:
-    needing = {verb: [verb] for verb in VERBS if any(each.required for each in arguments_of(verb))}
+    needing = {verb: verb.split() for verb in VERBS if any(each.required for each in arguments_of(verb))}
     check_wrong_use(run_all(needing), "Missing argument")
 
 
 def test_one_argument_too_many_is_one_sentence_and_exit_code_2() -> None:
     known = {verb: arguments_of(verb) for verb in VERBS}
     counted = {verb: found for verb, found in known.items() if all(each.nargs != -1 for each in found)}
-    check_wrong_use(run_all({verb: [verb, *["x"] * (len(found) + 1)] for verb, found in counted.items()}))
+    check_wrong_use(run_all({verb: [*verb.split(), *["x"] * (len(found) + 1)] for verb, found in counted.items()}))
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-verb"]], ids=str)
+def test_a_verb_that_has_verbs_needs_one(arguments: list[str]) -> None:
+    for group in GROUPS:
+        done = run(group, *arguments)
+        assert (done.returncode, done.stdout) == (2, ""), group
+        assert len(done.stderr.splitlines()) == 1, group
 
 
 def test_a_lab_that_is_not_there_is_one_sentence_and_exit_code_2() -> None:
     needing = {verb: [each for each in arguments_of(verb) if each.required] for verb in VERBS}
     check_wrong_use(
-        run_all({verb: [verb, *["no-such-thing"] * len(found)] for verb, found in needing.items() if found})
+        run_all({verb: [*verb.split(), *["no-such-thing"] * len(found)] for verb, found in needing.items() if found})
     )
 
 
 def test_every_verb_that_prints_has_json() -> None:
     for verb in VERBS:
-        options = {name for each in ROOT.commands[verb].params for name in each.opts}
+        options = {name for each in COMMANDS[verb].params for name in each.opts}
         assert ("--json" in options) or verb in WITHOUT_JSON, verb
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["labs"], ["ls"], ["doctor"], ["validate", "quickstart"], ["graph", "quickstart"], ["stats", "office"],
-     ["graph", "office"]],
+    [["labs"], ["ls"], ["image", "ls"], ["doctor"], ["validate", "quickstart"], ["graph", "quickstart"],
+     ["stats", "office"], ["graph", "office"]],
     ids=" ".join,
 )  # fmt: skip
 def test_json_has_a_version_and_nothing_around_it(arguments: list[str], named: vnet.Lan) -> None:

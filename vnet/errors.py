@@ -20,6 +20,7 @@
      ├─ ForkedNic                 a NIC was used in a forked child
      ├─ CaptureError              a capture cannot be opened or written
      ├─ ImageError                an image file is not fit for use
+     ├─ GraphError                a graph file cannot be made routers of: file, what is wrong
      ├─ LabError                  a lab file is wrong: file, line, column, key
      └─ MachineLacks              this machine lacks what the lab needs
 
@@ -127,6 +128,20 @@ class ImageError(VnetError):
 
 class MachineLacks(VnetError):
     """This machine lacks something that is needed; the message names the command that provides it."""
+
+
+class GraphError(VnetError):
+    """A graph file cannot be made routers and links of.
+
+    Attributes:
+        file: the path as the user gave it.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, file: str, message: str | None = None) -> None:
+        self.file = file if message is not None else ""
+        self.message = message if message is not None else file
+        super().__init__(f"{file}: {message}" if message is not None else file)
 
 
 class LabError(VnetError):

@@ -230,7 +230,7 @@ impl Sender {
             Address::V4(address) => match self.tables.hosts().find4(self.network, address) {
                 Some(found) => self.target(&found, destination),
                 // Most of what nobody here has goes to the guest's router, if it has one.
-                None if self.ways.is_beyond(address) && self.next_hop == 0 => Target::Routed { slot: self.ways.first4 },
+                None if self.ways.is_beyond(address, self.next_hop) => Target::Routed { slot: self.ways.first4 },
                 None => self.no_host(destination),
             },
             Address::V6(high, low) => self.look_up6(high, low),

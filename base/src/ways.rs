@@ -16,6 +16,8 @@ pub(crate) struct Ways {
     pub(crate) version: u32,
     /// The slot of the router that leads out of the network over IPv4, 0 for none or where it is no router's.
     pub(crate) first4: u32,
+    /// Its MAC address.
+    mac4: u64,
     /// The network's IPv4 prefix: what is in it under `mask` is `prefix`.
     prefix: u32,
     mask: u32,
@@ -27,11 +29,12 @@ pub(crate) struct Ways {
 }
 
 impl Ways {
-    /// Whether an IPv4 address is a single station's beyond the network, and a router leads there.
+    /// Whether an IPv4 address is a single station's beyond the network, and a router leads there: the guest's own, or the one
+    /// whose MAC address it sends to, if it knows such.
     #[inline(always)]
-    pub(crate) fn is_beyond(&self, address: u32) -> bool {
+    pub(crate) fn is_beyond(&self, address: u32, next_hop: u64) -> bool {
         // 224.0.0.0 and above are multicasts, reserved, and the limited broadcast.
-        self.first4 != 0 && (address ^ self.prefix) & self.mask != 0 && address < 0xe000_0000
+        self.first4 != 0 && (next_hop == 0 || next_hop == self.mac4) && (address ^ self.prefix) & self.mask != 0 && address < 0xe000_0000
     }
 }
 
@@ -52,6 +55,7 @@ impl Sender {
         self.ways = Ways {
             version,
             first4: if is_router { u32::from(first4.0) } else { 0 },
+            mac4: gateway.mac(),
             prefix,
             mask,
             outward: u32::from(row.filters().1),

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vnet.doctor import images
 from vnet.doctor.finding import Finding, State
 from vnet.doctor.packages import as_root
 
@@ -32,6 +33,7 @@ def findings(probed: Mapping[str, str]) -> Iterator[Finding]:
     yield _shell()
     yield _address_space()
     yield _open_files()
+    yield images.finding(TOPIC)
     yield _lan()
     yield _cores()
 

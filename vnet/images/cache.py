@@ -245,5 +245,5 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         if error.errno == errno.ELOOP:
             return "a name in it is a symbolic link"
-        return (error.strerror or str(error)).lower()
+        return (os.strerror(error.errno) if error.errno else str(error)).lower()
     return str(error)

@@ -46,12 +46,11 @@ pub fn compile(description: &Description, before: Option<&Compiled>) -> Compiled
         Some(before) => {
             let ports = before.description.ports.len().max(description.ports.len());
             let rewired = rewired(&before.description, description, 0..ports);
-            // Each change is held against each destination; where most of the ports are new, there is little to keep.
-            if rewired.len() > 16 + ports / 4 {
-                compiled.grow();
-            } else {
+            if is_repair(&rewired, ports) {
                 compiled.take_over(before);
                 compiled.repair(&rewired, before.sections.routers);
+            } else {
+                compiled.grow();
             }
         }
         None => compiled.grow(),
@@ -63,6 +62,11 @@ pub fn compile(description: &Description, before: Option<&Compiled>) -> Compiled
 fn rewired(before: &Description, now: &Description, ports: impl Iterator<Item = usize>) -> Vec<Rewired> {
     let change = |port| Rewired { port: port as u32, before: wire(before, port), now: wire(now, port) };
     ports.map(change).filter(|change| change.before != change.now).collect()
+}
+
+/// Whether to repair: each change is held against each destination, and where much is new, there is little to keep.
+fn is_repair(rewired: &[Rewired], ports: usize) -> bool {
+    rewired.len() <= 16 + ports / 8
 }
 
 impl Compiled {
@@ -131,7 +135,11 @@ impl Compiled {
             .filter(|change| change.before != change.now)
             .collect();
         words::write_ports(&self.description, &self.sections, &mut self.words);
-        self.repair(&rewired, self.sections.routers);
+        if is_repair(&rewired, self.sections.ports) {
+            self.repair(&rewired, self.sections.routers);
+        } else {
+            self.grow();
+        }
         self.finish();
         Ok(())
     }

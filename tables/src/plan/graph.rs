@@ -184,25 +184,6 @@ impl Graph {
         self.routers
     }
 
-    /// Whether any arc that changed was, or is now, on a shortest path to the destination that `old` are distances to.
-    fn is_touched(&self, old: impl Fn(u32) -> u32) -> bool {
-        let distance = |node: u32| {
-            if (node as usize) < self.routers {
-                return old(node);
-            }
-            let found = self.before.binary_search_by_key(&node, |(network, _)| *network);
-            found.map_or(FAR, |index| self.nearest(&self.before[index].1, &old))
-        };
-        self.changes.iter().any(|change| {
-            let to = distance(change.to);
-            to != FAR && change.before.min(change.now).saturating_add(to) <= distance(change.from)
-        })
-    }
-
-    fn nearest(&self, members: &[u32], distance: impl Fn(u32) -> u32) -> u32 {
-        members.iter().map(|router| distance(*router)).min().unwrap_or(FAR)
-    }
-
     /// The next hops of `router` on shortest paths to the tree's destination: each a port out and the port into the
     /// next router. In the order of ports; what would be more than `most` is left out.
     pub(super) fn hops(&self, tree: &Tree, router: u32, most: usize, hops: &mut Vec<(u32, u32)>) {
@@ -235,15 +216,17 @@ impl Graph {
 /// One port alone leads nowhere. Networks of ports that changed get a node whatever is left of them: the repair starts
 /// from what they were.
 fn number_networks(routers: usize, wires: &[Option<Wire>], rewired: &[Rewired]) -> Vec<u32> {
-    let mut numbers = vec![0; 1 << 16];
     let network = |wire: &Option<Wire>| match wire.as_ref()?.target {
         Target::Network(network) => Some(usize::from(network)),
         Target::Peer { .. } => None,
     };
+    let changed = || rewired.iter().flat_map(|change| [&change.before, &change.now]).filter_map(network);
+    let highest = wires.iter().filter_map(network).chain(changed()).max();
+    let mut numbers = vec![0; highest.map_or(0, |highest| highest + 1)];
     for number in wires.iter().filter_map(network) {
         numbers[number] += 1;
     }
-    for number in rewired.iter().flat_map(|change| [&change.before, &change.now]).filter_map(network) {
+    for number in changed() {
         numbers[number] += 2;
     }
     let mut next = routers as u32;
@@ -329,6 +312,8 @@ pub(super) struct Tree {
     mark: u64,
     moved: Vec<u32>,
     touched: Vec<u32>,
+    /// The networks that changes name, in their order, and their old distances.
+    networks: Vec<(u32, u32)>,
 }
 
 impl Tree {
@@ -366,7 +351,7 @@ impl Tree {
     /// distances of then. Notes the routers whose distance or next hops may differ as [`touched`](Self::touched).
     pub(super) fn repair(&mut self, graph: &Graph, destination: u32, old: impl Fn(u32) -> u32) {
         self.touched.clear();
-        if graph.is_touched(&old) {
+        if self.is_touched(graph, &old) {
             self.restore(graph, old);
             self.cut_off(graph);
             self.grow_again(graph);
@@ -379,6 +364,21 @@ impl Tree {
         &self.touched
     }
 
+    /// Whether any arc that changed was, or is now, on a shortest path to the destination that `old` are distances to.
+    fn is_touched(&mut self, graph: &Graph, old: impl Fn(u32) -> u32) -> bool {
+        self.networks.clear();
+        let nearest = |routers: &Vec<u32>| routers.iter().map(|router| old(*router)).min().unwrap_or(FAR);
+        self.networks.extend(graph.before.iter().map(|(network, routers)| (*network, nearest(routers))));
+        let distance = |node: u32| match self.networks.binary_search_by_key(&node, |(network, _)| *network) {
+            Ok(index) => self.networks[index].1,
+            Err(_) => old(node),
+        };
+        graph.changes.iter().any(|change| {
+            let to = distance(change.to);
+            to != FAR && change.before.min(change.now).saturating_add(to) <= distance(change.from)
+        })
+    }
+
     /// The distances of before, those of networks too.
     fn restore(&mut self, graph: &Graph, old: impl Fn(u32) -> u32) {
         self.distances.clear();
@@ -387,8 +387,8 @@ impl Tree {
             let members = graph.out.of(network).iter();
             self.distances.push(members.map(|arc| self.distances[arc.node as usize]).min().unwrap_or(FAR));
         }
-        for (network, members) in &graph.before {
-            self.distances[*network as usize] = graph.nearest(members, |router| self.distances[router as usize]);
+        for &(network, distance) in &self.networks {
+            self.distances[network as usize] = distance;
         }
     }
 

@@ -5,7 +5,7 @@ use vnet_tables::plan::{ClassId, Next, Plan, PortId, RouterId, compile};
 use vnet_tables::sync::{AtomicU32, Ordering};
 use vnet_tables::{Address, SlotId};
 
-use crate::model::{descriptions, shared};
+use crate::model::{class, descriptions, join, routers, shared};
 
 /// Asks everything. That it returns is what is tested.
 fn interrogate(words: &[AtomicU32]) {
@@ -74,6 +74,25 @@ proptest! {
         words[..at].copy_from_slice(&second.words()[..at]);
         words[at..].copy_from_slice(&first.words()[at..]);
         interrogate(&shared(&words));
+    }
+}
+
+#[test]
+fn lists_that_claim_billions_of_entries_are_read_no_further_than_a_plan_can_have() {
+    use vnet_tables::NetworkId;
+    use vnet_tables::plan::ClassKind;
+    use vnet_tables::plan::layout::head;
+    let mut description = routers(2);
+    join(&mut description, 1, 1, 1);
+    description.classes.push(class(ClassKind::Network(NetworkId(1))));
+    let words = shared(compile(&description, None).words());
+    let network = words[head::NETWORKS_AT].load(Ordering::Relaxed) as usize + 2;
+    for at in [head::ATTACHED, head::STATICS, network + 1] {
+        words[at].store(u32::MAX, Ordering::Relaxed);
+    }
+    // Unbounded, fifty times four thousand million entries: many minutes.
+    for _ in 0..50 {
+        assert_eq!(Plan::new(&words).next(RouterId(0), ClassId(3), 0), Next::NoRoute);
     }
 }
 

@@ -318,9 +318,13 @@ class Register:
             self._forget(owner)
         return (address,)
 
+    def own_mac(self, name: str) -> int:
+        """The MAC address that follows from LAN and name, as a number: locally administered, of no group."""
+        return 0x02 << 40 | derive(f"{self._lan}/{name}", 5)
+
     def _mac(self, network: Network, name: str, given: str | None) -> int:
         """The MAC address of a NIC that joins, as a number."""
-        number = 0x02 << 40 | derive(f"{self._lan}/{name}", 5)
+        number = self.own_mac(name)
         if given is not None:
             text = given.lower() if isinstance(given, str) else ""
             if not _MAC.fullmatch(text):

@@ -13,7 +13,8 @@
     kernels.py      routes of guests that forward with Linux's own stack
     loops.py        static routes that lead in a circle
     topology.py     the LAN as a graph of networkx
-    graphs.py       routers and links out of a GML or GraphML file ─┐ as a Layout (layout.py),
+    shortest.py     shortest paths, for what Python itself has to know of them
+    graphs.py       routers and links out of a GML or GraphML file ─┐ as graphs of networkx,
     generate.py     fat trees, grids, random graphs                ─┘ which building.py puts on a LAN
 
 Only what is small is imported with :mod:`vnet`; networkx comes in where it is used.

@@ -21,7 +21,8 @@ __all__ = [
 
 # (a guest that forwards, the number is in use)
 RouterTuple: TypeAlias = tuple[bool, bool]
-# (router, network or 0, peer or -1, slot, MTU, weight, IPv4 address or 0, IPv6 address or 0, up, the number is in use)
+# (router, network or 0, peer or -1, slot, MTU, weight, IPv4 address or 0, IPv6 address or 0, up, the number is in use);
+# the slot is that of the NIC that it is, or that stands for its router
 PortTuple: TypeAlias = tuple[int, int, int, int, int, int, int, int, bool, bool]
 # (router, what, port, address): what is "via", "unreachable", "prohibit" or "blackhole"
 StepTuple: TypeAlias = tuple[int, str, int, str | None]
@@ -49,7 +50,7 @@ def _port(port: Port) -> PortTuple:
         port.router.number,
         0 if port.network is None else port.network._number,
         -1 if peer is None else peer.number,
-        port.slot,
+        port.slot or port.router.shown_as,
         port.mtu,
         port.weight,
         0 if v4 is None else int(v4),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import AddressError, NameTaken, NicClosed
 from ..network import Address, Prefix, parse_prefixes, usable
-from .model import RouterNode, Wire
+from .model import MAX_MTU, RouterNode, Wire
 from .routers import Router, check_weight
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Link", "make_link"]
 
-# Smallest and largest MTU: as of networks (vnet/register.py).
+# Smallest MTU: as of networks (vnet/register.py).
 _SMALLEST = {4: 68, 6: 1280}
-_LARGEST = 65_535
 
 
 class Link:
@@ -150,7 +149,7 @@ def make_link(
                 prefixes=prefixes,
                 addresses=own,
                 weight=weight,
-                mtu=_LARGEST if mtu is None else mtu,
+                mtu=MAX_MTU if mtu is None else mtu,
                 attributes=attributes,
             )
         except BaseException:
@@ -192,8 +191,8 @@ def _name(routing: Routing, ends: tuple[RouterNode, RouterNode], name: str | Non
 
 def _check_mtu(name: str, mtu: int | None, prefixes: Sequence[Prefix]) -> None:
     least = max((_SMALLEST[prefix.version] for prefix in prefixes), default=_SMALLEST[4])
-    if mtu is not None and not least <= mtu <= _LARGEST:
-        raise ValueError(f"the MTU of link {name!r} is {least} to {_LARGEST} bytes, not {mtu}")
+    if mtu is not None and not least <= mtu <= MAX_MTU:
+        raise ValueError(f"the MTU of link {name!r} is {least} to {MAX_MTU} bytes, not {mtu}")
 
 
 # Addresses

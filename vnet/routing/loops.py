@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..network import Network, Prefix
+from ..network import Network
 from .model import Behind, Class, Model, Origin, Port, RouterNode, Via, Wire
 from .shortest import distances, parts
 

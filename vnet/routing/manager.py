@@ -11,7 +11,7 @@ from ..network import Address, Network, Prefix, parse_address
 from ..runtime import check_name
 from .compiling import class_tuples, entries, nothing_behind, parents, port_tuples, router_tuples
 from .gateways import NONE, Gateways, Wish
-from .model import Behind, Model, Port, RouterNode, Wire, host_prefix
+from .model import MAX_MTU, Behind, Model, Port, RouterNode, Wire, host_prefix
 from .spaces import AddressPlan, LinkPools
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class Routing:
         self._forwarding: dict[str, RouterNode] = {}
         # What the kernels of guests that forward are told once paths have changed.
         self._kernels: dict[RouterNode, Callable[[], None]] = {}
+        # The network without prefixes on which routers are shown that are on no other; generations of those NICs.
+        self._between: int | None = None
+        self._shown: dict[RouterNode, int] = {}
         # What the route table says of the prefixes that are the routers' own.
         self._entered: dict[Prefix, int] = {}
         # The longest prefix behind a guest that covers one: the route table of the LAN knows.
@@ -118,6 +121,7 @@ class Routing:
             tell()
 
     def _publish(self) -> None:
+        self._show_all()
         wanted = entries(self.model.by_prefix.values())
         # A prefix goes before its class means something else, and comes when its class means something.
         gone = [prefix for prefix in self._entered if prefix not in wanted]
@@ -129,6 +133,18 @@ class Routing:
         if came:
             self._base.routes_insert(came)
         self._entered = wanted
+
+    def _show_all(self) -> None:
+        """Gives each router that is on no network a NIC of its own without addresses, by which captures name it."""
+        for router in self.model.routers:
+            if router.shown_as or router.guest or not router.ports:
+                continue
+            if self._between is None:
+                self._between = self._base.add_network(None, None, MAX_MTU)
+            port, mac = router.ports[0].number + 1, self._register.own_mac(router.name)
+            router.slot, self._shown[router] = self._base.add_nic(
+                router.name, self._between, [], mac, MAX_MTU, 0, False, True, port=port
+            )
 
     # NICs: called by the register, with its lock held
 
@@ -197,6 +213,8 @@ class Routing:
             self.spaces.give_back(host_prefix(address))
         self.model.remove_router(router)
         del self.routers[router.name]
+        if router in self._shown:
+            self._base.remove(router.slot, self._shown.pop(router))
         self.changed()
 
     def remove_link(self, wire: Wire) -> None:

@@ -24,6 +24,7 @@ from ..network import Address, Network, Prefix
 
 __all__ = [
     "MAX_CLASSES",
+    "MAX_MTU",
     "MAX_PORTS",
     "MAX_ROUTERS",
     "MAX_WEIGHT",
@@ -46,6 +47,8 @@ MAX_ROUTERS = 4096
 MAX_PORTS = 65_536
 MAX_CLASSES = 65_536
 MAX_WEIGHT = (1 << 20) - 1
+# The total length field of IPv4: RFC 791 section 3.1.
+MAX_MTU = 65_535
 
 # What a static route says instead of a next hop, as `ip route` calls it.
 REFUSALS = ("unreachable", "prohibit", "blackhole")
@@ -110,16 +113,23 @@ class Numbered(Generic[_T]):
 class RouterNode:
     """A router.
 
-    ``guest``: it is a guest that forwards; paths end at its NICs, and its own stack does the rest.
+    ``guest``: it is a guest that forwards; paths end at its NICs, and its own stack does the rest.  ``slot``: that of a
+    NIC which stands for a router that is on no network.
     """
 
     number: int
     name: str
     guest: bool
+    slot: int = 0
     ports: list[Port] = field(default_factory=list)
     loopbacks: tuple[Address, ...] = ()
     statics: dict[Prefix, list[Step]] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown_as(self) -> int:
+        """The slot of the NIC that stands for it in captures, wherever it has no other; 0 where it has none yet."""
+        return next((port.slot for port in self.ports if port.slot), self.slot)
 
     def __repr__(self) -> str:
         return f"<RouterNode {self.number} {self.name}>"

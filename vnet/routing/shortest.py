@@ -41,7 +41,7 @@ def distances(model: Model, targets: Iterable[RouterNode]) -> dict[RouterNode, i
 
 
 def first_hops(model: Model, source: RouterNode) -> dict[RouterNode, tuple[int, Port, Port]]:
-    """Returns, for each other router that ``source`` can come to, the cost, and the port by which it leaves and enters next.
+    """Returns, for each other router that ``source`` can come to, the cost, and the two ports of the first step.
 
     Of paths of equal cost it is the one whose first ports have the smaller numbers.
     """

@@ -14,7 +14,7 @@
     loops.py        static routes that lead in a circle
     topology.py     the LAN as a graph of networkx
     shortest.py     shortest paths, for what Python itself has to know of them
-    graphs.py       routers and links out of a GML or GraphML file ─┐ as graphs of networkx,
+    graphs.py       routers and links out of a GML or GraphML file ─┐ as a Layout (layout.py),
     generate.py     fat trees, grids, random graphs                ─┘ which building.py puts on a LAN
 
 Only what is small is imported with :mod:`vnet`; networkx comes in where it is used.

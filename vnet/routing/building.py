@@ -1,4 +1,4 @@
-"""Puts a graph on a LAN: its routers and links, and a network with hosts at each router."""
+"""Puts a layout on a LAN: its routers and links, and a network with hosts at each router."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AddressError, NetworkFull
 from ..network import Network, Prefix, parse_prefixes
 from ..register import LARGEST
-from .graphs import Disconnected, Parallel, SelfLoops, tidy
+from .layout import Layout
 from .spaces import AddressPlan
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ _LENGTHS = {4: 24, 6: 64}
 
 @dataclass(frozen=True)
 class Built:
-    """What a graph has become on a LAN.
+    """What a layout has become on a LAN.
 
     Attributes:
-        routers: by name, in the order of the graph.
-        links: in the order of the graph.
+        routers: by name, in the order of the layout.
+        links: in the order of the layout.
         networks: by the name of the router that they are at.
         hosts: likewise.
     """
@@ -45,62 +45,56 @@ class Built:
 
 def build(
     lan: Lan,
-    graph: Any,
+    layout: Layout,
     *,
     hosts: int = 1,
     pools: str | Sequence[str] = HOST_POOLS,
     mtu: int = LARGEST,
     buffer: int | None = None,
     host: Callable[..., Any] | None = None,
-    parallel: Parallel = "error",
-    self_loops: SelfLoops = "error",
-    disconnected: Disconnected = "error",
 ) -> Built:
-    """Puts the routers and links of a graph on a LAN, with a network and hosts at each router.
+    """Puts the routers and links of a layout on a LAN, with a network and hosts at each router that is to have some.
 
     The network at ``R1`` is called ``R1-net``, its hosts ``R1-host-1``, ``R1-host-2``...  The router has the first
     address.
 
     Arguments:
         lan: the LAN; what is on it stays.
-        graph: as :func:`vnet.routing.graphs.read` reads it, :mod:`vnet.routing.generate` makes it, or any of networkx:
-            an edge's ``weight`` is the link's, and a node whose ``hosts`` is false has no network.
+        layout: as :func:`vnet.routing.graphs.read_graph` reads it, or :mod:`vnet.routing.generate` makes it.
         hosts: how many hosts at each; 0 for no networks either.
         pools: prefixes out of which the networks get theirs, in order, one of each family: a /24 and a /64 each, or
             what so many hosts need.
         mtu: that of networks and links, in bytes of IP.
         buffer: bytes of each host's input buffer; ``None`` for the LAN's largest.
         host: makes a host in place of ``lan.host``, with the same arguments.
-        parallel, self_loops, disconnected: as of :func:`vnet.routing.graphs.read`.
 
     Raises:
-        GraphError: the graph has parallel edges, loops or parts that it must not have.
         NameTaken, LanFull: as of :meth:`vnet.Lan.router`; what was made until then is there.
         NetworkFull: the pools are used up.
     """
     if not isinstance(hosts, int) or isinstance(hosts, bool) or hosts < 0:
         raise ValueError(f"hosts is how many there are at each router, not {hosts!r}")
-    graph = tidy(graph, parallel=parallel, self_loops=self_loops, disconnected=disconnected)
     make = host or lan.host
+    routing = lan.routing
     networks: dict[str, Network] = {}
     made: dict[str, tuple[Host, ...]] = {}
     routers: dict[str, Router] = {}
-    with lan.routing.batch():
-        plan = prefixes_for(pools, hosts + 1, lan.routing.spaces)
-        for name, said in graph.nodes(data=True):
-            own = {}
-            if hosts and said.get("hosts", True):
-                networks[name] = lan.add_network(f"{name}-net", [str(prefix) for prefix in next(plan)], mtu=mtu)
-                own = {networks[name].name: None}
-            routers[name] = lan.router(name, own, attributes=said)
-        links = []
-        for a, b, said in graph.edges(data=True):
-            rest = {key: value for key, value in said.items() if key != "weight"}
-            links.append(lan.link(a, b, weight=said["weight"], mtu=mtu, attributes=rest))
+    with routing.batch():
+        plan = prefixes_for(pools, hosts + 1, routing.spaces)
+        for sketch in layout.routers:
+            own: dict[str, None] = {}
+            if hosts and sketch.hosts:
+                network = lan.add_network(f"{sketch.name}-net", [str(prefix) for prefix in next(plan)], mtu=mtu)
+                networks[sketch.name] = network
+                own = {network.name: None}
+            routers[sketch.name] = lan.router(sketch.name, own, attributes=sketch.attributes)
+        links = tuple(
+            lan.link(link.a, link.b, weight=link.weight, mtu=mtu, attributes=link.attributes) for link in layout.links
+        )
         for name, network in networks.items():
             names = (f"{name}-host-{number}" for number in range(1, hosts + 1))
             made[name] = tuple(make(each, network=network.name, buffer=buffer) for each in names)
-    return Built(routers, tuple(links), networks, made)
+    return Built(routers, links, networks, made)
 
 
 def prefixes_for(pools: str | Sequence[str], addresses: int, spaces: AddressPlan) -> Iterator[tuple[Prefix, ...]]:

@@ -1,55 +1,48 @@
-"""Routers and links as graphs of networkx, out of GML and GraphML files as the Internet Topology Zoo has them."""
+"""Routers and links out of graph files: GML and GraphML, as the Internet Topology Zoo has them."""
 
 from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import GraphError
+from .layout import Layout, LinkSketch, RouterSketch, unique_names
 from .model import MAX_WEIGHT
 
-__all__ = ["Disconnected", "Parallel", "SelfLoops", "read", "tidy", "unique_names"]
+__all__ = ["from_networkx", "read_graph"]
 
 # Bytes of the largest file that is read; the largest of the zoo has 200 KB.
 _LARGEST = 64 << 20
-_FORMATS = (".gml", ".graphml")
-# A router's name may have 64 signs (vnet/runtime.py), and its NICs and hosts have more in theirs.
-_LONGEST = 40
+_FORMATS = {".gml": "GML", ".graphml": "GraphML"}
 
 Parallel = Literal["error", "keep", "merge"]
 SelfLoops = Literal["error", "drop"]
 Disconnected = Literal["error", "keep", "largest"]
 
 
-def read(
+def read_graph(
     path: str | os.PathLike[str],
     *,
     parallel: Parallel = "error",
     self_loops: SelfLoops = "error",
-    disconnected: Disconnected = "keep",
-) -> Any:
+    disconnected: Disconnected = "error",
+) -> Layout:
     """Reads routers and links from a GML or GraphML file.
 
-    Nodes are called as their labels say (``label``, or ``name``), in signs that a router's name can have: letters lose
-    their accents, and runs of other signs become a hyphen, so ``São Paulo`` is ``Sao-Paulo``.  Of nodes with one name
-    the second is ``NAME-2``; those without a label are ``node-ID``.  Edges have the ``weight`` that the file gives
-    them, or 1.  Directed edges are links in both directions, and two in opposite directions are one link.  All
-    attributes are kept.
+    Routers are called as their labels say (``label``, or ``name`` in GraphML); of nodes that have one label, the second
+    is ``NAME-2``, and those without are ``node-ID``.  Edges have the weight that their ``weight`` says, or 1.  Directed
+    edges are links in both directions, and two in opposite directions are one link.  All attributes are kept.
 
     Arguments:
         path: the file, ``.gml`` or ``.graphml``.
         parallel: what becomes of several edges between two nodes: a mistake; or ``keep`` makes each a link, and
             ``merge`` makes one of them, the first, with the least weight.
         self_loops: what becomes of an edge from a node to itself: a mistake, or ``drop``.
-        disconnected: what becomes of a graph in several parts: a mistake; or ``keep`` it, or only the ``largest`` part.
-
-    Returns:
-        A :class:`networkx.MultiGraph`.
+        disconnected: what becomes of a graph in several parts: a mistake; or ``keep`` it, or keep the ``largest`` part.
 
     Raises:
         GraphError: the file cannot be read, is not what it should be, or has one of these mistakes.
@@ -57,7 +50,7 @@ def read(
     where = os.fspath(path)
     suffix = Path(where).suffix.lower()
     if suffix not in _FORMATS:
-        raise GraphError(where, f"a graph file's name ends in .gml or .graphml, not in {suffix or 'neither'!r}")
+        raise GraphError(where, f"a graph file ends in .gml or .graphml, not {suffix or 'nothing'!r}")
     try:
         with open(where, "rb") as file:
             data = file.read(_LARGEST + 1)
@@ -66,21 +59,21 @@ def read(
     if len(data) > _LARGEST:
         raise GraphError(where, f"it has more than {_LARGEST >> 20} MiB")
     graph = _gml(where, data) if suffix == ".gml" else _graphml(where, data)
-    return tidy(graph, where, parallel=parallel, self_loops=self_loops, disconnected=disconnected)
+    return from_networkx(graph, where, parallel=parallel, self_loops=self_loops, disconnected=disconnected)
 
 
-def tidy(
+def from_networkx(
     graph: Any,
     name: str = "the graph",
     *,
     parallel: Parallel = "error",
     self_loops: SelfLoops = "error",
-    disconnected: Disconnected = "keep",
-) -> Any:
-    """Makes of any graph of networkx one whose nodes can be routers, as :func:`read` does; errors as there.
+    disconnected: Disconnected = "error",
+) -> Layout:
+    """Makes a layout of a graph of networkx; arguments and errors as of :func:`read_graph`.
 
     Arguments:
-        graph: the graph; it is not changed.
+        graph: any of networkx's kinds.
         name: what it is called in errors.
     """
     import networkx
@@ -88,74 +81,48 @@ def tidy(
     nodes = list(graph.nodes(data=True))
     if not nodes:
         raise GraphError(name, "it has no nodes")
-    names = unique_names((_label(number, said), str(number)) for number, said in nodes)
-    called = dict(zip((number for number, _ in nodes), names, strict=True))
-    found = networkx.MultiGraph(**graph.graph)
-    for number, said in nodes:
-        found.add_node(called[number], **said)
-    edges = [(called[a], called[b], dict(said)) for a, b, said in graph.edges(data=True)]
-    for a, b, said in edges:
+    labels = [(_label(number, said), str(number)) for number, said in nodes]
+    names = dict(zip((number for number, _ in nodes), unique_names(labels), strict=True))
+    edges = [(a, b, said) for a, b, said in graph.edges(data=True)]
+    for a, b, _ in edges:
         if a == b and self_loops == "error":
-            raise GraphError(name, f"node {a!r} is linked to itself; self_loops='drop' leaves such edges out")
-        said["weight"] = _weight(name, a, b, said)
+            raise GraphError(name, f"node {names[a]!r} is linked to itself; self_loops='drop' leaves such edges out")
     edges = [edge for edge in edges if edge[0] != edge[1]]
-    edges = _parallel(name, _one_way_each(edges) if graph.is_directed() else edges, parallel)
-    found.add_edges_from(edges)
-    parts = sorted(networkx.connected_components(found), key=len, reverse=True)
+    if graph.is_directed():
+        edges = _one_way_each(edges)
+    links = [LinkSketch(names[a], names[b], _weight(name, names[a], names[b], said), said) for a, b, said in edges]
+    links = _parallel(name, links, parallel)
+    plain = networkx.Graph()
+    plain.add_nodes_from(names.values())
+    plain.add_edges_from((link.a, link.b) for link in links)
+    parts = sorted(networkx.connected_components(plain), key=len, reverse=True)
+    kept = set(names.values())
     if len(parts) > 1 and disconnected == "error":
-        outside = next(each for each in found if each not in parts[0])
+        outside = next(each for each in names.values() if each not in parts[0])
         raise GraphError(
             name,
             f"it is not connected: it falls into {len(parts)} parts, and {outside!r} is not in the largest; "
             "disconnected='largest' takes that alone, 'keep' takes all",
         )
     if disconnected == "largest":
-        found.remove_nodes_from([each for each in found if each not in parts[0]])
-    return found
-
-
-def unique_names(labels: Iterable[tuple[str, str]]) -> list[str]:
-    """Returns a name that a router can have for each label, made of it, no two the same; see :func:`read`.
-
-    Arguments:
-        labels: label and id of each node, in order.
-    """
-    names: list[str] = []
-    taken: set[str] = set()
-    plain = [_plain(label) or _plain(f"node-{number}") for label, number in labels]
-    # Names that are there as they stand are not given to others.
-    own = set(plain)
-    for wanted in plain:
-        name, count = wanted, 1
-        while name in taken or (count > 1 and name in own):
-            count += 1
-            name = f"{wanted}-{count}"
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def _plain(label: str) -> str:
-    letters = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._]+", "-", letters)[:_LONGEST].strip("-._")
+        kept = parts[0]
+    routers = tuple(RouterSketch(names[node], attributes=dict(said)) for node, said in nodes if names[node] in kept)
+    return Layout(routers, tuple(link for link in links if link.a in kept), dict(graph.graph))
 
 
 def _label(number: Any, said: Mapping[str, Any]) -> str:
     for key in ("label", "name"):
         found = said.get(key)
-        # The zoo's ways to say that there is none.
+        # The zoo's way to say that there is none.
         if found is not None and str(found).strip() not in ("", "None", "NULL"):
             return str(found)
-    # Graphs that programs made have names as nodes.
+    # Graphs that programs made have their names as nodes.
     return number if isinstance(number, str) and not re.fullmatch(r"n?\d+", number) else ""
 
 
-_Edge = tuple[str, str, dict[str, Any]]
-
-
-def _one_way_each(edges: list[_Edge]) -> list[_Edge]:
+def _one_way_each(edges: list[tuple[Any, Any, Any]]) -> list[tuple[Any, Any, Any]]:
     """Directed edges without those that lead back where another leads."""
-    back: Counter[tuple[str, str]] = Counter()
+    back: Counter[tuple[Any, Any]] = Counter()
     found = []
     for a, b, said in edges:
         if back[b, a]:
@@ -174,27 +141,27 @@ def _weight(where: str, a: str, b: str, said: Mapping[str, Any]) -> int:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise GraphError(
-            where, f"the weight of {a!r} to {b!r} is {found!r}; expected a whole number, 1 to {MAX_WEIGHT:,}"
+            where, f"the weight of {a!r} to {b!r} is a whole number, 1 to {MAX_WEIGHT:,}, not {found!r}"
         ) from None
     return weight
 
 
-def _parallel(where: str, edges: list[_Edge], parallel: Parallel) -> list[_Edge]:
+def _parallel(where: str, links: list[LinkSketch], parallel: Parallel) -> list[LinkSketch]:
     if parallel == "keep":
-        return edges
-    merged: dict[frozenset[str], _Edge] = {}
-    for edge in edges:
-        a, b, said = edge
-        first = merged.setdefault(frozenset((a, b)), edge)
-        if first is edge:
+        return links
+    merged: dict[frozenset[str], LinkSketch] = {}
+    for link in links:
+        pair = frozenset((link.a, link.b))
+        first = merged.setdefault(pair, link)
+        if first is link:
             continue
         if parallel == "error":
             raise GraphError(
                 where,
-                f"{a!r} and {b!r} are linked more than once; parallel='keep' makes each edge a link, 'merge' makes one "
-                "of them",
+                f"{link.a!r} and {link.b!r} are linked more than once; parallel='keep' makes each edge a link, "
+                "'merge' makes one of them",
             )
-        first[2]["weight"] = min(first[2]["weight"], said["weight"])
+        merged[pair] = LinkSketch(first.a, first.b, min(first.weight, link.weight), first.attributes)
     return list(merged.values())
 
 
@@ -224,10 +191,17 @@ def _graphml(where: str, data: bytes) -> Any:
     if b"<!ENTITY" in data:
         # A few of them, nested, fill any memory.
         raise GraphError(where, "it is no GraphML: it declares entities")
-    wrong = (xml.etree.ElementTree.ParseError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
     try:
         return networkx.parse_graphml(data, force_multigraph=True)
-    except (networkx.NetworkXError, *wrong) as error:
+    except (
+        networkx.NetworkXError,
+        xml.etree.ElementTree.ParseError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise GraphError(where, f"it is no GraphML: {_said(error)}") from None
 
 

@@ -260,24 +260,18 @@ def _time(text: str) -> float:
     if days := re.fullmatch(r"(\d{1,5})\s*d", text.strip()):
         return float(days[1]) * 86_400
     try:
-        found = parse(text, Dimension.DURATION)
+        return parse(text, Dimension.DURATION)
     except ValueError:
         raise typer.BadParameter(f"--older-than is a time such as 30d or 12h, not {text!r}") from None
-    if found < 0:
-        raise typer.BadParameter(f"--older-than is at least 0, not {text!r}")
-    return found
 
 
 def _bytes(text: str) -> int:
     from vnet.lab.units import Dimension, parse
 
     try:
-        found = parse(text, Dimension.SIZE)
+        return int(parse(text, Dimension.SIZE))
     except ValueError:
         raise typer.BadParameter(f"--max-size is a size such as 100MiB, not {text!r}") from None
-    if found < 0:
-        raise typer.BadParameter(f"--max-size is at least 0, not {text!r}")
-    return int(found)
 
 
 def _size(size: int) -> str:

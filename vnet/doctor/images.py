@@ -24,7 +24,11 @@ def finding(topic: str) -> Finding:
     try:
         found = listed(thorough=False)
     except (CacheTrouble, OSError) as trouble:
-        remedy = "unset VNET_CACHE" if os.environ.get("VNET_CACHE") else "export VNET_CACHE=a directory of your own"
+        remedy = "export VNET_CACHE=a directory of your own"
+        if os.environ.get("VNET_CACHE") == "off":
+            remedy = "unset VNET_CACHE"
+        elif directory is not None and directory.is_dir() and directory.stat().st_uid == os.geteuid():
+            remedy = f"chmod u+rwx,go-w {directory}"
         return Finding(topic, name, State.LIMITED, str(trouble), why, remedy)
     assert directory is not None
     place = next(each for each in (directory, *directory.parents) if each.exists())

@@ -189,7 +189,12 @@ impl Sender {
                     routed = true;
                     self.along(slot, destination, datagram, unfinished)
                 }
-                Target::Everyone => self.flood(&[], datagram, unfinished, own, false),
+                Target::Everyone => {
+                    if self.ways.routers {
+                        self.hail(destination, datagram);
+                    }
+                    self.flood(&[], datagram, unfinished, own, false)
+                }
                 Target::Bridges => self.flood(&[], datagram, unfinished, own, true),
                 Target::Nowhere(verdict) => verdict,
             }

@@ -305,6 +305,9 @@ pub fn from_router(
                     // Linux leaves `bc_forwarding` off: a router takes a broadcast to its network for its own, and drops it.
                     break refused(Refusal::Blackhole);
                 }
+                if is_anycast(tables, network, flow.destination) {
+                    break End::Router(router, into);
+                }
                 let found = tables.hosts().find(network, next_hop);
                 let next = found.and_then(|found| tables.nic(found.slot).port().checked_sub(1)).map(PortId);
                 match next.and_then(|next| Some((plan.port(next)?.router, next))) {
@@ -335,7 +338,7 @@ pub fn class_of(segment: &Segment, address: Address) -> ClassId {
 }
 
 /// The router that has an address itself.
-fn owner_of(tables: &Tables, plan: &Plan<'_>, class: ClassId, address: Address) -> Option<RouterId> {
+pub(crate) fn owner_of(tables: &Tables, plan: &Plan<'_>, class: ClassId, address: Address) -> Option<RouterId> {
     if let Some(router) = plan.local(class, address) {
         return Some(router);
     }
@@ -350,6 +353,15 @@ fn has(port: &vnet_tables::plan::Port, address: Address) -> bool {
         Address::V4(number) => port.v4 == number,
         Address::V6(high, low) => port.v6 == u128::from(high) << 64 | u128::from(low),
     }
+}
+
+/// Whether an address is that of every router on a network: its IPv6 prefix with nothing behind it (RFC 4291 section 2.6.1).
+fn is_anycast(tables: &Tables, network: NetworkId, address: Address) -> bool {
+    let Address::V6(high, low) = address else { return false };
+    let bits = tables.network(network).and_then(|row| row.v6_prefix()).unwrap_or(128);
+    let hosts = u128::MAX.checked_shr(bits.into()).unwrap_or(0);
+    // A /127 joins two routers, and has none (RFC 6164 section 5).
+    bits < 127 && (u128::from(high) << 64 | u128::from(low)) & hosts == 0
 }
 
 fn is_for_everyone(tables: &Tables, network: NetworkId, address: Address) -> bool {
@@ -367,8 +379,11 @@ fn summarise(segment: &Segment, path: &Path, flow: &Flow) -> Summary {
     if let Some(port) = plan.port(last.out) {
         summary.last = port.slot;
     }
+    // A router that owns the source would have to say something, or rather nothing.
+    let owner = owner_of(segment.tables(), &plan, class_of(segment, flow.source), flow.source);
     if let End::Nic { network, address } = path.end
         && may_cross(flow)
+        && !path.hops.iter().any(|hop| Some(hop.router) == owner)
     {
         (summary.network, summary.address, summary.hops) = (network, address, path.hops.len() as u32);
     }

@@ -8,12 +8,12 @@
 //! `ip_output`: header, route, TTL, MTU, options, fragments. What a router answers is sent on from there, in its name, along
 //! its own path back; an answer to an answer there never is.
 
-use vnet_tables::plan::{Attached, Plan, PortId, RouterId};
+use vnet_tables::plan::{Attached, Plan, Port, PortId, RouterId};
 use vnet_tables::{Address, SlotId};
 
 use crate::checksum;
 use crate::forward::{Sender, Target, Unfinished, size};
-use crate::icmp::{self, Limits, Local, Speaker, Trouble};
+use crate::icmp::{self, Limits, Local, Reach, Speaker, Trouble};
 use crate::path::{self, End, Flow, Hop, Path, Paths, Refusal, Summary};
 use crate::routing::Section;
 use crate::verdict::Verdict;
@@ -30,10 +30,21 @@ pub(crate) struct Routed {
 /// Who sends the datagram that is walked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// A guest: routers answer about it.
-    Guests,
+    /// A guest: routers answer about it. A router whose own IPv4 address it bears as its source drops it without a word, as
+    /// one that came back or was forged (RFC 1812 section 5.3.7, Linux's martian source).
+    Guests { forger: Option<RouterId> },
     /// The first router itself: that takes no TTL off, and nobody answers.
     Routers,
+}
+
+impl Whose {
+    fn is_answered(self) -> bool {
+        self != Self::Routers
+    }
+
+    fn is_forged(self, router: RouterId) -> bool {
+        matches!(self, Self::Guests { forger: Some(forger) } if forger == router)
+    }
 }
 
 impl Sender {
@@ -105,10 +116,14 @@ impl Sender {
         }
         let mut work = datagram.to_vec();
         let (router, into) = path.begins();
+        let forger = match flow.source {
+            Address::V4(_) => self.owner_of(&self.plan(), flow.source),
+            Address::V6(..) => None,
+        };
         let refused = match icmp::receive(&work) {
             Ok(received) => {
                 work.truncate(received.total);
-                return self.walk(&path, 0, &mut work, unfinished, Whose::Guests);
+                return self.walk(&path, 0, &mut work, unfinished, Whose::Guests { forger });
             }
             Err(refused) => refused,
         };
@@ -147,6 +162,9 @@ impl Sender {
     fn may_go_on(&mut self, hop: &Hop, fits: bool, work: &mut [u8], whose: Whose) -> Result<(), Verdict> {
         let six = work[0] >> 4 == 6;
         let ttl = if six { work[7] } else { work[8] };
+        if whose.is_forged(hop.router) || six && work[8..24] == [0; 16] {
+            return Err(self.dropped(hop.into, work, Verdict::Malformed));
+        }
         let (trouble, verdict) = if ttl <= 1 {
             (Trouble::TimeExceeded, Verdict::TtlExceeded)
         } else if six && work[8] == 0xfe && work[9] & 0xc0 == 0x80 {
@@ -156,8 +174,7 @@ impl Sender {
         } else {
             return Ok(());
         };
-        if whose == Whose::Guests {
-            self.arrived(hop.router, work);
+        if whose.is_answered() {
             self.answer(hop.router, hop.into, trouble, work);
         }
         Err(self.dropped(hop.into, work, verdict))
@@ -168,29 +185,15 @@ impl Sender {
         let header = usize::from(work[0] & 15) * 4;
         if work[0] >> 4 == 4 && header > 20 {
             let plan = self.plan();
-            let here = self.way_back(&plan, hop.router, work).map_or(0, |(_, from)| from);
+            let here = self.way_back(&plan, hop.router, work).map_or(0, |(port, _)| own4(&plan, hop.router, &port));
             let out = plan.port(hop.out).map_or(0, |port| port.v4);
             let today = self.today();
-            let mine = |address| has4(&plan, hop.router, address);
+            let mine = |address| self.owner_of(&plan, Address::V4(address)) == Some(hop.router);
             if let Some(header) = work.get_mut(..header) {
                 icmp::pass_options(header, here, out, today, &mine);
             }
         }
         icmp::hop(work, 1);
-    }
-
-    /// What a router writes into the options of a datagram that it has received and does not send on.
-    fn arrived(&self, router: RouterId, work: &mut [u8]) {
-        let header = usize::from(work[0] & 15) * 4;
-        if work[0] >> 4 == 4 && header > 20 {
-            let plan = self.plan();
-            let here = self.way_back(&plan, router, work).map_or(0, |(_, from)| from);
-            let mine = |address| has4(&plan, router, address);
-            let today = self.today();
-            if let Some(header) = work.get_mut(..header) {
-                icmp::options::arrive(header, here, today, &mine);
-            }
-        }
     }
 
     /// A datagram that is larger than the MTU of the port by which `path.hops[index]` sends it.
@@ -244,6 +247,11 @@ impl Sender {
     /// Where the path ends.
     fn end(&mut self, path: &Path, work: &mut [u8], unfinished: Option<&Unfinished>, whose: Whose) -> Verdict {
         let last = path.hops.last().copied();
+        if let End::Router(router, into) | End::Refused(router, into, _) = path.end
+            && whose.is_forged(router)
+        {
+            return self.dropped(into, work, Verdict::Malformed);
+        }
         match path.end {
             End::Nic { network, address } => {
                 let Some(last) = last else { return Verdict::NoRoute };
@@ -252,7 +260,7 @@ impl Sender {
                 if !matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
                     return verdict;
                 }
-                if whose == Whose::Guests {
+                if whose.is_answered() {
                     self.answer(last.router, last.into, Trouble::HostUnreachable, work);
                 }
                 self.dropped(Some(last.out), work, verdict)
@@ -275,8 +283,8 @@ impl Sender {
                 verdict
             }
             End::Router(router, into) => {
-                if whose == Whose::Guests {
-                    self.for_itself(router, into, work, unfinished);
+                if whose.is_answered() {
+                    self.for_itself(router, into, work, unfinished, None);
                 }
                 Verdict::Delivered
             }
@@ -287,15 +295,16 @@ impl Sender {
                     Refusal::Prohibited => (Some(Trouble::Prohibited), Verdict::Filtered),
                     Refusal::Blackhole => (None, Verdict::NoRoute),
                 };
-                if let (Some(trouble), Whose::Guests) = (trouble, whose) {
-                    self.arrived(router, work);
+                if let Some(trouble) = trouble
+                    && whose.is_answered()
+                {
                     self.answer(router, into, trouble, work);
                 }
                 self.dropped(into, work, verdict)
             }
             End::Nobody => {
                 let Some(last) = last else { return Verdict::NoHost };
-                if whose == Whose::Guests {
+                if whose.is_answered() {
                     self.answer(last.router, last.into, Trouble::HostUnreachable, work);
                 }
                 self.dropped(Some(last.out), work, Verdict::NoHost)
@@ -305,8 +314,15 @@ impl Sender {
         }
     }
 
-    /// A datagram for the router's own address.
-    fn for_itself(&mut self, router: RouterId, into: Option<PortId>, work: &[u8], unfinished: Option<&Unfinished>) {
+    /// A datagram for a router itself; `reach` says how, where it is not by its destination's being the router's own.
+    fn for_itself(
+        &mut self,
+        router: RouterId,
+        into: Option<PortId>,
+        work: &[u8],
+        unfinished: Option<&Unfinished>,
+        reach: Option<Reach>,
+    ) {
         if let Some(unfinished) = unfinished {
             let mut pieces: Vec<Vec<u8>> = Vec::new();
             let finisher = self.finisher.get_or_insert_default();
@@ -315,39 +331,83 @@ impl Sender {
                 true
             });
             for piece in pieces {
-                self.for_itself(router, into, &piece, None);
+                self.for_itself(router, into, &piece, None, reach);
             }
             return;
         }
         let plan = self.plan();
-        let Some((port, from)) = self.speaks_to(&plan, router, into, work) else { return };
-        let speaker = Speaker { from, ident: self.next_ident(), today: self.today() };
+        let Ok(destination) = crate::datagram::destination(work) else { return };
+        let own = self.owner_of(&plan, destination) == Some(router);
+        let reach = reach.unwrap_or(if own { Reach::Own } else { Reach::Anycast });
+        let Some((port, speaker)) = self.speaks_to(&plan, router, into, work) else { return };
         let mut out = Vec::new();
-        match icmp::local(&mut out, work, &speaker, &|address| has4(&plan, router, address)) {
+        let become_of = {
+            let mine = |address| self.owner_of(&plan, Address::V4(address)) == Some(router);
+            icmp::local(&mut out, work, reach, &speaker, &mine)
+        };
+        match become_of {
             Local::Reply => self.send_as(router, port, &mut out),
-            Local::Error(trouble) => self.answer(router, into, trouble, work),
-            Local::Silent => {}
+            Local::Error(trouble, quoted) => {
+                let from = if own { Some(destination) } else { None };
+                self.say(router, into, trouble, &work[..quoted.min(work.len())], from);
+            }
+            Local::Fragment | Local::Silent => {}
         }
     }
 
-    /// Has a router say something about a datagram, if the rules and its limits let it.
+    /// A multicast of the sender's network, for those routers there that are in its group.
+    #[cold]
+    pub(crate) fn hail(&mut self, destination: Address, datagram: &[u8]) {
+        if !icmp::local::is_router_group(destination) || icmp::receive(datagram).is_err() {
+            return;
+        }
+        let (tables, network, plan) = (self.tables, self.network, self.plan());
+        let ports = tables.slots().filter_map(|slot| {
+            let row = tables.nic(slot);
+            let port = PortId(row.port().checked_sub(1)?);
+            (row.network() == network).then_some(())?;
+            Some((plan.port(port)?.router, port))
+        });
+        for (router, port) in ports {
+            self.for_itself(router, Some(port), datagram, None, Some(Reach::Group));
+        }
+    }
+
+    /// Has a router say something about a datagram on its way.
     fn answer(&mut self, router: RouterId, into: Option<PortId>, trouble: Trouble, offender: &[u8]) {
+        self.say(router, into, trouble, offender, None);
+    }
+
+    /// Has a router say something about a datagram, if the rules and its limits let it: from the address on the port that
+    /// leads back, if it is not said from which.
+    fn say(
+        &mut self,
+        router: RouterId,
+        into: Option<PortId>,
+        trouble: Trouble,
+        offender: &[u8],
+        from: Option<Address>,
+    ) {
         if !icmp::may_answer(offender, trouble) {
             return;
         }
         let plan = self.plan();
-        let Some((port, from)) = self.speaks_to(&plan, router, into, offender) else { return };
-        let to = source_of(offender);
-        let now = (self.clock)();
-        let prefix = self.prefix_of(&plan, router, to);
+        let Some((port, mut speaker)) = self.speaks_to(&plan, router, into, offender) else { return };
+        let (to, now) = (source_of(offender), (self.clock)());
         let routed = self.routed.get_or_insert_default();
-        if !routed.limits.allow(router.0, to, prefix, trouble, now) {
+        if !routed.limits.allow(router.0, to, trouble, now) {
             return;
         }
-        let speaker = Speaker { from, ident: self.next_ident(), today: self.today() };
+        speaker.from = from.unwrap_or(speaker.from);
+        speaker.ident = self.next_ident();
         let mut out = Vec::new();
-        icmp::error(&mut out, trouble, offender, &speaker);
-        self.send_as(router, port, &mut out);
+        let said = {
+            let mine = |address| self.owner_of(&plan, Address::V4(address)) == Some(router);
+            icmp::error(&mut out, trouble, offender, &speaker, &mine)
+        };
+        if said {
+            self.send_as(router, port, &mut out);
+        }
     }
 
     /// Sends a datagram of a router's own; `port` where it must leave by that, because the address means nothing elsewhere.
@@ -372,54 +432,44 @@ impl Sender {
     /// From which of its addresses a router answers the source of a datagram, and the port by which the answer must leave,
     /// where the address does not say.
     fn speaks_to(
-        &self,
+        &mut self,
         plan: &Plan<'_>,
         router: RouterId,
         into: Option<PortId>,
         offender: &[u8],
-    ) -> Option<(Option<PortId>, Address)> {
+    ) -> Option<(Option<PortId>, Speaker)> {
+        let (ident, today) = (self.next_ident(), self.today());
         if let Address::V6(high, _) = source_of(offender)
             && high >> 54 == 0xfe80 >> 6
         {
-            let port = into?;
-            let mac = self.tables.nic(plan.port(port)?.slot).mac();
-            return Some((Some(port), link_local(mac)));
+            let number = into?;
+            let port = plan.port(number)?;
+            let from = link_local(self.tables.nic(port.slot).mac());
+            return Some((Some(number), Speaker { from, ident, today, mtu: port.mtu as usize }));
         }
-        match source_of(offender) {
-            Address::V4(_) => {
-                let (_, from) = self.way_back(plan, router, offender)?;
-                Some((None, Address::V4(from)))
-            }
+        let (port, mtu) = self.way_back(plan, router, offender)?;
+        let from = match source_of(offender) {
+            Address::V4(_) => Address::V4(own4(plan, router, &port)),
             Address::V6(..) => {
-                let path = self.back(plan, router, offender);
-                let own = path.hops.first().and_then(|hop| plan.port(hop.out)).map_or(0, |port| port.v6);
-                let from = if own == 0 { any6(plan, router)? } else { own };
-                Some((None, Address::V6((from >> 64) as u64, from as u64)))
+                let own = if port.v6 == 0 { any6(plan, router)? } else { port.v6 };
+                Address::V6((own >> 64) as u64, own as u64)
             }
-        }
+        };
+        Some((None, Speaker { from, ident, today, mtu: mtu as usize }))
     }
 
-    /// The port that leads from a router back to the source of an IPv4 datagram, and the address that the router has there.
-    fn way_back(&self, plan: &Plan<'_>, router: RouterId, offender: &[u8]) -> Option<(PortId, u32)> {
-        let path = self.back(plan, router, offender);
-        let out = path.hops.first()?.out;
-        let own = plan.port(out)?.v4;
-        Some((out, if own == 0 { any4(plan, router)? } else { own }))
-    }
-
-    fn back(&self, plan: &Plan<'_>, router: RouterId, offender: &[u8]) -> Path {
+    /// The port that leads from a router back to the source of a datagram, and its MTU.
+    fn way_back(&self, plan: &Plan<'_>, router: RouterId, offender: &[u8]) -> Option<(Port, u32)> {
         let destination = source_of(offender);
         let source = crate::datagram::destination(offender).unwrap_or(destination);
-        path::from_router(&self.segment, plan, router, None, &Flow { source, destination, ports: 0 })
+        let flow = Flow { source, destination, ports: 0 };
+        let path = path::from_router(&self.segment, plan, router, None, &flow);
+        let hop = path.hops.first()?;
+        Some((plan.port(hop.out)?, hop.mtu))
     }
 
-    /// The length of the prefix by which a router finds an address, for the limits of IPv6.
-    fn prefix_of(&self, plan: &Plan<'_>, router: RouterId, to: Address) -> u8 {
-        let Address::V6(..) = to else { return 32 };
-        let class = path::class_of(&self.segment, to);
-        let network = plan.network(class);
-        let _ = router;
-        network.and_then(|network| self.tables.network(network)?.v6_prefix()).unwrap_or(128)
+    fn owner_of(&self, plan: &Plan<'_>, address: Address) -> Option<RouterId> {
+        path::owner_of(&self.tables, plan, path::class_of(&self.segment, address), address)
     }
 
     /// Counts nothing, notes that the router with this port drops the datagram.
@@ -444,7 +494,7 @@ impl Sender {
     pub(crate) fn may_say(&mut self, at: SlotId, offender: &[u8]) -> bool {
         let (to, now) = (source_of(offender), (self.clock)());
         let routed = self.routed.get_or_insert_default();
-        routed.limits.allow(!at.0, to, 128, Trouble::Prohibited, now)
+        routed.limits.allow(!at.0, to, Trouble::Prohibited, now)
     }
 
     pub(crate) fn next_ident(&mut self) -> u16 {
@@ -508,9 +558,9 @@ fn source_of(datagram: &[u8]) -> Address {
     }
 }
 
-/// Whether a router has an IPv4 address.
-fn has4(plan: &Plan<'_>, router: RouterId, address: u32) -> bool {
-    ports_of(plan, router).any(|port| port.v4 == address)
+/// The IPv4 address of a port; of any other of the router where it has none.
+fn own4(plan: &Plan<'_>, router: RouterId, port: &Port) -> u32 {
+    if port.v4 == 0 { any4(plan, router).unwrap_or(0) } else { port.v4 }
 }
 
 fn any4(plan: &Plan<'_>, router: RouterId) -> Option<u32> {
@@ -521,7 +571,7 @@ fn any6(plan: &Plan<'_>, router: RouterId) -> Option<u128> {
     ports_of(plan, router).map(|port| port.v6).find(|address| *address != 0)
 }
 
-fn ports_of<'p>(plan: &'p Plan<'_>, router: RouterId) -> impl Iterator<Item = vnet_tables::plan::Port> + 'p {
+fn ports_of<'p>(plan: &'p Plan<'_>, router: RouterId) -> impl Iterator<Item = Port> + 'p {
     (0..plan.ports() as u32).filter_map(|port| plan.port(PortId(port))).filter(move |port| port.router == router)
 }
 

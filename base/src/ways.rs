@@ -24,6 +24,8 @@ pub(crate) struct Ways {
     /// The filters of what the NIC sends and of what enters its network, plus one.
     pub(crate) outward: u32,
     network: u32,
+    /// Whether the LAN has routers.
+    pub(crate) routers: bool,
     /// Whether paths of equal cost are chosen by ports, too.
     pub(crate) ports: bool,
 }
@@ -34,7 +36,10 @@ impl Ways {
     #[inline(always)]
     pub(crate) fn is_beyond(&self, address: u32, next_hop: u64) -> bool {
         // 224.0.0.0 and above are multicasts, reserved, and the limited broadcast.
-        self.first4 != 0 && (next_hop == 0 || next_hop == self.mac4) && (address ^ self.prefix) & self.mask != 0 && address < 0xe000_0000
+        self.first4 != 0
+            && (next_hop == 0 || next_hop == self.mac4)
+            && (address ^ self.prefix) & self.mask != 0
+            && address < 0xe000_0000
     }
 }
 
@@ -52,6 +57,7 @@ impl Sender {
         let (prefix, mask) = network
             .and_then(|network| network.v4_prefix())
             .map_or((0, 0), |(prefix, bits)| (prefix, u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)));
+        let plan = Plan::new(self.segment.section(Section::Plan));
         self.ways = Ways {
             version,
             first4: if is_router { u32::from(first4.0) } else { 0 },
@@ -60,7 +66,8 @@ impl Sender {
             mask,
             outward: u32::from(row.filters().1),
             network: network.map_or(0, |network| network.filter()),
-            ports: Plan::new(self.segment.section(Section::Plan)).uses_ports(),
+            routers: plan.routers() != 0,
+            ports: plan.uses_ports(),
         };
     }
 
@@ -124,9 +131,11 @@ impl Sender {
         if !icmp::may_answer(datagram, Trouble::Prohibited) || !self.may_say(at, datagram) {
             return;
         }
-        let speaker = Speaker { from, ident: self.next_ident(), today: self.today() };
+        let speaker = Speaker { from, ident: self.next_ident(), today: self.today(), mtu: self.mtu };
         let mut out = Vec::new();
-        icmp::error(&mut out, Trouble::Prohibited, datagram, &speaker);
+        if !icmp::error(&mut out, Trouble::Prohibited, datagram, &speaker, &|_| false) {
+            return;
+        }
         let row = self.tables.nic(self.slot);
         let generation = row.generation();
         let patient = std::mem::replace(&mut self.patient, false);

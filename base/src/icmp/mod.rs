@@ -4,18 +4,23 @@
 //!
 //! ```text
 //!   receive    the header's sanity, martians, options: go on, drop in silence, or a parameter problem
+//!   tlv        options of IPv6
 //!   options    what a router writes into the options of IPv4 as it receives and forwards, and echoes in its answers
-//!   local      a datagram for the router itself: echo and timestamp replies, TCP resets, what else is unreachable
+//!   local      a datagram for the router itself: echo and timestamp replies, what else is unreachable
+//!   rst        TCP segments for the router itself are reset
 //!   hop        TTL and hop limit less some hops
 //!   fragment   a datagram in pieces that fit the next MTU
 //!   rules      may_answer(): what no ICMP error may be about
 //!   error      ICMP errors, as long and with the header fields that Linux gives them
 //!   limits     how many of them, to whom
+//!   answer     the IP headers of what a router says
+//!   wire       fields of headers, read and written within their bounds; checksums
 //! ```
 //!
-//! The model is Linux 6.18 as it comes, with forwarding on and redirects off; `tests/routed/test_icmp_answers.py` holds
-//! every answer against the kernel's, byte for byte. Any bytes may come: nothing here panics on them.
+//! The model is Linux 6.18 as it comes, with forwarding on and redirects off; `tests/rust/icmp` holds every answer against
+//! that of the kernel it runs on, byte for byte. Any bytes may come: nothing here panics on them.
 
+mod answer;
 pub mod error;
 pub mod fragment;
 pub mod hop;
@@ -23,14 +28,16 @@ pub mod limits;
 pub mod local;
 pub mod options;
 pub mod receive;
+mod rst;
 pub mod rules;
+mod tlv;
 mod wire;
 
 pub use error::{Trouble, error};
 pub use fragment::fragment;
 pub use hop::hop;
 pub use limits::Limits;
-pub use local::{Local, local};
+pub use local::{Local, Reach, local};
 pub use options::pass_options;
 pub use receive::{Received, Refusal, receive};
 pub use rules::may_answer;
@@ -40,11 +47,14 @@ use vnet_tables::Address;
 /// In whose name an answer is built, and what of it changes from one to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speaker {
-    /// The router's address that answers: on the interface that leads back to the sender. [`local()`] answers unicasts
-    /// from the address that was asked instead.
+    /// The router's address that answers. On the way that is its address on the interface that leads back to the sender,
+    /// not that where the datagram came in or would have left (Linux's choice, of those that RFC 1812 section 4.3.2.4
+    /// allows); a router that was asked itself answers from the address that was asked, which [`local()`] sees to.
     pub from: Address,
     /// IPv4: the identification of the answer.
     pub ident: u16,
     /// Milliseconds since midnight, universal time (RFC 791 section 3.1): for timestamps.
     pub today: u32,
+    /// The MTU of the way back, in bytes of IP: an IPv4 error is never larger.
+    pub mtu: usize,
 }

@@ -2,8 +2,8 @@
 
 The planner calls :func:`check_network` and :func:`check_node` once every address is given out, and keeps the filters
 in the plan.  The session calls :func:`set_network` as soon as a network is there, before any guest is, and
-:func:`set_node` as soon as a node's NIC is, before its commands run: nothing passes that a rule forbids.  Names in rules
-mean what the plan says, so they may be those of nodes that come later.
+:func:`set_node` as soon as a node's NIC is, before its commands run: nothing passes that a rule forbids.  Names in
+rules mean what the plan says, so they may be those of nodes that come later.
 """
 
 from __future__ import annotations

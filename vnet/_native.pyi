@@ -28,6 +28,7 @@ __all__ = [
     "TcpSocket",
     "TrafficGuest",
     "UdpSocket",
+    "adopt_image",
     "image_check",
     "image_peek",
     "image_write",
@@ -36,6 +37,7 @@ __all__ = [
     "publish_filters",
     "set_network_filter",
     "set_nic_filters",
+    "section_words",
     "start_on_host",
     "WORKERS",
     "verdicts",
@@ -79,6 +81,24 @@ def image_check(fd: int, key: bytes | None) -> tuple[bytes, str, int, list[tuple
 
 def image_peek(fd: int, key: bytes | None = None) -> tuple[bytes, str, int, list[tuple[str, int, int]]]:
     """Checks the header and the length of an image, and not the sections; otherwise as :func:`image_check`."""
+
+def section_words(base: Base, section: str) -> bytes:
+    """Returns the words of ``"plan"``, ``"filters"`` or ``"routes"`` as the section lies now.
+
+    Raises:
+        ValueError: no such section.
+    """
+
+def adopt_image(base: Base, section: str, fd: int, at: int, words: int) -> None:
+    """Has a section lie in an image that was checked; the descriptor stays the caller's.
+
+    Guests that attach from now on are given the image, too; to those that have attached already the section is empty.
+
+    Raises:
+        VnetError: the section lay in an image before, or this one ends early.
+        OSError: it cannot be mapped.
+        ValueError: no such section.
+    """
 
 def verdicts() -> list[tuple[str, int]]:
     """Returns every verdict's name and number."""

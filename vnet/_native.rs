@@ -568,7 +568,7 @@ mod _native {
     #[pymodule_export]
     use super::filter::{Rules, publish_filters, set_network_filter, set_nic_filters};
     #[pymodule_export]
-    use super::image::{image_check, image_peek, image_write};
+    use super::image::{adopt_image, image_check, image_peek, image_write, section_words};
     #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]

@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use vnet_base::routing::Section;
+use vnet_base::sync::Ordering;
 use vnet_base::tables::image::{self, Image, ImageError, Key, Kind};
 use vnet_base::tables::layout::PAGE;
 
-use super::{PyOSError, PyValueError, duplicate, error};
+use super::{Base, PyOSError, PyValueError, duplicate, error, lan_error};
 
 /// Key, label, bytes of the file, and its sections: kind, where in the file in bytes, how many words.
 type Told<'py> = (Bound<'py, PyBytes>, String, u64, Vec<(&'static str, u64, u64)>);
@@ -71,6 +72,22 @@ fn told<'py>(py: Python<'py>, read: Result<Image, ImageError>) -> PyResult<Told<
     let image = read.map_err(|unfit| error(py, "ImageError", &unfit.to_string()))?;
     let sections = image.sections.iter().map(|section| (section.kind.name(), section.at, section.words)).collect();
     Ok((PyBytes::new(py, &image.key), image.label, image.bytes, sections))
+}
+
+/// The words of a section as it lies now.
+#[pyfunction]
+pub(super) fn section_words<'py>(py: Python<'py>, base: &Base, section: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let words = base.lan.segment().section(self::section(section)?);
+    // Relaxed: the base alone writes, in the thread that asks.
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    Ok(PyBytes::new(py, &bytes))
+}
+
+/// Has a section lie in an image, of which this keeps a duplicate.
+#[pyfunction]
+pub(super) fn adopt_image(py: Python<'_>, base: &Base, section: &str, fd: i32, at: u64, words: usize) -> PyResult<()> {
+    let (section, file) = (self::section(section)?, duplicate(fd)?);
+    py.detach(|| base.lan.adopt_image(section, file, at, words)).map_err(|failure| lan_error(py, &failure))
 }
 
 /// A section of a LAN's routing by its name.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .netns import Netns, Plug
     from .netns.client import Nursery
     from .routing.gateways import Gateway
+    from .routing.routers import Networks
 
 __all__ = ["Lan"]
 
@@ -281,7 +282,9 @@ class Lan(RoutedLan):
         address: str | Sequence[str] | None = None,
         *,
         network: str | None = None,
-        gateway: str | Sequence[str] | None = None,
+        networks: Networks | None = None,
+        gateway: Gateway = None,
+        forward: bool = False,
         buffer: int | None = None,
         interface: str = "eth0",
     ) -> Netns:
@@ -293,8 +296,13 @@ class Lan(RoutedLan):
             name: unique on the LAN.
             address: an IP address or several; ``None`` takes the next free one of each prefix.
             network: the name of its network; not needed where there is one.
-            gateway: where its default route leads, an address or one of each family; ``None`` for no such route.
-            buffer: bytes of its input buffer, rounded up to a power of two; ``None`` for the LAN's largest.
+            networks: in place of both, as of :meth:`router`.  On several it has as many interfaces, ``eth0``, ``eth1``
+                and so on, in that order, and NICs that are called ``NAME.NETWORK``.
+            gateway: where its default route leads, an address or one of each family; ``None`` for the network's first
+                router, now or whenever one comes; ``False`` for no such route.
+            forward: it is a router: its kernel passes on what is not for itself, and has routes to all networks and
+                links, which follow the shortest paths.  Without ``gateway`` it has no default route.
+            buffer: bytes of each input buffer, rounded up to a power of two; ``None`` for the LAN's largest.
             interface: the name of its interface, at most 15 bytes.
 
         Raises:
@@ -304,7 +312,8 @@ class Lan(RoutedLan):
         """
         from .netns.guests import make_netns
 
-        return make_netns(self, name, address, network, gateway, buffer, interface)
+        self._check()
+        return make_netns(self, name, address, network, networks, gateway, forward, buffer, interface)
 
     def plug(
         self,

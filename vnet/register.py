@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -113,8 +113,8 @@ class Register:
         self.changed = threading.Condition(self.lock)
         self.networks: dict[str, Network] = {}
         self.nics: dict[str, Entry] = {}
-        # Names of guests with several NICs, none of which is called so.
-        self.nodes: set[str] = set()
+        # Names of guests and routers whose NICs are called otherwise, and how many those are.
+        self.nodes: Counter[str] = Counter()
         self.closed = False
         # Whether the LAN's memory was handed to another process.
         self.handed_out = False
@@ -241,9 +241,8 @@ class Register:
                 if held.reserved:
                     raise NameTaken(f"the name {name!r} is kept for a guest that attaches later")
                 self._forget(held)
-            if name in self.nodes or (name in self.routing.routers and kind != "router"):
-                raise NameTaken(f"a router or a guest named {name!r} is on the LAN already")
-            self.routing.check_forward(name, forward)
+            node = node or (forward if isinstance(forward, str) else name)
+            self._check_node(name, kind, node)
             where = self.network(network)
             wish = parse_wish(where, gateway if kind in _LED else gateway or False)
             if buffer is not None and not 1 <= buffer <= self._buffer:
@@ -257,10 +256,23 @@ class Register:
             if kind in _LINK_LOCAL and not bridges:
                 addresses += self._link_local(where, number)
             entry = self._add(name, kind, where, addresses, number, buffer or self._buffer, reserve, bridges, port)
-            entry.node = node or (forward if isinstance(forward, str) else name)
+            entry.node = node
+            if node != name:
+                self.nodes[node] += 1
             self.routing.joined(entry, wish, forward)
             self.changed.notify_all()
             return entry
+
+    def _check_node(self, name: str, kind: str, node: str) -> None:
+        """Refuses names of a NIC and of what it is a NIC of that others have."""
+        if kind == "router":
+            # Whoever makes routers has looked.
+            return
+        if name in self.routing.routers or (name in self.nodes and node != name):
+            raise NameTaken(f"a router or a guest named {name!r} is on the LAN already")
+        held = self.nics.get(node)
+        if node not in (name, held.node if held else "") and node not in self.nodes:
+            self.routing.check_free("guest", check_name("guest", node))
 
     def _claim(self, entry: Entry, address: str | Sequence[str] | None, gateway: Gateway) -> Entry:
         asked = [] if address is None else [address] if isinstance(address, str) else list(address)
@@ -444,6 +456,9 @@ class Register:
         self._macs.pop((entry.network._number, entry.mac), None)
         self.nics.pop(entry.name, None)
         self._dead.pop(entry.name, None)
+        if entry.node != entry.name:
+            self.nodes[entry.node] -= 1
+            self.nodes += Counter()
         self.routing.left(entry)
         if entry.belongings is not None:
             entry.belongings.release()

@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import LanClosed, VnetError
 from . import reasons
 from .messages import Cut, close_all, pair, receive, refusal, send
-from .wiring import Wiring
+from .wiring import Route, Wiring
 
 __all__ = ["Made", "Nursery"]
 
@@ -35,6 +35,8 @@ _PATIENCE = 30.0
 # Descriptors that are left free for everything else: before the limit is raised, and where it cannot be.
 _SPARE = 64
 _LEAST = 16
+# Routes in one message, which has 64 KiB.
+_ROUTES = 200
 
 
 class Nursery:
@@ -93,6 +95,21 @@ class Nursery:
             files = [namespace] if owner is None else [namespace, owner]
             reply, (tap,) = self._ask({"do": "plug", "wiring": wiring.told()}, files)
             return self._made(Made(self, self._generation, int(reply["tap"]), tap, None, None))
+
+    def change_routes(self, made: Made, gone: Sequence[Route], came: Sequence[Route]) -> None:
+        """Takes routes away from a namespace that :meth:`netns` made, and gives it others.
+
+        Raises:
+            VnetError: the kernel refuses a route.
+        """
+        for at in range(0, max(len(gone), len(came)), _ROUTES):
+            with self._lock:
+                if made.namespace is None:
+                    return
+                files = [made.namespace] if made.user is None else [made.namespace, made.user]
+                some = {"gone": gone[at : at + _ROUTES], "came": came[at : at + _ROUTES]}
+                told = {which: [route.told() for route in routes] for which, routes in some.items()}
+                self._ask({"do": "routes", **told}, files)
 
     def let_go(self, generation: int, tap: int) -> None:
         """Has the nursery forget a TAP, which goes unless others have it."""

@@ -6,23 +6,41 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MachineLacks, NicClosed
+from ..errors import AddressOutside, MachineLacks, NicClosed
+from ..network import parse_address
+from ..routing.gateways import Gateway
+from ..routing.kernels import KernelRoutes
+from ..routing.routers import Addresses, Networks, nic_names, wanted_networks
 from ..statistics import NicStatistics
 from . import reasons
 from .places import open_namespace, owner
-from .wiring import Wiring, check_gateways, check_interface, check_not_own
+from .wiring import Wiring, check_interface
 
 if TYPE_CHECKING:
     from ..lan import Lan
     from ..register import Entry
-    from .client import Made
+    from ..routing.model import RouterNode
+    from .client import Made, Nursery
 
 __all__ = ["Netns", "Plug", "make_netns", "make_plug"]
 
 _Words = Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class _Wire:
+    """A NIC, the interface behind it, what the nursery made for it, and the default routes that that came with."""
+
+    entry: Entry
+    interface: str
+    made: Made
+    generation: int
+    gateways: tuple[str, ...]
 
 
 class _Wired:
@@ -30,17 +48,16 @@ class _Wired:
 
     _kind = ""
 
-    def __init__(self, lan: Lan, entry: Entry, interface: str, made: Made) -> None:
+    def __init__(self, lan: Lan, name: str, wires: Sequence[_Wire]) -> None:
         self._lan = lan
-        self._entry = entry
-        self._made = made
-        self._generation = entry.generation
-        self.name = entry.name
-        self.network = entry.network.name
-        self.addresses = tuple(map(str, entry.addresses))
-        self.mac = entry.mac
-        self.mtu = entry.mtu
-        self.interface = interface
+        self._wires = tuple(wires)
+        self.name = name
+        first = wires[0]
+        self.network = first.entry.network.name
+        self.addresses = tuple(str(address) for wire in wires for address in wire.entry.addresses)
+        self.mac = first.entry.mac
+        self.mtu = first.entry.mtu
+        self.interface = first.interface
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {' '.join(self.addresses)}>"
@@ -54,16 +71,18 @@ class _Wired:
     def closed(self) -> bool:
         """Whether it is off the LAN: it or the LAN was closed, or it was taken off."""
         register = self._lan._register
-        return register.closed or register.nics.get(self.name) is not self._entry
+        return register.closed or all(register.nics.get(wire.entry.name) is not wire.entry for wire in self._wires)
 
     def statistics(self) -> NicStatistics:
-        """Returns what its NIC has sent and received."""
-        return self._lan.statistics().nics[self.name]
+        """Returns what its NIC, the first of several, has sent and received; of others ``lan.statistics()`` knows."""
+        return self._lan.statistics().nics[self._wires[0].entry.name]
 
     def close(self) -> None:
         """Takes it off the LAN; its interface is gone when this returns.  May be called twice."""
-        self._lan._register.leave(self._entry, self._generation)
-        self._made.nursery.settle()
+        with self._lan._register.lock, self._lan.routing.batch():
+            for wire in self._wires:
+                self._lan._register.leave(wire.entry, wire.generation)
+        self._wires[0].made.nursery.settle()
 
     def _check(self) -> None:
         if self.closed:
@@ -86,9 +105,23 @@ class Netns(_Wired):
         mac: its MAC address.
         mtu: largest datagram in bytes of IP: the network's, but no more than 65,521, the kernel's largest.
         interface: the name of its interface.
+
+    Of a namespace on several networks these are those of the first, but for ``addresses``, which has all of them;
+    :attr:`networks` and :attr:`interfaces` tell the others.
     """
 
     _kind = "netns"
+
+    @property
+    def networks(self) -> Mapping[str, tuple[str, ...]]:
+        """Its addresses on each of its networks."""
+        wires = self._wires
+        return MappingProxyType({wire.entry.network.name: tuple(map(str, wire.entry.addresses)) for wire in wires})
+
+    @property
+    def interfaces(self) -> Mapping[str, str]:
+        """The name of its interface on each of its networks."""
+        return MappingProxyType({wire.entry.network.name: wire.interface for wire in self._wires})
 
     def enter_words(self, words: _Words) -> tuple[list[str], tuple[int, ...]]:
         """Returns the words that run a program in the namespace, and the descriptors that it must inherit for that.
@@ -106,7 +139,7 @@ class Netns(_Wired):
         if isinstance(words, str | bytes) or not words:
             raise ValueError(f"a command is a list of words such as ['ip', 'address'], not {words!r}")
         self._check()
-        namespace, user = self._made.namespace, self._made.user
+        namespace, user = self._wires[0].made.namespace, self._wires[0].made.user
         if namespace is None:
             raise NicClosed(f"the netns {self.name!r} is off the LAN")
         # As root of the user namespace: the user's own id is mapped to that.
@@ -168,15 +201,96 @@ def make_netns(
     name: str,
     address: str | Sequence[str] | None,
     network: str | None,
-    gateway: str | Sequence[str] | None,
+    networks: Networks | None,
+    gateway: Gateway,
+    forward: bool,
     buffer: int | None,
     interface: str,
 ) -> Netns:
     """See :meth:`vnet.Lan.netns`."""
-    check_interface(interface)
-    make = lan._nursery().netns
-    entry, made = _join(lan, name, "netns", address, network, gateway, buffer, interface, make)
-    return Netns(lan, entry, interface, made)
+    if networks is not None and (address is not None or network is not None):
+        raise ValueError(
+            "a namespace is on the networks of networks=, with the addresses there, or on network=; not both"
+        )
+    wanted: dict[str | None, Addresses] = {network: address}
+    if networks is not None:
+        wanted = dict(wanted_networks("netns", name, networks).items())
+    if not wanted:
+        raise ValueError(f"the netns {name!r} is on no network: name one")
+    interfaces = _interfaces(check_interface(interface), len(wanted))
+    register, nursery = lan._register, lan._nursery()
+    nics = [name] if len(wanted) == 1 else nic_names(name, [str(each) for each in wanted])
+    gateways = _share(lan, list(wanted), gateway)
+    wires: list[_Wire] = []
+    try:
+        for nic, where, named, via in zip(nics, wanted, interfaces, gateways, strict=True):
+            settings = {"gateway": via, "node": name, "forward": name if forward else False}
+            if not wires:
+                wires.append(
+                    _join(lan, nic, "netns", wanted[where], where, buffer, named, nursery.netns, settings, leads=True)
+                )
+            else:
+                first = wires[0].made
+                assert first.namespace is not None
+
+                def make(wiring: Wiring, first: Made = first) -> Made:
+                    assert first.namespace is not None
+                    return nursery.plug(wiring, first.namespace, first.user)
+
+                wires.append(_join(lan, nic, "netns", wanted[where], where, buffer, named, make, settings))
+        guest = Netns(lan, name, wires)
+        _lead(lan, nursery, wires, register.routing.forwarding(name) if forward else None)
+    except BaseException:
+        for wire in wires:
+            register.leave(wire.entry, wire.generation)
+        raise
+    return guest
+
+
+def _interfaces(first: str, count: int) -> list[str]:
+    """Names of so many interfaces: eth0, eth1 and so on."""
+    stem = first.rstrip("0123456789")
+    number = int(first[len(stem) :] or 0)
+    return [first, *(check_interface(f"{stem}{number + more}") for more in range(1, count))]
+
+
+def _share(lan: Lan, networks: Sequence[str | None], gateway: Gateway) -> list[Gateway]:
+    """What of ``gateway`` each NIC of a guest is told: those addresses that are on its network.
+
+    Raises:
+        AddressOutside: an address is on none of them.
+    """
+    if gateway is None or gateway is False or len(networks) == 1:
+        return [gateway] * len(networks)
+    texts = [gateway] if isinstance(gateway, str) else list(gateway)
+    shares: list[list[str]] = [[] for _ in networks]
+    for text in texts:
+        address = parse_address(text)
+        found = [at for at, name in enumerate(networks) if lan._register.network(name).prefix_of(address) is not None]
+        if not found:
+            names = ", ".join(map(str, networks))
+            raise AddressOutside(f"the gateway {address} is on none of the networks {names}")
+        shares[found[0]].append(text)
+    return [share or False for share in shares]
+
+
+def _lead(lan: Lan, nursery: Nursery, wires: Sequence[_Wire], router: RouterNode | None) -> None:
+    """Has the kernel of a namespace follow the LAN's gateways and, where it forwards, paths."""
+    register, routing = lan._register, lan.routing
+    made = wires[0].made
+    routes = KernelRoutes(
+        routing.model,
+        [(wire.entry, wire.interface) for wire in wires],
+        router,
+        lambda gone, came: nursery.change_routes(made, gone, came),
+    )
+    with register.lock:
+        routes.assume(wires[0].gateways)
+        for wire in wires:
+            routing.gateways.follow(wire.entry, routes.renew)
+        if router is not None:
+            routing.follow(router, routes.renew)
+        routes.renew()
 
 
 def make_plug(
@@ -199,13 +313,13 @@ def make_plug(
         def make(wiring: Wiring) -> Made:
             return nursery.plug(wiring, namespace, user)
 
-        entry, made = _join(lan, name, "plug", address, network, None, buffer, interface, make)
+        wire = _join(lan, name, "plug", address, network, buffer, interface, make, {})
     finally:
         # From now on nothing of this process's keeps the namespace alive.
         os.close(namespace)
         if user is not None:
             os.close(user)
-    return Plug(lan, entry, interface, made)
+    return Plug(lan, name, [wire])
 
 
 def _join(
@@ -214,18 +328,19 @@ def _join(
     kind: str,
     address: str | Sequence[str] | None,
     network: str | None,
-    gateway: str | Sequence[str] | None,
     buffer: int | None,
     interface: str,
     make: Callable[[Wiring], Made],
-) -> tuple[Entry, Made]:
-    """Puts a NIC on the LAN and the interface that ``make`` makes behind it."""
+    settings: dict[str, Any],
+    *,
+    leads: bool = False,
+) -> _Wire:
+    """Puts a NIC on the LAN and the interface that ``make`` makes behind it, with default routes if it ``leads``."""
     register = lan._register
-    gateways = check_gateways(register.network(network), gateway)
-    entry = register.join(name, kind, address, network, buffer)
+    entry = register.join(name, kind, address, network, buffer, **settings)
     try:
-        check_not_own(entry, gateways)
-        made = make(Wiring.of(entry, interface, gateways))
+        gateways = tuple(map(str, entry.gateways)) if leads else ()
+        made = make(Wiring.of(entry, interface, gateways, bool(settings.get("forward"))))
         register.belongs(entry, made)
         lan._base.serve_tap(entry.slot, entry.generation, made.tap)
         made.close_tap()
@@ -237,7 +352,7 @@ def _join(
     except BaseException:
         register.leave(entry)
         raise
-    return entry, made
+    return _Wire(entry, interface, made, entry.generation, gateways)
 
 
 def _nsenter() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -13,9 +14,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from ..errors import AddressTaken, NameTaken, VnetError
 from . import reasons
 from .settled import await_ipv6
-from .wiring import Wiring
+from .wiring import Route, Wiring
 
-__all__ = ["configure", "move"]
+__all__ = ["change_routes", "configure", "move"]
 
 # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: the kernel makes no link-local address of its own, which it would only use
 # after a second of duplicate address detection; the base gives the same address.
@@ -35,6 +36,57 @@ def _prepare(route: Any) -> None:
             return
         except OSError:
             continue
+
+
+def _forward(wiring: Wiring) -> None:
+    """Has a new namespace pass on what is not for itself, and say nothing of shorter ways, as simulated routers do.
+
+    Raises:
+        MachineLacks: the kernel's settings cannot be changed.
+    """
+    # What comes later has the settings of 'default'. Where ways there and back differ, rp_filter would drop what comes.
+    places = ("all", "default", wiring.interface)
+    settings = [(f"net/ipv4/conf/{place}/{name}", "0") for place in places for name in ("send_redirects", "rp_filter")]
+    try:
+        for name, value in (("net/ipv4/ip_forward", "1"), *settings):
+            _write(name, value)
+        # Absent where the kernel does no IPv6.
+        with contextlib.suppress(FileNotFoundError):
+            _write("net/ipv6/conf/all/forwarding", "1")
+    except OSError as error:
+        raise reasons.no_forwarding(error) from None
+
+
+def change_routes(gone: Sequence[Route], came: Sequence[Route]) -> None:
+    """Takes routes of this process's namespace away and adds others.
+
+    A route that is there already stays as it is, whoever made it, and one that has gone is not missed.
+
+    Raises:
+        VnetError: the kernel refuses a route.
+    """
+    with IPRoute() as route:
+        for each in gone:
+            with contextlib.suppress(NetlinkError, OSError):
+                route.route("del", **_route(each))
+        for each in came:
+            try:
+                route.route("add", **_route(each))
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise VnetError(
+                        f"the route to {each.destination} via {each.gateway} cannot be added: {_words(error)}"
+                    ) from None
+            except OSError:
+                # The user took the interface away, or called it otherwise.
+                continue
+
+
+def _route(route: Route) -> dict[str, Any]:
+    family = socket.AF_INET6 if ":" in route.gateway else socket.AF_INET
+    destination = "default" if route.destination in ("default4", "default6") else route.destination
+    oif = socket.if_nametoindex(route.interface)
+    return {"family": family, "dst": destination, "gateway": route.gateway, "oif": oif}
 
 
 def move(interface: str, namespace: int) -> None:
@@ -75,6 +127,8 @@ def configure(wiring: Wiring, *, new: bool) -> None:
     with IPRoute() as route:
         if new:
             _prepare(route)
+        if new and wiring.forward:
+            _forward(wiring)
         try:
             with _off_without_ipv6():
                 route.link("set", index=index, IFLA_AF_SPEC=_NO_ADDRESS_OF_ITS_OWN)

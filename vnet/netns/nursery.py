@@ -7,6 +7,8 @@ user                                                             a user namespac
 netns     ``wiring``; perhaps that user namespace                the network namespace, its TAP, and ``tap``, its number
 plug      ``wiring``; a network namespace, perhaps the user      the TAP, and ``tap``
           namespace that owns it
+routes    ``gone``, ``came``; the namespace, perhaps the user     nothing more
+          namespace that owns it
 let_go    ``taps``: numbers                                      none
 settle                                                           the TAPs let go of are gone, unless others have them
 ========  =====================================================  =======================================================
@@ -27,14 +29,14 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import MachineLacks, VnetError
 from . import reasons
 from .devices import CLONE_NEWNET, CLONE_NEWUSER, become_root, enter, new_network_namespace, open_tap, privileged
 from .messages import Cut, close_all, pair, receive, send
-from .wiring import Wiring
+from .wiring import Route, Wiring
 
 __all__ = ["main"]
 
@@ -92,6 +94,8 @@ class Nursery:
         if request["do"] == "settle":
             self._settle()
             return {"ok": True}, []
+        if request["do"] == "routes":
+            return self._change_routes(request, files)
         wiring = Wiring.heard(request["wiring"])
         if request["do"] == "netns":
             if self._comes_back:
@@ -105,6 +109,16 @@ class Nursery:
         if user is None and not self._privileged:
             raise reasons.not_ours()
         return self._kept(in_child(lambda: _plug(wiring, target, user)))
+
+    def _change_routes(self, request: dict[str, Any], files: list[int]) -> _Made:
+        gone, came = ([Route(*map(str, each)) for each in request[which]] for which in ("gone", "came"))
+        if self._comes_back:
+            try:
+                return _change_routes(files[0], None, gone, came)
+            finally:
+                enter(self._home, CLONE_NEWNET)
+        user = None if self._privileged else files[1]
+        return in_child(lambda: _change_routes(files[0], user, gone, came))
 
     @staticmethod
     def _may_enter(namespace: int) -> bool:
@@ -225,6 +239,16 @@ def _plug(wiring: Wiring, target: int, user: int | None) -> _Made:
     enter(target, CLONE_NEWNET)
     configure(wiring, new=False)
     return {"ok": True}, [tap]
+
+
+def _change_routes(namespace: int, user: int | None, gone: Sequence[Route], came: Sequence[Route]) -> _Made:
+    from .links import change_routes
+
+    if user is not None:
+        enter(user, CLONE_NEWUSER)
+    enter(namespace, CLONE_NEWNET)
+    change_routes(gone, came)
+    return {"ok": True}, []
 
 
 def main(connection: int) -> None:

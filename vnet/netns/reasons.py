@@ -6,7 +6,15 @@ import errno
 
 from ..errors import MachineLacks, NotPermitted
 
-__all__ = ["no_device", "no_descriptors", "no_ipv6", "no_network_namespace", "no_user_namespace", "not_ours"]
+__all__ = [
+    "no_device",
+    "no_descriptors",
+    "no_forwarding",
+    "no_ipv6",
+    "no_network_namespace",
+    "no_user_namespace",
+    "not_ours",
+]
 
 _TUN = "/dev/net/tun"
 
@@ -60,6 +68,14 @@ def no_device(error: OSError) -> MachineLacks:
 def no_ipv6() -> MachineLacks:
     """Why an interface did not take an IPv6 address."""
     return MachineLacks("the kernel does not do IPv6: it was started with ipv6.disable=1 or built without CONFIG_IPV6")
+
+
+def no_forwarding(error: OSError) -> MachineLacks:
+    """Why a namespace does not forward."""
+    return MachineLacks(
+        f"a guest that forwards needs /proc/sys/net, which cannot be written ({error.strerror}): in a container, "
+        "`--security-opt systempaths=unconfined` allows it"
+    )
 
 
 def no_descriptors() -> MachineLacks:

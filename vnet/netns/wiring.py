@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import AddressError, AddressOutside
-from ..network import Network, parse_address
 from ..register import Entry
 
-__all__ = ["Wiring", "check_gateways", "check_interface", "check_not_own"]
+__all__ = ["Route", "Wiring", "check_interface"]
 
 # IFNAMSIZ less the closing zero: net/if.h.
 _LONGEST_NAME = 15
@@ -19,24 +16,41 @@ _NAME = re.compile(r"[!-~]+", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Route:
+    """A route of a namespace: ``default4``, ``default6`` or a prefix, the next hop's address, and the interface."""
+
+    destination: str
+    gateway: str
+    interface: str
+
+    def told(self) -> list[str]:
+        """As JSON values."""
+        return [self.destination, self.gateway, self.interface]
+
+
+@dataclass(frozen=True)
 class Wiring:
-    """An interface: its name, MAC address, MTU in bytes of IP, addresses with prefix lengths, and default gateways."""
+    """An interface: its name, MAC address, MTU in bytes of IP, addresses with prefix lengths, and default gateways.
+
+    ``forward``: its namespace passes on what is not for itself.
+    """
 
     interface: str
     mac: str
     mtu: int
     addresses: tuple[tuple[str, int], ...]
     gateways: tuple[str, ...] = ()
+    forward: bool = False
 
     @classmethod
-    def of(cls, entry: Entry, interface: str, gateways: tuple[str, ...] = ()) -> Wiring:
+    def of(cls, entry: Entry, interface: str, gateways: tuple[str, ...] = (), forward: bool = False) -> Wiring:
         """The wiring of a NIC in the register."""
         addresses = []
         for address in entry.addresses:
             prefix = entry.network.prefix_of(address)
             # The link-local one is in no prefix of the network's: RFC 4291 section 2.5.6.
             addresses.append((str(address), prefix.prefixlen if prefix else 64))
-        return cls(interface, entry.mac, entry.mtu, tuple(addresses), gateways)
+        return cls(interface, entry.mac, entry.mtu, tuple(addresses), gateways, forward)
 
     def told(self) -> dict[str, Any]:
         """As JSON values."""
@@ -46,8 +60,9 @@ class Wiring:
     def heard(cls, told: dict[str, Any]) -> Wiring:
         """From JSON values."""
         addresses = tuple((str(address), int(length)) for address, length in told["addresses"])
+        gateways = tuple(map(str, told["gateways"]))
         return cls(
-            str(told["interface"]), str(told["mac"]), int(told["mtu"]), addresses, tuple(map(str, told["gateways"]))
+            str(told["interface"]), str(told["mac"]), int(told["mtu"]), addresses, gateways, bool(told["forward"])
         )
 
     @property
@@ -71,34 +86,3 @@ def check_interface(name: str) -> str:
     if not _NAME.fullmatch(name) or set(name) & set("/:%") or name in (".", "..", "all", "default"):
         raise ValueError(f"{name!r} cannot name an interface: 1 to 15 ASCII letters, digits, '.', '_' and '-'")
     return name
-
-
-def check_gateways(network: Network, gateway: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the default gateways that ``gateway`` names, one for each family at most.
-
-    Raises:
-        AddressError: one is not an address, or two are of one family.
-        AddressOutside: nobody on the network can have it.
-    """
-    if gateway is None:
-        return ()
-    found = [parse_address(text) for text in ([gateway] if isinstance(gateway, str) else gateway)]
-    for address in found:
-        six = any(prefix.version == 6 for prefix in network.prefixes)
-        if network.prefix_of(address) is None and not (six and address.version == 6 and address.is_link_local):
-            own = " and ".join(map(str, network.prefixes))
-            raise AddressOutside(f"the gateway {address} is outside network {network.name!r} ({own})")
-    if len({address.version for address in found}) < len(found):
-        raise AddressError(f"there is one default gateway for each family: {', '.join(map(str, found))}")
-    return tuple(map(str, found))
-
-
-def check_not_own(entry: Entry, gateways: tuple[str, ...]) -> None:
-    """Refuses a gateway that is the NIC itself.
-
-    Raises:
-        AddressError: one is.
-    """
-    for address in map(str, entry.addresses):
-        if address in gateways:
-            raise AddressError(f"the gateway {address} is an address of NIC {entry.name!r} itself")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..network import Network
 from .model import Behind, Class, Model, Origin, Port, RouterNode, Via, Wire
-from .shortest import distances, parts
+from .shortest import attached, distances, parts
 
 __all__ = ["RouteLoop", "find_loops"]
 
@@ -70,7 +70,7 @@ class _Steps:
                 if self._parts[router] not in within:
                     yield router
             # Those that have a way to this prefix do not look at shorter ones.
-            within |= {self._parts[router] for router in _attached(self._model, known.origin)}
+            within |= {self._parts[router] for router in attached(self._model, known.origin)}
 
     def chain(self, known: Class) -> list[Class]:
         """A prefix, and those that cover it, the longest first."""
@@ -112,12 +112,10 @@ class _Steps:
         if known.origin is None:
             return None
         if known.number not in self._distances:
-            self._distances[known.number] = distances(self._model, _attached(self._model, known.origin))
+            self._distances[known.number] = distances(self._model, attached(self._model, known.origin))
         costs = self._distances[known.number]
         if router not in costs:
             return None
-        if costs[router] == 0:
-            return []
         return [other for other, cost in neighbours(self._model, router) if costs.get(other) == costs[router] - cost]
 
 
@@ -135,21 +133,13 @@ def neighbours(model: Model, router: RouterNode) -> Iterator[tuple[RouterNode, i
 
 
 def _is_at(router: RouterNode, origin: Origin) -> bool:
+    if isinstance(origin, Behind):
+        origin = origin.network
     if isinstance(origin, Network):
         return any(port.network is origin for port in router.ports)
     if isinstance(origin, Wire):
         return any(port.wire is origin and port.up for port in router.ports)
     return origin is router
-
-
-def _attached(model: Model, origin: Origin) -> list[RouterNode]:
-    if isinstance(origin, Behind):
-        return [port.router for port in model.on_network.get(origin.network, ())]
-    if isinstance(origin, Network):
-        return [port.router for port in model.on_network.get(origin, ())]
-    if isinstance(origin, Wire):
-        return [port.router for port in origin.ports if port.up]
-    return [] if origin is None else [origin]
 
 
 def _circles(steps: _Steps, starts: Sequence[RouterNode], chain: Sequence[Class]) -> Iterator[list[RouterNode]]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AddressError, NameTaken
 from ..network import Address, Network, Prefix, parse_address
-from ..runtime import check_name
 from .compiling import class_tuples, entries, nothing_behind, parents, port_tuples, router_tuples
 from .gateways import NONE, Gateways, Wish
 from .model import MAX_MTU, Behind, Model, Port, RouterNode, Wire, host_prefix
@@ -154,19 +153,6 @@ class Routing:
             self._forward(entry, entry.name if forward is True else forward)
         self.gateways.set(entry, NONE if forward and wish.automatic else wish)
         self.gateways.came(entry)
-
-    def check_forward(self, name: str, forward: bool | str) -> None:
-        """Refuses a name under which a NIC cannot forward.
-
-        Raises:
-            NameTaken: a router has it, or a NIC that does not forward.
-            ValueError: it cannot be a name.
-        """
-        if not forward or forward is True or forward == name:
-            return
-        check_name("router", forward)
-        if forward not in self._forwarding:
-            self.check_free("guest", forward)
 
     def _forward(self, entry: Entry, name: str) -> None:
         with self.batch():

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from ..lan import Lan
     from .links import Link
 
-__all__ = ["Addresses", "Networks", "Router", "StaticRoute", "check_weight", "make_router"]
+__all__ = [
+    "Addresses",
+    "Networks",
+    "Router",
+    "StaticRoute",
+    "check_weight",
+    "make_router",
+    "nic_names",
+    "wanted_networks",
+]
 
 Addresses = str | Sequence[str] | None
 Networks = Mapping[str, Addresses] | Sequence[str] | str
@@ -206,7 +215,7 @@ def make_router(
 ) -> Router:
     """See :meth:`vnet.Lan.router`."""
     check_name("router", name)
-    wanted = _wanted(networks)
+    wanted = wanted_networks("router", name, networks)
     for network, weight in weights.items():
         if network not in wanted:
             raise ValueError(f"router {name!r} has a weight for network {network!r}, which it is not on")
@@ -236,13 +245,18 @@ def nic_names(name: str, networks: Sequence[str]) -> list[str]:
     return [name] if len(networks) == 1 else [f"{name}.{network}" for network in networks]
 
 
-def _wanted(networks: Networks) -> dict[str, Addresses]:
+def wanted_networks(kind: str, name: str, networks: Networks) -> dict[str, Addresses]:
+    """Returns the networks that a router or a guest is to be on, with the addresses there.
+
+    Raises:
+        ValueError: one is named twice.
+    """
     if isinstance(networks, Mapping):
         return dict(networks)
     names = [networks] if isinstance(networks, str) else list(networks)
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"network {twice[0]!r} is named twice: a router has one interface on a network")
+        raise ValueError(f"network {twice[0]!r} is named twice: {kind} {name!r} has one interface on it")
     return dict.fromkeys(names)
 
 

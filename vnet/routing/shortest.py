@@ -7,22 +7,39 @@ network into a router costs nothing (RFC 2328 section 2.1.2).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Mapping
 from itertools import count
 
 from ..network import Network
-from .model import Model, Port, RouterNode
+from .model import Behind, Model, Origin, Port, RouterNode, Wire
 
-__all__ = ["distances", "first_hops", "parts"]
+__all__ = ["attached", "distances", "first_hops", "parts"]
 
 
-def distances(model: Model, targets: Iterable[RouterNode]) -> dict[RouterNode, int]:
-    """Returns what it costs each router to come to the nearest of ``targets``; who cannot is not in it."""
+def attached(model: Model, origin: Origin) -> dict[RouterNode, int]:
+    """Returns the routers that a prefix is at, and what the last step of each costs (RFC 2328 section 16.1)."""
+    if isinstance(origin, Behind):
+        origin = origin.network
+    if isinstance(origin, Network):
+        # Of two ports of one router there, the first counts.
+        return {port.router: port.weight for port in reversed(model.on_network.get(origin, ()))}
+    if isinstance(origin, Wire):
+        return {port.router: port.weight for port in origin.ports if port.up}
+    return {} if origin is None else {origin: 0}
+
+
+def distances(model: Model, targets: Mapping[RouterNode, int]) -> dict[RouterNode, int]:
+    """Returns what it costs each router to come to the nearest of ``targets``; who cannot is not in it.
+
+    Arguments:
+        model: the routers.
+        targets: what their own last step costs.
+    """
     found: dict[RouterNode, int] = {}
     networks: set[Network] = set()
     # Ties in the order of arrival: routers themselves do not compare.
     order = count()
-    queue = [(0, next(order), router) for router in targets]
+    queue = sorted((cost, next(order), router) for router, cost in targets.items())
     while queue:
         cost, _, router = heapq.heappop(queue)
         if router in found:
@@ -89,6 +106,6 @@ def parts(model: Model) -> dict[RouterNode, int]:
     for start in model.routers:
         if start in found:
             continue
-        for router in distances(model, [start]):
+        for router in distances(model, {start: 0}):
             found[router] = start.number
     return found

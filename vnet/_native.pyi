@@ -18,6 +18,7 @@ __all__ = [
     "IMAGE_VERSION",
     "Mirror",
     "PingRun",
+    "Plan",
     "Port",
     "Program",
     "Rules",
@@ -181,6 +182,29 @@ class Base:
         Returns whether the NIC is still that of ``generation``.
         """
 
+    def set_plan(
+        self, routers: list[_Router], ports: list[_Port], classes: list[_Class], hash_ports: bool
+    ) -> None:
+        """Compiles what the routers are and know, and has senders go by it.  What has not changed is not compiled anew.
+
+        Arguments:
+            routers: by number.
+            ports: by number.
+            classes: by number; what stands at 0 is not looked at.
+            hash_ports: whether flows are told apart by ports, too, where paths cost the same.
+
+        Raises:
+            ValueError: a number stands for nothing, or there is too much of something.
+            VnetError: the plan does not fit into the LAN.
+        """
+
+    def set_ports(self, changes: list[_Change]) -> None:
+        """Cuts, mends and weighs ports of the plan, and has senders go by it.
+
+        Raises:
+            ValueError: there is no such port, or a weight is not 1 to 1,048,575.  Nothing has changed then.
+        """
+
     def hold(self, slot: int) -> int:
         """Gives a NIC that is down to a new holder and returns the new generation."""
 
@@ -235,6 +259,48 @@ class Base:
         """Forgets threads and connections in a forked child."""
 
     def close(self) -> None: ...
+
+# A guest that forwards, the number is in use.
+_Router: TypeAlias = tuple[bool, bool]
+# Router, network or 0, peer or -1, slot or 0, MTU, weight, IPv4 address or 0, IPv6 address or 0, up, the number is in use.
+_Port: TypeAlias = tuple[int, int, int, int, int, int, int, int, bool, bool]
+# Router, what ("via", "unreachable", "prohibit", "blackhole"), port, address of the next hop.
+_Fixed: TypeAlias = tuple[int, str, int, str | None]
+# Kind ("network", "link", "loopback", "external", "static"), the number of a network, port or router, address of the next
+# hop, class of the next shorter prefix or 0, static routes.
+_Class: TypeAlias = tuple[str, int, str | None, int, list[_Fixed]]
+# Port, up, weight.
+_Change: TypeAlias = tuple[int, bool, int]
+# What ("link", "router", "via", "none", "unreachable", "prohibit", "blackhole"), the port out or -1, and the port into the
+# next router or the address of the next hop.
+_Next: TypeAlias = tuple[str, int, int | str | None]
+
+@final
+class Plan:
+    """A compiled plan by itself: it says what routers do.  The arguments are those of :meth:`Base.set_plan`.
+
+    Raises:
+        ValueError: a number stands for nothing, or there is too much of something.
+    """
+
+    def __new__(
+        cls, routers: list[_Router], ports: list[_Port], classes: list[_Class], hash_ports: bool
+    ) -> Plan: ...
+    def set_ports(self, changes: list[_Change]) -> None:
+        """Cuts, mends and weighs ports.
+
+        Raises:
+            ValueError: there is no such port, or a weight is not 1 to 1,048,575.  Nothing has changed then.
+        """
+
+    def next(self, router: int, class_: int, hash: int) -> _Next:
+        """Returns what a router does with a datagram for a class, by the 32-bit hash of the datagram's flow."""
+
+    def choices(self, router: int, class_: int) -> list[_Next]:
+        """Returns all that :meth:`next` chooses from; nothing where there is no route."""
+
+    def distance(self, start: int, end: int) -> int | None:
+        """Returns the cost of the shortest path from one router to another, if there is one."""
 
 @final
 class HostCalls:

@@ -37,6 +37,8 @@ mod filter;
 mod image;
 #[path = "_native_port.rs"]
 mod port;
+#[path = "_native_routing.rs"]
+mod routing;
 #[path = "_native_service.rs"]
 mod service;
 #[path = "_native_stack.rs"]
@@ -222,6 +224,7 @@ struct Base {
     undertaker: Undertaker,
     injector: Mutex<()>,
     captures: Arc<Hub>,
+    plan: routing::Latest,
 }
 
 #[pymethods]
@@ -234,7 +237,8 @@ impl Base {
         let workers = std::array::from_fn(|index| Worker::new(Arc::clone(&lan), index as u32, clock::monotonic));
         let undertaker = Undertaker::new(Arc::clone(&lan))?;
         let captures = Arc::new(Hub::new(Arc::clone(&lan)));
-        Ok(Self { lan, workers, taps: tap::Taps::default(), undertaker, injector: Mutex::new(()), captures })
+        let (taps, injector, plan) = (tap::Taps::default(), Mutex::new(()), Mutex::new(None));
+        Ok(Self { lan, workers, taps, undertaker, injector, captures, plan })
     }
 
     fn segment(&self) -> Segment {
@@ -294,6 +298,21 @@ impl Base {
     /// Says which NICs lead the guest of a NIC out of its network; false where that NIC has gone.
     fn set_gateways(&self, slot: u16, generation: u32, v4: u16, v6: u16) -> bool {
         self.lan.set_gateways(SlotId(slot), generation, SlotId(v4), SlotId(v6))
+    }
+
+    fn set_plan(
+        &self,
+        py: Python<'_>,
+        routers: Vec<routing::Router>,
+        ports: Vec<routing::Port>,
+        classes: Vec<routing::Class>,
+        hash_ports: bool,
+    ) -> PyResult<()> {
+        routing::set_plan(py, self, routers, ports, classes, hash_ports)
+    }
+
+    fn set_ports(&self, py: Python<'_>, changes: Vec<routing::Change>) -> PyResult<()> {
+        routing::set_ports(py, self, changes)
     }
 
     fn hold(&self, py: Python<'_>, slot: u16) -> PyResult<u32> {
@@ -571,6 +590,8 @@ mod _native {
     use super::image::{adopt_image, image_check, image_peek, image_write, section_words};
     #[pymodule_export]
     use super::port::{Held, Port};
+    #[pymodule_export]
+    use super::routing::Plan;
     #[pymodule_export]
     use super::service::{Service, offer, withdraw};
     #[pymodule_export]

@@ -134,6 +134,8 @@ pub struct Batch {
     /// What the first record has in the cache line of its header, kept back with it; see [`Batch::keep_back`].
     kept: [u8; LINE],
     kept_length: usize,
+    /// Where the bytes of the last datagram begin.
+    last: u64,
 }
 
 /// How far ahead of the writing the lines are asked for, in bytes: a batch of 32 small datagrams.
@@ -172,6 +174,7 @@ impl InputBuffer {
             bytes: 0,
             kept: [0; LINE],
             kept_length: 0,
+            last: 0,
         }
     }
 
@@ -441,6 +444,7 @@ impl Batch {
             area.write(at, prefix);
             at += prefix.len() as u64;
         }
+        self.last = at;
         if self.datagrams > 0 {
             // Not for a datagram that goes alone: its own line is what is waited for, and nothing may overtake that.
             self.buffer.area.prepare(at + AHEAD);
@@ -454,6 +458,34 @@ impl Batch {
         self.datagrams += 1;
         self.bytes += length;
         true
+    }
+
+    /// Changes four bytes, from `at` on, of the datagram that was pushed last; it was pushed without a prefix, and has them.
+    ///
+    /// Nobody but the sender sees a batch that is open. So a router's change of a header costs a store, where writing
+    /// the datagram in two parts costs a second copy.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn amend(&mut self, at: usize, word: [u8; 4]) {
+        debug_assert!(self.open && self.datagrams > 0);
+        let kept = if self.datagrams == 1 { self.kept_length } else { 0 };
+        if at >= kept {
+            self.buffer.area.write(self.last + at as u64, &word);
+        } else {
+            self.amend_kept(at, word);
+        }
+    }
+
+    /// As [`Batch::amend`], for bytes of which some are kept back.
+    #[cfg(not(loom))]
+    #[inline(never)]
+    fn amend_kept(&mut self, at: usize, word: [u8; 4]) {
+        for (offset, byte) in (at..).zip(word) {
+            match self.kept[..self.kept_length].get_mut(offset) {
+                Some(kept) => *kept = byte,
+                None => self.buffer.area.write(self.last + offset as u64, &[byte]),
+            }
+        }
     }
 
     /// Keeps back what of the batch's first datagram lies in its header's cache line, and returns the rest.

@@ -13,6 +13,7 @@ use vnet_tables::{Address, NetworkId, NicState, SlotId};
 use crate::buffer::Outlook;
 use crate::datagram::{self, HEADER4, HEADER6, LARGEST};
 use crate::doorbell::{BUSY, Listener};
+use crate::filter::{Filters, Finding, Judgement};
 use crate::foresee::Journey;
 use crate::forward::{Sender, Target};
 use crate::verdict::Verdict;
@@ -120,6 +121,35 @@ pub enum Rule {
         /// Whether this one keeps it.
         kept: bool,
     },
+    /// What a filter says.
+    Filter {
+        /// What the filter stands before.
+        place: Place,
+        /// What it says of this one, and by which rule.
+        finding: Finding,
+    },
+}
+
+impl Rule {
+    /// Whether the datagram keeps it.
+    #[must_use]
+    pub fn kept(&self) -> bool {
+        match self {
+            Self::Mtu { kept, .. } => *kept,
+            Self::Filter { finding, .. } => finding.judgement == Judgement::Allow,
+        }
+    }
+}
+
+/// What a filter stands before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// What the NIC in a slot is given, or what a router takes in by its NIC there.
+    In(SlotId),
+    /// What the NIC in a slot sends, or what a router sends by its NIC there.
+    Out(SlotId),
+    /// What enters a network, to any of its NICs but routers'.
+    Network(NetworkId),
 }
 
 /// What would happen at the input buffer of one receiver.
@@ -176,27 +206,20 @@ impl Sender {
             return Err(verdict);
         }
         // 3 apply
-        told.rules = self.say_rules(datagram);
+        told.rules.push(Rule::Mtu { most: self.mtu, kept: datagram.len() <= self.mtu });
         self.fits(datagram.len())?;
+        self.say_filter(Place::Out(self.slot), datagram, &mut told.rules)?;
         // 4 write, 5 ring
         match target {
             Target::Nic { slot, generation } => {
+                self.say_entering(self.network, SlotId(slot as u16), datagram, &mut told.rules)?;
                 let write = self.say_write(SlotId(slot as u16), generation, datagram);
                 told.writes.push(write);
                 Ok(write.verdict)
             }
             Target::Everyone | Target::Bridges => {
                 let bridges = matches!(target, Target::Bridges);
-                told.writes = self
-                    .everyone(self.network, self.slot, bridges)
-                    .map(|(slot, own)| self.say_write(slot, own, datagram))
-                    .collect();
-                let any = |verdict| told.writes.iter().any(|write| write.verdict == verdict);
-                let (taken, refused) = (any(Verdict::Delivered), any(Verdict::BufferFull));
-                if bridges && !taken && !refused {
-                    return Err(Verdict::NoHost);
-                }
-                Ok(Self::of_copies(taken, refused))
+                self.say_flood(self.network, self.slot, bridges, datagram, told)
             }
             Target::Routed { slot } => self.foresee(slot, destination, datagram, told),
             Target::Nowhere(verdict) => Err(verdict),
@@ -225,9 +248,59 @@ impl Sender {
         (LookUp { network: self.network, bucket, buckets, row, everyone, bridged, gateway, refused }, target)
     }
 
-    /// The rules that [`Sender::apply`] goes by, in its order.
-    fn say_rules(&self, datagram: &[u8]) -> Vec<Rule> {
-        vec![Rule::Mtu { most: self.mtu, kept: datagram.len() <= self.mtu }]
+    /// What a filter says, where there is one.
+    pub(crate) fn say_filter(&self, place: Place, datagram: &[u8], rules: &mut Vec<Rule>) -> Result<(), Verdict> {
+        let number = match place {
+            Place::In(slot) => u32::from(self.tables.nic(slot).filters().0),
+            Place::Out(slot) => u32::from(self.tables.nic(slot).filters().1),
+            Place::Network(network) => self.tables.network(network).map_or(0, |network| network.filter()),
+        };
+        let Some(number) = number.checked_sub(1) else { return Ok(()) };
+        let finding = Filters::explain(&self.segment, number as u16, datagram);
+        let rule = Rule::Filter { place, finding };
+        // Where everybody gets a copy, a network's filter is asked for each of them, and says the same.
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+        if finding.judgement == Judgement::Allow { Ok(()) } else { Err(Verdict::Filtered) }
+    }
+
+    /// What the filters of a network and of a NIC on it say, as in [`Sender::passes`].
+    pub(crate) fn say_entering(
+        &self,
+        network: NetworkId,
+        slot: SlotId,
+        datagram: &[u8],
+        rules: &mut Vec<Rule>,
+    ) -> Result<(), Verdict> {
+        self.say_filter(Place::Network(network), datagram, rules)?;
+        self.say_filter(Place::In(slot), datagram, rules)
+    }
+
+    /// What would become of a datagram for everyone.
+    pub(crate) fn say_flood(
+        &self,
+        network: NetworkId,
+        from: SlotId,
+        bridges: bool,
+        datagram: &[u8],
+        told: &mut Explanation,
+    ) -> Result<Verdict, Verdict> {
+        let mut filtered = false;
+        for (slot, generation) in self.everyone(network, from, bridges) {
+            if self.say_entering(network, slot, datagram, &mut told.rules).is_err() {
+                filtered = true;
+                continue;
+            }
+            let write = self.say_write(slot, generation, datagram);
+            told.writes.push(write);
+        }
+        let any = |verdict| told.writes.iter().any(|write| write.verdict == verdict);
+        let (taken, refused) = (any(Verdict::Delivered), any(Verdict::BufferFull));
+        if bridges && !taken && !refused && !filtered {
+            return Err(Verdict::NoHost);
+        }
+        Ok(Self::of_copies(taken, refused, filtered))
     }
 
     pub(crate) fn say_write(&self, slot: SlotId, generation: u32, datagram: &[u8]) -> Write {

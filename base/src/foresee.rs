@@ -3,11 +3,12 @@
 use vnet_tables::plan::{PortId, RouterId};
 use vnet_tables::{Address, NicState, SlotId};
 
-use crate::explain::{Explanation, Write};
+use crate::explain::{Explanation, Place, Rule, Write};
 use crate::forward::{Sender, Target};
 use crate::icmp;
 use crate::path::{self, End, Flow, Refusal};
 use crate::verdict::Verdict;
+use crate::ways::Way;
 
 /// A router on the way of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ impl Sender {
         for hop in &path.hops {
             let (router, into, out, mtu) = (hop.router, hop.into, Some(hop.out), hop.mtu);
             journey.stops.push(Stop { router, into, out, ttl, mtu, cut: false });
+            self.say_guard(into, Way::In, datagram, &mut told.rules)?;
             if ttl <= 1 {
                 return Err(Verdict::TtlExceeded);
             }
@@ -76,21 +78,19 @@ impl Sender {
                 bytes = mtu as usize;
             }
             ttl -= 1;
+            self.say_guard(into, Way::Out(hop.out), datagram, &mut told.rules)?;
         }
         let last = |router, into| Stop { router, into, out: None, ttl, mtu: 0, cut: false };
         match path.end {
             End::Nic { network, address } => match self.look_up_on(network, address) {
                 Target::Nic { slot, generation } => {
+                    self.say_entering(network, SlotId(slot as u16), datagram, &mut told.rules)?;
                     let write = self.say_write(SlotId(slot as u16), generation, datagram);
                     said(told, write)
                 }
                 Target::Bridges => {
                     let from = path.hops.last().map_or(SlotId(0), |hop| self.slot_of(hop.out));
-                    let all = self.everyone(network, from, true);
-                    told.writes = all.map(|(slot, own)| self.say_write(slot, own, datagram)).collect();
-                    let any = |verdict| told.writes.iter().any(|write| write.verdict == verdict);
-                    let (taken, refused) = (any(Verdict::Delivered), any(Verdict::BufferFull));
-                    if taken || refused { Ok(Self::of_copies(taken, refused)) } else { Err(Verdict::NoHost) }
+                    self.say_flood(network, from, true, datagram, told)
                 }
                 Target::Nowhere(verdict) => Err(verdict),
                 Target::Routed { .. } | Target::Everyone => Err(Verdict::NoHost),
@@ -100,19 +100,33 @@ impl Sender {
                 if row.state() != NicState::Up {
                     return Err(Verdict::NicDown);
                 }
+                self.say_entering(row.network(), slot, datagram, &mut told.rules)?;
                 let write = self.say_write(slot, row.generation(), datagram);
                 said(told, write)
             }
             End::Router(router, into) => {
                 journey.stops.push(last(router, into));
+                self.say_guard(into, Way::In, datagram, &mut told.rules)?;
                 Ok(Verdict::Delivered)
             }
             End::Refused(router, into, refusal) => {
                 journey.stops.push(last(router, into));
+                self.say_guard(into, Way::In, datagram, &mut told.rules)?;
                 Err(if refusal == Refusal::Prohibited { Verdict::Filtered } else { Verdict::NoRoute })
             }
             End::Nobody => Err(Verdict::NoHost),
             End::Circle | End::Elsewhere => Err(Verdict::NoRoute),
+        }
+    }
+
+    /// What the filter of a router's NIC says, as in [`Sender::guard`].
+    fn say_guard(&self, into: Option<PortId>, way: Way, datagram: &[u8], rules: &mut Vec<Rule>) -> Result<(), Verdict> {
+        match self.guarding(into, way) {
+            (_, 0) => Ok(()),
+            (slot, _) => {
+                let place = if way == Way::In { Place::In(slot) } else { Place::Out(slot) };
+                self.say_filter(place, datagram, rules)
+            }
         }
     }
 }

@@ -184,7 +184,7 @@ impl Sender {
             // 4 write: reserve in the receiver's input buffer, copy, publish.
             let own = (self.network, self.slot);
             match target {
-                Target::Nic { slot, generation } => self.write(slot, generation, self.slot, &[], datagram, unfinished),
+                Target::Nic { slot, generation } => self.write(slot, generation, self.slot, datagram, None, unfinished),
                 Target::Routed { slot } => {
                     routed = true;
                     self.along(slot, destination, datagram, unfinished)
@@ -193,9 +193,9 @@ impl Sender {
                     if self.ways.routers {
                         self.hail(destination, datagram);
                     }
-                    self.flood(&[], datagram, unfinished, own, false)
+                    self.flood(datagram, None, unfinished, own, false)
                 }
-                Target::Bridges => self.flood(&[], datagram, unfinished, own, true),
+                Target::Bridges => self.flood(datagram, None, unfinished, own, true),
                 Target::Nowhere(verdict) => verdict,
             }
         };
@@ -218,7 +218,7 @@ impl Sender {
             self.may_leave(datagram)?;
         }
         match target {
-            Target::Nic { slot, .. } => self.passes(self.network, SlotId(*slot as u16), &[], datagram),
+            Target::Nic { slot, .. } => self.passes(self.network, SlotId(*slot as u16), datagram, None),
             _ => Ok(()),
         }
     }
@@ -232,10 +232,12 @@ impl Sender {
     #[inline(always)]
     fn look_up(&self, destination: Address) -> Target {
         match destination {
+            // No NIC of the network has an address beyond its prefix; most of those are behind the guest's router, if it has one.
+            Address::V4(address) if self.ways.is_beyond(address, self.next_hop) => {
+                Target::Routed { slot: self.ways.first4 }
+            }
             Address::V4(address) => match self.tables.hosts().find4(self.network, address) {
                 Some(found) => self.target(&found, destination),
-                // Most of what nobody here has goes to the guest's router, if it has one.
-                None if self.ways.is_beyond(address, self.next_hop) => Target::Routed { slot: self.ways.first4 },
                 None => self.no_host(destination),
             },
             Address::V6(high, low) => self.look_up6(high, low),
@@ -382,7 +384,7 @@ impl Sender {
     fn note_own(&mut self, verdict: Verdict, datagram: &[u8]) {
         let noted = self.tables.noted();
         if noted != 0 && (verdict != Verdict::BufferFull || !self.patient) {
-            self.note(noted, &[], datagram, (self.slot, SlotId(self.receiver)), verdict, false);
+            self.note(noted, datagram, None, (self.slot, SlotId(self.receiver)), verdict, false);
             // A drop is news to the caller as soon as this returns, whatever comes with `more`.
             if verdict != Verdict::Delivered {
                 self.publish_notes();

@@ -84,25 +84,16 @@ impl Notes {
         self.bytes.len() + HEAD + kept.next_multiple_of(8) > MOST
     }
 
-    /// Notes a datagram of `length` bytes, of which those in two parts are kept.
-    pub(crate) fn push(
-        &mut self,
-        (head, rest): (&[u8], &[u8]),
-        length: usize,
-        receiver: SlotId,
-        generation: u32,
-        marks: [u8; 2],
-    ) {
-        let kept = head.len() + rest.len();
-        let mut own = [0; HEAD];
-        own[0..4].copy_from_slice(&(kept as u32).to_ne_bytes());
-        own[4..8].copy_from_slice(&(length as u32).to_ne_bytes());
-        own[8..12].copy_from_slice(&generation.to_ne_bytes());
-        own[12..14].copy_from_slice(&receiver.0.to_ne_bytes());
-        own[14..16].copy_from_slice(&marks);
-        self.bytes.extend_from_slice(&own);
-        self.bytes.extend_from_slice(head);
-        self.bytes.extend_from_slice(rest);
+    /// Notes a datagram of `length` bytes, of which `kept` are kept.
+    pub(crate) fn push(&mut self, kept: &[u8], length: usize, receiver: SlotId, generation: u32, marks: [u8; 2]) {
+        let mut head = [0; HEAD];
+        head[0..4].copy_from_slice(&(kept.len() as u32).to_ne_bytes());
+        head[4..8].copy_from_slice(&(length as u32).to_ne_bytes());
+        head[8..12].copy_from_slice(&generation.to_ne_bytes());
+        head[12..14].copy_from_slice(&receiver.0.to_ne_bytes());
+        head[14..16].copy_from_slice(&marks);
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(kept);
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         self.count += 1;
     }
@@ -167,9 +158,9 @@ mod tests {
     #[test]
     fn notes_read_back_as_they_were_written_and_cut_off_anywhere_they_are_fewer() {
         let mut notes = Notes::default();
-        notes.push((b"he", b"llo"), 5, SlotId(3), 7, [0, 0]);
-        notes.push((b"", b""), 1500, SlotId(0), 1, [4, 0]);
-        notes.push((b"", b"12345678"), 9000, SlotId(9), 2, [0, 1]);
+        notes.push(b"hello", 5, SlotId(3), 7, [0, 0]);
+        notes.push(b"", 1500, SlotId(0), 1, [4, 0]);
+        notes.push(b"12345678", 9000, SlotId(9), 2, [0, 1]);
         let mut record = Notes::head(0x0123_4567_89ab_cdef, SlotId(2), 5).to_vec();
         record.extend_from_slice(notes.bytes());
         let all: Vec<_> = read(&record).collect();

@@ -4,21 +4,22 @@ use vnet_tables::SlotId;
 use vnet_tables::layout::FLAG_CAPTURE;
 
 use crate::buffer::{InputBuffer, Refused};
-use crate::datagram;
+use crate::datagram::LARGEST;
 use crate::doorbell::Listener;
 use crate::forward::Sender;
 use crate::note::Notes;
 use crate::sync::Ordering;
 use crate::verdict::Verdict;
+use crate::writing::{Change, whole};
 
 impl Sender {
-    /// Notes a datagram, in two parts, for the captures, which want what `noted` says.
+    /// Notes a datagram, with a change, for the captures, which want what `noted` says.
     #[cold]
     pub(crate) fn note(
         &mut self,
         noted: u32,
-        head: &[u8],
-        rest: &[u8],
+        datagram: &[u8],
+        change: Option<Change>,
         (source, receiver): (SlotId, SlotId),
         verdict: Verdict,
         copy: bool,
@@ -27,8 +28,8 @@ impl Sender {
             return;
         }
         let receiver = if verdict == Verdict::Delivered || copy { receiver } else { SlotId(0) };
-        let length = head.len() + rest.len();
-        let kept = length.min(datagram::LARGEST).min(self.tables.noted_bytes());
+        let length = datagram.len();
+        let kept = length.min(LARGEST).min(self.tables.noted_bytes());
         // A record has one source.
         if self.notes.is_full(kept) || self.notes.source != source {
             self.publish_notes();
@@ -46,9 +47,13 @@ impl Sender {
             return;
         }
         let generation = self.tables.nic(receiver).generation();
-        let first = kept.min(head.len());
-        let parts = (&head[..first], &rest[..kept - first]);
-        self.notes.push(parts, length, receiver, generation, [verdict as u8, u8::from(copy)]);
+        self.notes.push(
+            &whole(datagram, change)[..kept],
+            length,
+            receiver,
+            generation,
+            [verdict as u8, u8::from(copy)],
+        );
     }
 
     /// Hands what was noted to the captures. They make a sender wait for nobody who reads, is stopped or dead: where there

@@ -29,8 +29,9 @@ pub enum Put {
 
 /// A guest that takes datagrams at any time, from the thread of its base worker.
 pub trait Outlet: Send + Sync {
-    /// Hands a datagram to the guest. `source` is the MAC address of the sending NIC.
-    fn put(&self, datagram: &[u8], offload: Option<Offload>, source: u64) -> Put;
+    /// Hands a datagram to the guest. `head`, which may be empty, stands for its first bytes: routers have changed them.
+    /// `source` is the MAC address of the sending NIC.
+    fn put(&self, head: &[u8], datagram: &[u8], offload: Option<Offload>, source: u64) -> Put;
 }
 
 type Entry = Option<(u32, Arc<dyn Outlet>)>;

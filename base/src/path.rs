@@ -383,11 +383,18 @@ fn summarise(segment: &Segment, path: &Path, flow: &Flow) -> Summary {
     let owner = owner_of(segment.tables(), &plan, class_of(segment, flow.source), flow.source);
     if let End::Nic { network, address } = path.end
         && may_cross(flow)
-        && !path.hops.iter().any(|hop| Some(hop.router) == owner)
+        && !path.hops.iter().any(|hop| Some(hop.router) == owner || is_guarded(segment.tables(), &plan, hop))
     {
         (summary.network, summary.address, summary.hops) = (network, address, path.hops.len() as u32);
     }
     summary
+}
+
+/// Whether a NIC by which a datagram comes to a router, or leaves it, has a filter.
+fn is_guarded(tables: &Tables, plan: &Plan<'_>, hop: &Hop) -> bool {
+    let slots =
+        [hop.into, Some(hop.out)].map(|port| port.and_then(|port| plan.port(port)).map_or(SlotId(0), |port| port.slot));
+    slots.iter().any(|slot| slot.0 != 0 && tables.nic(*slot).filters() != (0, 0))
 }
 
 /// Whether a router would pass on a datagram of the simplest kind between these two: a source or destination that no

@@ -17,6 +17,8 @@ use crate::icmp::{self, Limits, Local, Reach, Speaker, Trouble};
 use crate::path::{self, End, Flow, Hop, Path, Paths, Refusal, Summary};
 use crate::routing::Section;
 use crate::verdict::Verdict;
+use crate::ways::Way;
+use crate::writing::Change;
 
 /// What a sender keeps for datagrams that leave its network.
 #[derive(Default)]
@@ -65,15 +67,14 @@ impl Sender {
         let noted = self.tables.noted();
         if noted != 0 && !self.patient {
             // It reaches the first router, whatever becomes of it there.
-            self.note(noted, &[], datagram, (self.slot, first), Verdict::Delivered, false);
+            self.note(noted, datagram, None, (self.slot, first), Verdict::Delivered, false);
         }
         let routed = self.routed.get_or_insert_default();
         let (summary, _) = routed.paths.find(&self.segment, self.ways.version, first, &flow);
-        let verdict = match quick(&summary, datagram, unfinished) {
-            Quick::V4(head) => self.arrive(&summary, &head, &datagram[head.len()..], unfinished),
-            Quick::V6(head) => self.arrive(&summary, &head, &datagram[head.len()..], unfinished),
-            Quick::No => return self.settle(first, &flow, datagram, unfinished),
+        let Some(change) = quick(&summary, datagram, unfinished) else {
+            return self.settle(first, &flow, datagram, unfinished);
         };
+        let verdict = self.arrive(&summary, datagram, Some(change), unfinished);
         if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
             // The last router has something to say about it.
             return self.settle(first, &flow, datagram, unfinished);
@@ -81,24 +82,30 @@ impl Sender {
         verdict
     }
 
-    /// Writes a datagram, in two parts, to whoever has the address on the path's last network.
+    /// Writes a datagram, with a change, to whoever has the address on the path's last network.
     #[inline]
-    fn arrive(&mut self, to: &Summary, head: &[u8], rest: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
+    fn arrive(
+        &mut self,
+        to: &Summary,
+        datagram: &[u8],
+        change: Option<Change>,
+        unfinished: Option<&Unfinished>,
+    ) -> Verdict {
         match self.look_up_on(to.network, to.address) {
             Target::Nic { slot, generation } => {
                 let receiver = SlotId(slot as u16);
-                let passed = self.passes(to.network, receiver, head, rest);
+                let passed = self.passes(to.network, receiver, datagram, change);
                 let verdict = match passed {
-                    Ok(()) => self.write(slot, generation, to.last, head, rest, unfinished),
+                    Ok(()) => self.write(slot, generation, to.last, datagram, change, unfinished),
                     Err(verdict) => verdict,
                 };
                 let noted = self.tables.noted();
                 if noted != 0 && !(verdict == Verdict::BufferFull && self.patient) {
-                    self.note(noted, head, rest, (to.last, receiver), verdict, false);
+                    self.note(noted, datagram, change, (to.last, receiver), verdict, false);
                 }
                 verdict
             }
-            Target::Bridges => self.flood(head, rest, unfinished, (to.network, to.last), true),
+            Target::Bridges => self.flood(datagram, change, unfinished, (to.network, to.last), true),
             Target::Nowhere(verdict) => verdict,
             // The path was composed when nobody had the address; now a router has.
             Target::Routed { .. } | Target::Everyone => Verdict::NoHost,
@@ -146,10 +153,17 @@ impl Sender {
             let own = whose == Whose::Routers && index == 0;
             let fits = size(work, unfinished) <= hop.mtu as usize;
             if !own {
-                if let Err(verdict) = self.may_go_on(hop, fits, work, whose) {
+                let may = match self.guard(hop.router, hop.into, Way::In, work, whose.is_answered()) {
+                    Ok(()) => self.may_go_on(hop, fits, work, whose),
+                    refused => refused,
+                };
+                if let Err(verdict) = may {
                     return verdict;
                 }
                 self.pass(hop, work);
+                if let Err(verdict) = self.guard(hop.router, hop.into, Way::Out(hop.out), work, whose.is_answered()) {
+                    return verdict;
+                }
             }
             if !fits {
                 return self.cut(path, index, work, unfinished, whose);
@@ -256,7 +270,7 @@ impl Sender {
             End::Nic { network, address } => {
                 let Some(last) = last else { return Verdict::NoRoute };
                 let to = Summary { hops: 0, mtu: last.mtu, network, address, last: self.slot_of(last.out) };
-                let verdict = self.arrive(&to, &[], work, unfinished);
+                let verdict = self.arrive(&to, work, None, unfinished);
                 if !matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
                     return verdict;
                 }
@@ -272,23 +286,29 @@ impl Sender {
                 if row.state() != vnet_tables::NicState::Up {
                     return self.dropped(last.map(|last| last.out), work, Verdict::NicDown);
                 }
-                if let Err(verdict) = self.passes(row.network(), slot, &[], work) {
+                if let Err(verdict) = self.passes(row.network(), slot, work, None) {
                     return self.dropped(last.map(|last| last.out), work, verdict);
                 }
-                let verdict = self.write(u32::from(slot.0), generation, out, &[], work, unfinished);
+                let verdict = self.write(u32::from(slot.0), generation, out, work, None, unfinished);
                 let noted = self.tables.noted();
                 if noted != 0 {
-                    self.note(noted, &[], work, (out, slot), verdict, false);
+                    self.note(noted, work, None, (out, slot), verdict, false);
                 }
                 verdict
             }
             End::Router(router, into) => {
+                if let Err(verdict) = self.guard(router, into, Way::In, work, whose.is_answered()) {
+                    return verdict;
+                }
                 if whose.is_answered() {
                     self.for_itself(router, into, work, unfinished, None);
                 }
                 Verdict::Delivered
             }
             End::Refused(router, into, refusal) => {
+                if let Err(verdict) = self.guard(router, into, Way::In, work, whose.is_answered()) {
+                    return verdict;
+                }
                 let (trouble, verdict) = match refusal {
                     Refusal::NoRoute => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
                     Refusal::Unreachable => (Some(Trouble::HostUnreachable), Verdict::NoRoute),
@@ -374,7 +394,7 @@ impl Sender {
     }
 
     /// Has a router say something about a datagram on its way.
-    fn answer(&mut self, router: RouterId, into: Option<PortId>, trouble: Trouble, offender: &[u8]) {
+    pub(crate) fn answer(&mut self, router: RouterId, into: Option<PortId>, trouble: Trouble, offender: &[u8]) {
         self.say(router, into, trouble, offender, None);
     }
 
@@ -473,11 +493,11 @@ impl Sender {
     }
 
     /// Counts nothing, notes that the router with this port drops the datagram.
-    fn dropped(&mut self, at: Option<PortId>, work: &[u8], verdict: Verdict) -> Verdict {
+    pub(crate) fn dropped(&mut self, at: Option<PortId>, work: &[u8], verdict: Verdict) -> Verdict {
         let noted = self.tables.noted();
         if noted != 0 {
             let at = at.map_or(SlotId(0), |port| self.slot_of(port));
-            self.note(noted, &[], work, (at, SlotId(0)), verdict, false);
+            self.note(noted, work, None, (at, SlotId(0)), verdict, false);
         }
         verdict
     }
@@ -509,17 +529,11 @@ impl Sender {
     }
 }
 
-enum Quick {
-    V4([u8; 20]),
-    V6([u8; 40]),
-    No,
-}
-
-/// The header with which a datagram arrives, if there is nothing about it that a router would stop at.
+/// What changes of a datagram on a path, if there is nothing about it that a router would stop at.
 #[inline(always)]
-fn quick(summary: &Summary, datagram: &[u8], unfinished: Option<&Unfinished>) -> Quick {
+fn quick(summary: &Summary, datagram: &[u8], unfinished: Option<&Unfinished>) -> Option<Change> {
     if size(datagram, unfinished) > summary.mtu as usize {
-        return Quick::No;
+        return None;
     }
     if let Some(head) = datagram.first_chunk::<20>()
         && head[0] == 0x45
@@ -529,25 +543,25 @@ fn quick(summary: &Summary, datagram: &[u8], unfinished: Option<&Unfinished>) ->
         let word = |at: usize| u64::from(u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
         let sum = word(0) + word(4) + word(8) + word(12) + word(16);
         if ttl <= summary.hops || total != datagram.len() || checksum::fold(sum) != 0xffff {
-            return Quick::No;
+            return None;
         }
-        let mut head = *head;
-        icmp::hop(&mut head, summary.hops as u8);
-        return Quick::V4(head);
+        // RFC 1624 section 3: the checksum grows by what TTL, the upper half of its word, shrinks.
+        let grown = u32::from(u16::from_be_bytes([head[10], head[11]])) + (summary.hops << 8);
+        let [high, low] = ((grown & 0xffff) as u16 + (grown >> 16) as u16).to_be_bytes();
+        return Some(Change { at: 8, word: [(ttl - summary.hops) as u8, head[9], high, low] });
     }
     if let Some(head) = datagram.first_chunk::<40>()
         && head[0] >> 4 == 6
     {
+        let hops = u32::from(head[7]);
         let total = 40 + usize::from(u16::from_be_bytes([head[4], head[5]]));
         // Next header 0 are hop-by-hop options, which routers look at (RFC 8200 section 4.3).
-        if u32::from(head[7]) <= summary.hops || total != datagram.len() || head[6] == 0 {
-            return Quick::No;
+        if hops <= summary.hops || total != datagram.len() || head[6] == 0 {
+            return None;
         }
-        let mut head = *head;
-        head[7] -= summary.hops as u8;
-        return Quick::V6(head);
+        return Some(Change { at: 4, word: [head[4], head[5], head[6], (hops - summary.hops) as u8] });
     }
-    Quick::No
+    None
 }
 
 fn source_of(datagram: &[u8]) -> Address {

@@ -1,6 +1,6 @@
 //! What of the tables decides about all datagrams of one NIC: where they leave the network, and what may pass.
 
-use vnet_tables::plan::Plan;
+use vnet_tables::plan::{Plan, PortId, RouterId};
 use vnet_tables::{NetworkId, SlotId};
 
 use crate::filter::Judgement;
@@ -8,6 +8,7 @@ use crate::forward::Sender;
 use crate::icmp::{self, Speaker, Trouble};
 use crate::routing::Section;
 use crate::verdict::Verdict;
+use crate::writing::Change;
 
 /// What a sender knows of its NIC's rows, as of one version of routing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +29,15 @@ pub(crate) struct Ways {
     pub(crate) routers: bool,
     /// Whether paths of equal cost are chosen by ports, too.
     pub(crate) ports: bool,
+}
+
+/// How a datagram passes a router's NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// It comes in.
+    In,
+    /// It leaves by this port.
+    Out(PortId),
 }
 
 impl Ways {
@@ -72,40 +82,91 @@ impl Sender {
     }
 
     /// Whether the NIC's own filter lets a datagram leave.
-    #[cold]
     #[inline(never)]
     pub(crate) fn may_leave(&mut self, datagram: &[u8]) -> Result<(), Verdict> {
         let judgement = self.judge(self.ways.outward, datagram);
         self.heed(judgement, datagram, self.slot)
     }
 
-    /// Whether the filters of a network and of a NIC on it let a datagram in, which comes in two parts.
+    /// Whether the filters of a network and of a NIC on it let a datagram in, as a change leaves it.
     #[inline(always)]
-    pub(crate) fn passes(&mut self, network: NetworkId, slot: SlotId, head: &[u8], rest: &[u8]) -> Result<(), Verdict> {
+    pub(crate) fn passes(
+        &mut self,
+        network: NetworkId,
+        slot: SlotId,
+        datagram: &[u8],
+        change: Option<Change>,
+    ) -> Result<(), Verdict> {
         let inward = u32::from(self.tables.nic(slot).filters().0);
         let entering = if network == self.network {
             self.ways.network
         } else {
             self.tables.network(network).map_or(0, |network| network.filter())
         };
-        if inward | entering == 0 { Ok(()) } else { self.may_enter(entering, inward, slot, head, rest) }
+        if inward | entering == 0 { Ok(()) } else { self.may_enter(entering, inward, slot, datagram, change) }
     }
 
-    #[cold]
     #[inline(never)]
-    fn may_enter(&mut self, entering: u32, inward: u32, slot: SlotId, head: &[u8], rest: &[u8]) -> Result<(), Verdict> {
-        let joined;
-        let datagram = if head.is_empty() {
-            rest
-        } else {
-            joined = [head, rest].concat();
-            &joined
-        };
+    fn may_enter(
+        &mut self,
+        entering: u32,
+        inward: u32,
+        slot: SlotId,
+        datagram: &[u8],
+        change: Option<Change>,
+    ) -> Result<(), Verdict> {
+        let Some(Change { at, word }) = change else { return self.judge_both(entering, inward, slot, datagram) };
+        let mut changed = self.filters.take_room();
+        changed.extend_from_slice(datagram);
+        if let Some(bytes) = changed.get_mut(at..at + word.len()) {
+            bytes.copy_from_slice(&word);
+        }
+        let judged = self.judge_both(entering, inward, slot, &changed);
+        self.filters.give_room(changed);
+        judged
+    }
+
+    fn judge_both(&mut self, entering: u32, inward: u32, slot: SlotId, datagram: &[u8]) -> Result<(), Verdict> {
         for filter in [entering, inward] {
             let judgement = self.judge(filter, datagram);
             self.heed(judgement, datagram, slot)?;
         }
         Ok(())
+    }
+
+    /// Whether the filter of a router's own NIC lets a datagram pass there, which came in by `into`. A link has no NIC.
+    #[inline]
+    pub(crate) fn guard(
+        &mut self,
+        router: RouterId,
+        into: Option<PortId>,
+        way: Way,
+        datagram: &[u8],
+        answered: bool,
+    ) -> Result<(), Verdict> {
+        let number = self.guarding(into, way).1;
+        if number == 0 {
+            return Ok(());
+        }
+        let judgement = self.judge(number, datagram);
+        if judgement == Judgement::Allow {
+            return Ok(());
+        }
+        if judgement == Judgement::Reject && answered {
+            self.answer(router, into, Trouble::Prohibited, datagram);
+        }
+        Err(self.dropped(into, datagram, Verdict::Filtered))
+    }
+
+    /// The NIC of a router that a datagram passes, and the filter of that, plus one; 0 for none.
+    pub(crate) fn guarding(&self, into: Option<PortId>, way: Way) -> (SlotId, u32) {
+        let port = if let Way::Out(out) = way { Some(out) } else { into };
+        let slot = port.map_or(SlotId(0), |port| self.slot_of(port));
+        if slot == SlotId(0) {
+            return (slot, 0);
+        }
+        let (inward, outward) = self.tables.nic(slot).filters();
+        (slot, u32::from(if way == Way::In { inward } else { outward }))
     }
 
     fn judge(&mut self, filter: u32, datagram: &[u8]) -> Judgement {
@@ -139,10 +200,10 @@ impl Sender {
         let row = self.tables.nic(self.slot);
         let generation = row.generation();
         let patient = std::mem::replace(&mut self.patient, false);
-        let verdict = self.write(u32::from(self.slot.0), generation, at, &[], &out, None);
+        let verdict = self.write(u32::from(self.slot.0), generation, at, &out, None, None);
         let noted = self.tables.noted();
         if noted != 0 {
-            self.note(noted, &[], &out, (at, self.slot), verdict, false);
+            self.note(noted, &out, None, (at, self.slot), verdict, false);
         }
         self.patient = patient;
     }

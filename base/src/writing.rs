@@ -6,6 +6,7 @@ use vnet_tables::{NetworkId, NicRow, NicState, SlotId};
 
 use crate::buffer::{Batch, Refused};
 use crate::control::add;
+use crate::datagram::{HEADER4, HEADER6};
 use crate::doorbell::Listener;
 use crate::forward::{Sender, Unfinished};
 use crate::offload::{Offload, suits};
@@ -25,16 +26,16 @@ pub(crate) struct Receiving {
 }
 
 impl Sender {
-    /// Writes a datagram, in two parts, into a NIC's input buffer, behind what the open batch holds for it already. `from`
-    /// is the NIC that it comes from on the receiver's network.
+    /// Writes a datagram, with a change, into a NIC's input buffer, behind what the open batch holds for it already. `from` is
+    /// the NIC that it comes from on the receiver's network.
     #[inline(always)]
     pub(crate) fn write(
         &mut self,
         slot: u32,
         generation: u32,
         from: SlotId,
-        head: &[u8],
-        rest: &[u8],
+        datagram: &[u8],
+        change: Option<Change>,
         unfinished: Option<&Unfinished>,
     ) -> Verdict {
         let ready = self.receiving.as_ref().is_some_and(|receiving| {
@@ -46,7 +47,7 @@ impl Sender {
         });
         if !ready {
             if self.outlets.is_some()
-                && let Some(verdict) = self.hand_over(slot, generation, from, head, rest, unfinished)
+                && let Some(verdict) = self.hand_over(slot, generation, from, datagram, change, unfinished)
             {
                 return verdict;
             }
@@ -55,13 +56,16 @@ impl Sender {
             }
         }
         if let Some(unfinished) = unfinished {
-            return self.write_unfinished(slot, from, head, rest, unfinished);
+            return self.write_unfinished(slot, from, datagram, change, unfinished);
         }
         let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
-        if receiving.batch.push(head, rest, from.0, None) {
+        if receiving.batch.push(&[], datagram, from.0, None) {
+            if let Some(Change { at, word }) = change {
+                receiving.batch.amend(at, word);
+            }
             return Verdict::Delivered;
         }
-        self.full = Some((SlotId(slot as u16), head.len() + rest.len()));
+        self.full = Some((SlotId(slot as u16), datagram.len()));
         if !self.patient {
             receiving.batch.refuse();
         }
@@ -74,25 +78,29 @@ impl Sender {
         &mut self,
         slot: u32,
         from: SlotId,
-        head: &[u8],
-        rest: &[u8],
+        datagram: &[u8],
+        change: Option<Change>,
         unfinished: &Unfinished,
     ) -> Verdict {
         let takes = self.tables.nic(SlotId(slot as u16)).offloads();
         let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
         let (batch, source) = (&mut receiving.batch, from.0);
         let written = if suits(&unfinished.fields, takes) {
-            batch.push(head, rest, source, Some(unfinished.offload.word()))
+            let written = batch.push(&[], datagram, source, Some(unfinished.offload.word()));
+            if let (true, Some(Change { at, word })) = (written, change) {
+                batch.amend(at, word);
+            }
+            written
         } else {
             let finisher = self.finisher.get_or_insert_default();
-            finisher.finish(&whole(head, rest), &unfinished.fields, takes, |finished, offload| {
+            finisher.finish(&whole(datagram, change), &unfinished.fields, takes, |finished, offload| {
                 batch.push(&[], finished, source, offload.map(Offload::word))
             })
         };
         if written {
             return Verdict::Delivered;
         }
-        self.full = Some((SlotId(slot as u16), head.len() + rest.len()));
+        self.full = Some((SlotId(slot as u16), datagram.len()));
         batch.refuse();
         Verdict::BufferFull
     }
@@ -105,8 +113,8 @@ impl Sender {
         slot: u32,
         generation: u32,
         from: SlotId,
-        head: &[u8],
-        rest: &[u8],
+        datagram: &[u8],
+        change: Option<Change>,
         unfinished: Option<&Unfinished>,
     ) -> Option<Verdict> {
         if self.tables.noted() != 0 {
@@ -126,11 +134,17 @@ impl Sender {
         let handed = &self.segment.control(SlotId(slot as u16)).handed;
         let source = self.tables.nic(from).mac();
         let outlet = self.outlets.as_ref()?.find(SlotId(slot as u16), generation, &mut self.near)?;
-        let put = outlet.put(&whole(head, rest), unfinished.map(|unfinished| unfinished.offload), source);
+        let mut changed = [0; HEADER6];
+        let put = outlet.put(
+            head(datagram, change, &mut changed),
+            datagram,
+            unfinished.map(|unfinished| unfinished.offload),
+            source,
+        );
         let verdict = match put {
             Put::Taken => {
                 add(&handed.datagrams, 1);
-                add(&handed.bytes, (head.len() + rest.len()) as u64);
+                add(&handed.bytes, datagram.len() as u64);
                 Verdict::Delivered
             }
             Put::Full => Verdict::BufferFull,
@@ -177,26 +191,29 @@ impl Sender {
 
     /// Writes a copy to every other NIC of the network, or to those of them that bridge.
     ///
-    /// Delivered if anybody took it or nobody else is there; copies that found no room count at their receivers.
+    /// Delivered if anybody took it or nobody else is there; copies that found no room count at their receivers, and those
+    /// that filters held back nowhere, unless it was all of them.
     #[cold]
     pub(crate) fn flood(
         &mut self,
-        head: &[u8],
-        rest: &[u8],
+        datagram: &[u8],
+        change: Option<Change>,
         unfinished: Option<&Unfinished>,
         (network, from): (NetworkId, SlotId),
         bridges: bool,
     ) -> Verdict {
         let mut taken = false;
         let mut refused = false;
+        let mut filtered = false;
         let patient = std::mem::replace(&mut self.patient, false);
         // An outlet is for what is addressed to its guest alone.
         let outlets = self.outlets.take();
         for (slot, generation) in self.everyone(network, from, bridges) {
-            if self.passes(network, slot, head, rest).is_err() {
+            if self.passes(network, slot, datagram, change).is_err() {
+                filtered = true;
                 continue;
             }
-            let verdict = self.write(u32::from(slot.0), generation, from, head, rest, unfinished);
+            let verdict = self.write(u32::from(slot.0), generation, from, datagram, change, unfinished);
             match verdict {
                 Verdict::Delivered => taken = true,
                 Verdict::BufferFull => refused = true,
@@ -204,7 +221,7 @@ impl Sender {
             }
             let noted = self.tables.noted();
             if noted != 0 {
-                self.note(noted, head, rest, (from, slot), verdict, true);
+                self.note(noted, datagram, change, (from, slot), verdict, true);
             }
         }
         (self.patient, self.outlets) = (patient, outlets);
@@ -212,7 +229,11 @@ impl Sender {
         self.ring();
         self.receiving = None;
         self.receiver = 0;
-        if bridges && !taken && !refused { Verdict::NoHost } else { Self::of_copies(taken, refused) }
+        if bridges && !taken && !refused && !filtered {
+            Verdict::NoHost
+        } else {
+            Self::of_copies(taken, refused, filtered)
+        }
     }
 
     /// Every NIC of a network but one that takes datagrams; with `bridges` only those that bridge. Routers have none to take:
@@ -232,13 +253,42 @@ impl Sender {
         })
     }
 
-    /// What became of a datagram for everyone of which copies were taken or refused.
-    pub(crate) fn of_copies(taken: bool, refused: bool) -> Verdict {
-        if taken || !refused { Verdict::Delivered } else { Verdict::BufferFull }
+    /// What became of a datagram for everyone of which copies were taken, refused or held back.
+    pub(crate) fn of_copies(taken: bool, refused: bool, filtered: bool) -> Verdict {
+        match (taken, refused, filtered) {
+            (true, ..) | (_, false, false) => Verdict::Delivered,
+            (_, true, _) => Verdict::BufferFull,
+            _ => Verdict::Filtered,
+        }
     }
 }
 
-/// A datagram in one piece, for who cannot take two.
-fn whole<'d>(head: &[u8], rest: &'d [u8]) -> Cow<'d, [u8]> {
-    if head.is_empty() { Cow::Borrowed(rest) } else { Cow::Owned([head, rest].concat()) }
+/// What routers change of a datagram: four bytes of its header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    /// Where they begin.
+    pub(crate) at: usize,
+    /// What they become.
+    pub(crate) word: [u8; 4],
+}
+
+/// A datagram as it is after a change.
+pub(crate) fn whole(datagram: &[u8], change: Option<Change>) -> Cow<'_, [u8]> {
+    let Some(Change { at, word }) = change else { return Cow::Borrowed(datagram) };
+    let mut changed = datagram.to_vec();
+    if let Some(bytes) = changed.get_mut(at..at + word.len()) {
+        bytes.copy_from_slice(&word);
+    }
+    Cow::Owned(changed)
+}
+
+/// The first bytes of a datagram that has changed, up to the end of its fixed header; none where it has not.
+fn head<'c>(datagram: &[u8], change: Option<Change>, changed: &'c mut [u8; HEADER6]) -> &'c [u8] {
+    let Some(Change { at, word }) = change else { return &[] };
+    let bytes = datagram.len().min(if datagram[0] >> 4 == 6 { HEADER6 } else { HEADER4 });
+    changed[..bytes].copy_from_slice(&datagram[..bytes]);
+    if let Some(place) = changed[..bytes].get_mut(at..at + word.len()) {
+        place.copy_from_slice(&word);
+    }
+    &changed[..bytes]
 }

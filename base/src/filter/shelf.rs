@@ -94,6 +94,7 @@ pub struct Filters {
     version: u32,
     edition: Edition,
     kept: Vec<Option<Arc<Filter>>>,
+    room: Vec<u8>,
 }
 
 impl Filters {
@@ -114,6 +115,16 @@ impl Filters {
     #[must_use]
     pub fn explain(segment: &Segment, number: u16, datagram: &[u8]) -> Finding {
         segment.shelf().get(segment, number).1.judge(datagram)
+    }
+
+    /// Room in which a datagram that lies in two pieces can be put together.
+    pub(crate) fn take_room(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.room)
+    }
+
+    pub(crate) fn give_room(&mut self, mut room: Vec<u8>) {
+        room.clear();
+        self.room = room;
     }
 
     /// Something about routing is another: mostly not the filters.

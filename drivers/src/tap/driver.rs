@@ -31,6 +31,8 @@ const LOOKS: u32 = 8;
 
 /// Bytes before a datagram in what the device reads and writes.
 const BEFORE: usize = virtio_net::HEADER + ethernet::HEADER;
+/// Bytes of the largest fixed header, IPv6's, which routers may have changed.
+const HEAD: usize = 40;
 
 /// A guest behind a TAP device.
 pub struct Tap {
@@ -184,7 +186,7 @@ impl Tap {
             self.counters.count(Reason::OffloadContradiction);
             return Ok(());
         }
-        let written = put(&self.side.device, to, from, datagram, offload);
+        let written = put(&self.side.device, to, from, &[], datagram, offload);
         if written.is_err() {
             self.counters.count(Reason::NotWritten);
         }
@@ -317,13 +319,13 @@ struct TapOutlet {
 }
 
 impl Outlet for TapOutlet {
-    fn put(&self, datagram: &[u8], offload: Option<Offload>, source: u64) -> Put {
+    fn put(&self, head: &[u8], datagram: &[u8], offload: Option<Offload>, source: u64) -> Put {
         // Relaxed: written by the thread that reads it.
         if !self.plain.load(Ordering::Relaxed) || is_router_advertisement(datagram) {
             return Put::Elsewhere;
         }
         let guest = octets(self.guest.load(Ordering::Relaxed));
-        match put(&self.device, guest, octets(source), datagram, offload) {
+        match put(&self.device, guest, octets(source), head, datagram, offload) {
             Ok(()) => Put::Taken,
             Err(Trouble::Down | Trouble::Gone) => Put::Down,
             Err(trouble) => {
@@ -334,12 +336,23 @@ impl Outlet for TapOutlet {
     }
 }
 
-fn put(device: &Device, to: Mac, from: Mac, datagram: &[u8], offload: Option<Offload>) -> Result<(), Trouble> {
-    let mut before = [0; BEFORE];
-    let (virtio, ethernet) = before.split_at_mut(virtio_net::HEADER);
+/// Writes a frame; `head` stands for the first bytes of the datagram.
+fn put(
+    device: &Device,
+    to: Mac,
+    from: Mac,
+    head: &[u8],
+    datagram: &[u8],
+    offload: Option<Offload>,
+) -> Result<(), Trouble> {
+    let mut before = [0; BEFORE + HEAD];
+    let (virtio, rest) = before.split_at_mut(virtio_net::HEADER);
+    let (ethernet, ip) = rest.split_at_mut(ethernet::HEADER);
+    let ip = ip.get_mut(..head.len()).ok_or(Trouble::Refused)?;
+    ip.copy_from_slice(head);
     virtio.copy_from_slice(&virtio_net::build(offload, datagram, ethernet::HEADER));
     ethernet.copy_from_slice(&ethernet::header(to, from, datagram));
-    device.write([&before, datagram])
+    device.write([&before[..BEFORE + head.len()], &datagram[head.len()..]])
 }
 
 /// Whether the driver learns from a datagram to its guest: RFC 4861 section 4.2, behind a plain IPv6 header.

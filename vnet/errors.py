@@ -37,6 +37,7 @@ __all__ = [
     "AddressTaken",
     "CaptureError",
     "ForkedNic",
+    "GraphError",
     "ImageError",
     "LabError",
     "LanClosed",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 
 import pytest
+
+# For the programs that are run in guests there, too.
+sys.path.insert(0, str(Path(__file__).parent.parent / "interop"))
 
 from . import kernel_side
 

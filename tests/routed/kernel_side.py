@@ -147,6 +147,9 @@ _ROUTER = {
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/accept_dad": "0",
     "ipv6/conf/default/accept_ra": "0",
+    # Nobody hears of fragments that were not completed while another probe waits for its answer.
+    "ipv4/ipfrag_time": "600",
+    "ipv6/ip6frag_time": "600",
 }
 
 

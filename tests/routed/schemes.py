@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 import networkx
 
-# A kernel counts errors to each address; a host has so many that each probe takes a new one.
-ADDRESSES = 250
 _FIRST = 0x100
 
 
@@ -82,8 +80,10 @@ class Scheme:
     hosts: Mapping[str, Host]
     wires: Sequence[Wire] = ()
     fixed: Sequence[Fixed] = ()
-    multipath: bool = field(default=False)
+    multipath: bool = False
     """Whether routers use all shortest paths; else there is one."""
+    addresses: int = 250
+    """How many each host has: routers count errors to each, so each probe takes a new one."""
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
@@ -122,9 +122,10 @@ class Scheme:
         for number, (name, host) in enumerate(self.hosts.items()):
             for family in (4, 6):
                 prefix = _prefix(self.networks[host.network].prefixes, family)
-                first = _FIRST + number * ADDRESSES
-                assert prefix is None or first + ADDRESSES < prefix.num_addresses, f"{prefix} is too small for hosts"
-                numbers = range(first, first + ADDRESSES) if prefix is not None else ()
+                first = _FIRST + number * self.addresses
+                last = first + self.addresses
+                assert prefix is None or last < prefix.num_addresses, f"{prefix} is too small for hosts"
+                numbers = range(first, last) if prefix is not None else ()
                 found[name, family] = [str(prefix.network_address + each) for each in numbers]
         return found
 
@@ -195,6 +196,7 @@ def line(
     mtus: Sequence[int] | None = None,
     fixed: Sequence[Fixed] = (),
     ends: Sequence[int] = (1500, 1500),
+    addresses: int = 250,
 ) -> Scheme:
     """Two networks with a host each and so many routers in a row between them.
 
@@ -208,26 +210,28 @@ def line(
         mtus: those of the links, from left to right.
         fixed: static routes.
         ends: the MTUs of the two networks.
+        addresses: how many each host has.
     """
     names = [f"r{number}" for number in range(1, routers + 1)]
-    addresses: dict[str, dict[str, Sequence[str]]] = {
+    own: dict[str, dict[str, Sequence[str]]] = {
         name: {"lo": (f"10.254.0.{number}", f"fd00:fe::{number:x}")} for number, name in enumerate(names, 1)
     }
-    addresses[names[0]]["left"] = ("10.1.0.1", "fd00:1::1")
-    addresses[names[-1]]["right"] = ("10.2.0.1", "fd00:2::1")
+    own[names[0]]["left"] = ("10.1.0.1", "fd00:1::1")
+    own[names[-1]]["right"] = ("10.2.0.1", "fd00:2::1")
     sizes = mtus or [1500] * (routers - 1)
     return Scheme(
         networks={
             "left": Network(("10.1.0.0/20", "fd00:1::/64"), ends[0]),
             "right": Network(("10.2.0.0/20", "fd00:2::/64"), ends[1]),
         },
-        routers=addresses,
+        routers=own,
         hosts={"a": Host("left", names[0]), "b": Host("right", names[-1])},
         wires=[
             Wire(one, other, (f"10.255.0.{2 * at}/31", f"fd00:ff::{2 * at:x}/127"), mtu)
             for at, ((one, other), mtu) in enumerate(zip(itertools.pairwise(names), sizes, strict=True))
         ],
         fixed=fixed,
+        addresses=addresses,
     )
 
 

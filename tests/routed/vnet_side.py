@@ -17,10 +17,12 @@ class VnetSide:
 
     Arguments:
         scheme: the lab.
+        hosts: whether its hosts are there.
     """
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Scheme, *, hosts: bool = True) -> None:
         self.scheme = scheme
+        self._hosts = hosts
         self._open = contextlib.ExitStack()
         self._ends: dict[str, vnet.Nic] = {}
 
@@ -49,7 +51,7 @@ class VnetSide:
             self.lan.link(wire.one, wire.other, weight=wire.weight, mtu=wire.mtu, prefix=tuple(wire.prefixes))
         for fixed in scheme.fixed:
             self.lan.routers[fixed.router].add_route(fixed.prefix, via=fixed.via)
-        for name, host in scheme.hosts.items():
+        for name, host in scheme.hosts.items() if self._hosts else ():
             addresses = [*scheme.host_addresses(name, 4), *scheme.host_addresses(name, 6)]
             gateway = list(scheme.routers[host.gateway][host.network])
             self._ends[name] = self._open.enter_context(

@@ -10,6 +10,9 @@ pub(crate) trait Bits: Copy + Ord + Debug {
     const WIDTH: u32;
     /// The header words of the family.
     const HEAD: Head;
+    /// Whether the nodes below an array are direct: for IPv4 most look-ups end there, and a line less to go through
+    /// is worth the room; for IPv6 most go on.
+    const DIRECT: bool;
     /// All zeros.
     const ZERO: Self;
 
@@ -28,10 +31,11 @@ pub(crate) trait Bits: Copy + Ord + Debug {
 }
 
 macro_rules! bits {
-    ($type:ty, $head:expr) => {
+    ($type:ty, $head:expr, $direct:expr) => {
         impl Bits for $type {
             const WIDTH: u32 = <$type>::BITS;
             const HEAD: Head = $head;
+            const DIRECT: bool = $direct;
             const ZERO: Self = 0;
 
             #[inline(always)]
@@ -64,5 +68,5 @@ macro_rules! bits {
     };
 }
 
-bits!(u32, Head::V4);
-bits!(u128, Head::V6);
+bits!(u32, Head::V4, true);
+bits!(u128, Head::V6, false);

@@ -3,9 +3,11 @@
 //! Sorted routes differ little from one to the next, so each takes four bytes or five:
 //!
 //! ```text
-//!   list    count4 │ route … │ count6 │ route …                          all numbers but length: LEB128
-//!   route   length u8 │ step │ class             step: from the prefix before, cut to `length` bits, to this one
+//!   list    count4 │ route … │ count6 │ route …                                   numbers are LEB128
+//!   route   more 1, (zero) 1, other 1, low 5 │ high, if more │ length u8, if other │ class
 //! ```
+//!
+//! `other` says that the length is not that of the prefix before. `step`, which is 32·high + low, leads from the prefix before, cut to `length` bits, to this one; the first one comes after 0/0.
 
 use super::bits::Bits;
 use super::prefix::{Prefix, Route};
@@ -31,6 +33,7 @@ pub struct Listing<'m> {
     at: usize,
     family: Family,
     left: u128,
+    length: u8,
     address4: u32,
     address6: u128,
 }
@@ -53,13 +56,20 @@ pub(crate) fn pack(v4: &Rib<u32>, v6: &Rib<u128>) -> Vec<u8> {
 
 fn pack_family<A: Bits>(bytes: &mut Vec<u8>, rib: &Rib<A>) {
     number(bytes, rib.len() as u128);
-    let mut before = A::ZERO;
-    for Item { address, length, class } in rib.items() {
-        bytes.push(length);
-        let bits = u32::from(length);
-        number(bytes, address.shifted(bits) - before.shifted(bits));
-        number(bytes, u128::from(class));
-        before = address;
+    let mut before = Item { address: A::ZERO, length: 0, class: 0 };
+    for item in rib.items() {
+        let bits = u32::from(item.length);
+        let step = item.address.shifted(bits) - before.address.shifted(bits);
+        let other = item.length != before.length;
+        bytes.push((step & 0x1f) as u8 | u8::from(other) << 5 | u8::from(step >> 5 != 0) << 7);
+        if step >> 5 != 0 {
+            number(bytes, step >> 5);
+        }
+        if other {
+            bytes.push(item.length);
+        }
+        number(bytes, u128::from(item.class));
+        before = item;
     }
 }
 
@@ -79,7 +89,7 @@ impl<'m> Listing<'m> {
         let start = word(words, LISTING, Ordering::Relaxed) as usize;
         let bytes = word(words, LISTING_BYTES, Ordering::Relaxed) as usize;
         let family = if start == 0 { Family::Done } else { Family::Start };
-        Self { words, start, bytes, at: 0, family, left: 0, address4: 0, address6: 0 }
+        Self { words, start, bytes, at: 0, family, left: 0, length: 0, address4: 0, address6: 0 }
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -107,12 +117,19 @@ impl<'m> Listing<'m> {
     }
 
     fn item<A: Bits>(&mut self, before: A) -> Option<Item<A>> {
-        let length = self.byte().filter(|&length| u32::from(length) <= A::WIDTH)?;
-        let bits = u32::from(length);
-        let number = before.shifted(bits).checked_add(self.number()?)?;
-        let address = A::unshifted(number, bits)?;
+        let first = self.byte()?;
+        let high = if first & 0x80 != 0 { self.number()? } else { 0 };
+        let step = high.checked_mul(32)? | u128::from(first & 0x1f);
+        if first & 0x20 != 0 {
+            self.length = self.byte()?;
+        }
+        let bits = u32::from(self.length);
+        if bits > A::WIDTH {
+            return None;
+        }
+        let address = A::unshifted(before.shifted(bits).checked_add(step)?, bits)?;
         let class = u16::try_from(self.number()?).ok().filter(|&class| class != 0)?;
-        Some(Item { address, length, class })
+        Some(Item { address, length: self.length, class })
     }
 
     fn step(&mut self) -> Option<Option<Route>> {
@@ -123,6 +140,7 @@ impl<'m> Listing<'m> {
                 Family::V6 | Family::Done => return Some(None),
             };
             self.left = self.number()?;
+            self.length = 0;
         }
         self.left -= 1;
         let route = if self.family == Family::V4 {

@@ -1,10 +1,9 @@
 //! Look-ups.
 
-use core::hint::select_unpredictable;
-
 use super::bits::Bits;
 use super::words::{
-    ARRAY, Anatomy, EMPTY_NODE, Entry, FIRST, Head, Kind, REUSE, STRIDE, TOP, USED, VALUES, block_words, run_of, word,
+    ARRAY, Anatomy, DIRECT_WORDS, Entry, FIRST, Head, Kind, REUSE, SLOTS, STRIDE, TOP, USED, VALUES, block_words, half,
+    run_of, word,
 };
 use crate::sync::{AtomicU32, Ordering, fence};
 
@@ -40,29 +39,31 @@ impl<'m> RouteTable<'m> {
     #[must_use]
     #[inline]
     pub fn look_up4(&self, address: u32) -> u16 {
-        self.steadily(Head::V4, |table| table.walk4(address))
+        let Some(head) = self.words.first_chunk() else { return 0 };
+        let before = first_look(head);
+        let class = or_default(head, Head::V4, self.walk4(head, address));
+        if second_look(head) == before { class } else { self.insist(head, address) }
     }
 
     /// The class of an IPv6 address, given as its two halves; 0 where no prefix has it.
     #[must_use]
     #[inline]
     pub fn look_up6(&self, high: u64, low: u64) -> u16 {
-        self.steadily(Head::V6, |table| table.walk(u128::from(high) << 64 | u128::from(low)))
+        let Some(head) = self.words.first_chunk() else { return 0 };
+        let address = u128::from(high) << 64 | u128::from(low);
+        let before = first_look(head);
+        let class = or_default(head, Head::V6, self.walk(head, address));
+        if second_look(head) == before { class } else { self.insist(head, address) }
     }
 
     /// Walks until no freed word was used again meanwhile.
-    #[inline(always)]
-    fn steadily(&self, head: Head, walk: impl Fn(&Self) -> u16) -> u16 {
+    #[cold]
+    fn insist<A: Bits>(&self, head: &Header, address: A) -> u16 {
         let mut class = 0;
-        for _ in 0..TURNS {
-            // Acquire, and the fence below: "Orders" above.
-            let before = word(self.words, REUSE, Ordering::Acquire);
-            class = walk(self);
-            // A word of its own that says all there is to know: nothing else hangs on its order.
-            let default = word(self.words, head.default, Ordering::Relaxed) as u16;
-            class = select_unpredictable(class == 0, default, class);
-            fence(Ordering::Acquire);
-            if word(self.words, REUSE, Ordering::Relaxed) == before {
+        for _ in 1..TURNS {
+            let before = first_look(head);
+            class = or_default(head, A::HEAD, self.walk(head, address));
+            if second_look(head) == before {
                 break;
             }
         }
@@ -73,69 +74,63 @@ impl<'m> RouteTable<'m> {
     /// further on: for random addresses the processor would guess wrong half of the time, and a wrong guess costs
     /// more than looking into an empty node.
     #[inline(always)]
-    fn walk4(&self, address: u32) -> u16 {
-        let root = self.entry(Head::V4.root);
-        if root.kind() != Kind::Array {
+    fn walk4(&self, head: &Header, address: u32) -> u16 {
+        let root = followed(&head[Head::V4.root]);
+        if root.kind() != Kind::Direct {
             return self.walk_on(root, address, 0);
         }
         // 1. the array
         let entry = self.entry(root.at() + (address >> (32 - TOP)) as usize);
-        if entry.0 >= 2 << 30 {
+        if !entry.is_class_or_direct() {
             return self.walk_on(entry, address, TOP);
         }
-        // 2. the node, or the empty one
-        let at = select_unpredictable(entry.0 >> 30 == 0, EMPTY_NODE, entry.at());
-        let class = self.narrow(at, (address >> (32 - TOP - STRIDE)) as usize & 63);
+        // 2. the node; or the header, whose words are at hand, where the array has said it all
+        let node = entry.if_node();
+        let class = self.direct(entry.at() & node, (address >> (32 - TOP - STRIDE)) as usize % SLOTS);
         // 3. the answer
-        select_unpredictable(entry.0 >> 30 == 0, entry.as_class(), class)
+        class & node as u16 | entry.as_class() & !node as u16
     }
 
     #[inline(always)]
-    fn walk<A: Bits>(&self, address: A) -> u16 {
-        let root = self.entry(A::HEAD.root);
-        if root.kind() == Kind::Array {
+    fn walk<A: Bits>(&self, head: &Header, address: A) -> u16 {
+        let root = followed(&head[A::HEAD.root]);
+        if root.kind() == Kind::Direct {
             return self.walk_on(self.entry(root.at() + address.chunk(0, TOP)), address, TOP);
         }
         self.walk_on(root, address, 0)
     }
 
     /// From an entry that stands at `depth` on. Each turn is six bits further on, so it ends whatever the words say.
-    #[inline]
+    #[inline(never)]
     fn walk_on<A: Bits>(&self, mut entry: Entry, address: A, depth: u32) -> u16 {
         let mut depth = depth;
         loop {
             match entry.kind() {
                 Kind::Class => return entry.as_class(),
                 _ if depth >= A::WIDTH => return 0,
-                Kind::Narrow => return self.narrow(entry.at(), address.chunk(depth, STRIDE)),
-                Kind::Wide => {
-                    let run = run_of(self.starts(entry.at()), address.chunk(depth, STRIDE));
+                Kind::Direct => return self.direct(entry.at(), address.chunk(depth, STRIDE)),
+                kind => {
+                    let run = run_of(starts_of(self.words, entry.at()), address.chunk(depth, STRIDE));
+                    if kind == Kind::Narrow {
+                        return self.direct(entry.at() + VALUES, run);
+                    }
                     entry = self.entry(entry.at() + VALUES + run);
                 }
-                Kind::Array => return 0,
             }
             depth += STRIDE;
         }
     }
 
-    /// The class in a slot of a narrow node.
+    /// A class out of words with two each.
     #[inline(always)]
-    fn narrow(&self, at: usize, slot: usize) -> u16 {
-        let run = run_of(self.starts(at), slot);
-        // Relaxed: where there are runs, they were written before the entry that led here; see "Orders".
-        let pair = word(self.words, at + VALUES + run / 2, Ordering::Relaxed);
-        (pair >> (run % 2 * 16)) as u16
-    }
-
-    #[inline(always)]
-    fn starts(&self, at: usize) -> u64 {
-        starts_of(self.words, at)
+    fn direct(&self, at: usize, index: usize) -> u16 {
+        // Relaxed: who comes here by acquire finds the node written; a value is all that its word tells.
+        half(word(self.words, at + index / 2, Ordering::Relaxed), index)
     }
 
     #[inline(always)]
     fn entry(&self, at: usize) -> Entry {
-        // Acquire: partners with the release in `RouteWriter::publish()`.
-        Entry(word(self.words, at, Ordering::Acquire))
+        self.words.get(at).map_or(Entry::NONE, followed)
     }
 
     /// Counts what the table is made of. Not for damaged words: the figures would be as wrong as they are.
@@ -160,17 +155,52 @@ impl<'m> RouteTable<'m> {
         let below = |at: usize, count: usize, depth| {
             (at..at + count).map(|at| self.live_words(self.entry(at), depth, width)).sum::<u64>()
         };
-        let runs = || 1 + self.starts(entry.at()).count_ones() as usize;
+        let runs = || 1 + starts_of(self.words, entry.at()).count_ones() as usize;
         match entry.kind() {
-            Kind::Array if depth == 0 => ARRAY as u64 + below(entry.at(), ARRAY, TOP),
+            Kind::Direct if depth == 0 => ARRAY as u64 + below(entry.at(), ARRAY, TOP),
             _ if depth >= width => 0,
-            Kind::Class | Kind::Array => 0,
+            Kind::Class => 0,
+            Kind::Direct => DIRECT_WORDS as u64,
             Kind::Narrow => u64::from(block_words(Kind::Narrow, runs())),
             Kind::Wide => {
                 u64::from(block_words(Kind::Wide, runs())) + below(entry.at() + VALUES, runs(), depth + STRIDE)
             }
         }
     }
+}
+
+/// The words before the first node.
+type Header = [AtomicU32; FIRST as usize];
+
+/// How often freed words were used again before a walk.
+#[inline(always)]
+fn first_look(head: &Header) -> u32 {
+    // Acquire: see "Orders" at `RouteTable`.
+    head[REUSE].load(Ordering::Acquire)
+}
+
+/// How often they were after it.
+#[inline(always)]
+fn second_look(head: &Header) -> u32 {
+    // The fence orders all that the walk read before this look; see "Orders" at `RouteTable`.
+    fence(Ordering::Acquire);
+    head[REUSE].load(Ordering::Relaxed)
+}
+
+/// The class that a walk came to, or that of the prefix of length 0.
+#[inline(always)]
+fn or_default(head: &Header, family: Head, class: u16) -> u16 {
+    // The word after the default is zero. An index, because half of all random addresses have no longer route: the
+    // processor would guess a branch wrong as often, and the compiler makes branches of all else.
+    // Relaxed: a word of its own that says all there is to know.
+    class | head[family.default + usize::from(class != 0)].load(Ordering::Relaxed) as u16
+}
+
+/// An entry that is to be followed.
+#[inline(always)]
+fn followed(word: &AtomicU32) -> Entry {
+    // Acquire: partners with the release in `RouteWriter::publish()`.
+    Entry(word.load(Ordering::Acquire))
 }
 
 /// The bitmap of a node.

@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::reader::starts_of;
 use super::rib::{Item, Rib};
 use super::space::{Block, NoRoom, Space};
-use super::words::{ARRAY, Entry, Kind, SLOTS, STRIDE, TOP, VALUES, block_words, run_of};
+use super::words::{ARRAY, DIRECT_WORDS, Entry, Kind, SLOTS, STEP, STRIDE, TOP, VALUES, block_words, half, run_of};
 use crate::sync::{AtomicU32, Ordering};
 
 /// What one change of the table does: done wholly by the writer's `publish()`, or undone by its `discard()`.
@@ -31,13 +31,15 @@ pub(crate) struct Shaper<'w, 'm> {
     pub(crate) memory: &'m [AtomicU32],
     pub(crate) space: &'w mut Space,
     pub(crate) edit: &'w mut Edit,
+    /// Whether the family's root is an array.
+    pub(crate) large: bool,
 }
 
 impl Shaper<'_, '_> {
-    /// A root for all routes but that of length 0, sorted; an array if `large`.
-    pub(crate) fn root<A: Bits>(&mut self, items: &[Item<A>], large: bool) -> Result<Entry, NoRoom> {
+    /// A root for all routes but that of length 0, sorted.
+    pub(crate) fn root<A: Bits>(&mut self, items: &[Item<A>]) -> Result<Entry, NoRoom> {
         let items = if items.first().is_some_and(|item| item.length == 0) { &items[1..] } else { items };
-        if !large {
+        if !self.large {
             return self.tree(items, 0, 0);
         }
         let mut entries = vec![Entry::NONE; ARRAY];
@@ -50,7 +52,7 @@ impl Shaper<'_, '_> {
                 word.store(entry.0, Ordering::Relaxed);
             }
         }
-        Ok(Entry::node(Kind::Array, at))
+        Ok(Entry::node(Kind::Direct, at))
     }
 
     /// An entry for the addresses whose first `depth` bits are given: `items` are the routes inside, sorted and all
@@ -61,7 +63,7 @@ impl Shaper<'_, '_> {
         }
         let mut slots = [Entry::class(class); SLOTS];
         self.spread(&mut slots, 0, items, depth, STRIDE)?;
-        self.node(&slots, Entry::NONE)
+        self.node::<A>(&slots, depth, Entry::NONE)
     }
 
     /// Lays `items` over slots that tell `bits` bits from `depth` on apart; the first of the slots has number `first`.
@@ -101,7 +103,7 @@ impl Shaper<'_, '_> {
         change: Change<A>,
         inside: &[Item<A>],
     ) -> Result<Entry, NoRoom> {
-        if entry.kind() == Kind::Array {
+        if depth == 0 && entry.kind() == Kind::Direct {
             self.revise_array(entry, change, inside)?;
             return Ok(entry);
         }
@@ -113,12 +115,12 @@ impl Shaper<'_, '_> {
         } else {
             let changed = &mut slots[slot..][..1 << (end - change.length)];
             for entry in changed.iter() {
-                self.unlink_all(*entry);
+                self.unlink_all(*entry, end);
             }
             changed.fill(Entry::class(change.class));
             self.spread(changed, slot, inside, depth, STRIDE)?;
         }
-        self.node(&slots, entry)
+        self.node::<A>(&slots, depth, entry)
     }
 
     fn revise_array<A: Bits>(&mut self, array: Entry, change: Change<A>, inside: &[Item<A>]) -> Result<(), NoRoom> {
@@ -135,15 +137,15 @@ impl Shaper<'_, '_> {
         for (index, new) in slots.iter().enumerate() {
             let word = array.at() + slot + index;
             let old = self.entry(word);
-            self.unlink_all(old);
+            self.unlink_all(old, TOP);
             self.flip(word, old.0, new.0);
         }
         Ok(())
     }
 
-    /// An entry for these slots: a class where all are the same, `old` itself where it has the same runs, else a new
-    /// node. What `old` led to and the slots do not has been unlinked already.
-    fn node(&mut self, slots: &[Entry; SLOTS], old: Entry) -> Result<Entry, NoRoom> {
+    /// An entry for these slots at `depth`: a class where all are the same, `old` itself where it has the same runs,
+    /// else a new node. What `old` led to and the slots do not has been unlinked already.
+    fn node<A: Bits>(&mut self, slots: &[Entry; SLOTS], depth: u32, old: Entry) -> Result<Entry, NoRoom> {
         let mut starts = 0u64;
         let mut wide = slots[0].is_node();
         for slot in 1..SLOTS {
@@ -152,28 +154,31 @@ impl Shaper<'_, '_> {
             wide |= slots[slot].is_node();
         }
         if starts == 0 && !wide {
-            self.unlink(old);
+            self.unlink(old, depth);
             return Ok(slots[0]);
         }
-        let kind = if wide { Kind::Wide } else { Kind::Narrow };
-        let mut values = [0u32; SLOTS];
-        let count = values_of(&mut values, slots, starts, kind);
-        if old.kind() == kind && starts_of(self.memory, old.at()) == starts {
-            for (index, &value) in values[..count].iter().enumerate() {
-                let word = old.at() + VALUES + index;
+        let kind = match wide {
+            true => Kind::Wide,
+            false if A::DIRECT && self.large && depth == TOP => Kind::Direct,
+            false => Kind::Narrow,
+        };
+        let mut node = [0u32; VALUES + SLOTS];
+        let count = write_node(&mut node, slots, starts, kind);
+        let same_runs = old.kind() == kind && (kind == Kind::Direct || starts_of(self.memory, old.at()) == starts);
+        if same_runs {
+            for (index, &value) in node[..count].iter().enumerate() {
+                let word = old.at() + index;
                 // Relaxed: nobody else writes.
                 self.flip(word, self.memory[word].load(Ordering::Relaxed), value);
             }
             return Ok(old);
         }
-        let runs = 1 + starts.count_ones() as usize;
-        let (at, _) = self.take(block_words(kind, runs))?;
-        let node = [starts as u32, (starts >> 32) as u32].into_iter().chain(values[..count].iter().copied());
-        for (word, value) in self.memory[at as usize..].iter().zip(node) {
+        let (at, _) = self.take((count as u32).next_multiple_of(STEP))?;
+        for (word, &value) in self.memory[at as usize..].iter().zip(&node[..count]) {
             // Relaxed: not linked yet; `publish()` orders it.
             word.store(value, Ordering::Relaxed);
         }
-        self.unlink(old);
+        self.unlink(old, depth);
         Ok(Entry::node(kind, at))
     }
 
@@ -182,14 +187,15 @@ impl Shaper<'_, '_> {
         if !entry.is_node() {
             return [entry; SLOTS];
         }
-        let starts = starts_of(self.memory, entry.at());
+        let direct = entry.kind() == Kind::Direct;
+        let (starts, values) =
+            if direct { (!0, entry.at()) } else { (starts_of(self.memory, entry.at()), entry.at() + VALUES) };
         core::array::from_fn(|slot| {
-            let run = run_of(starts, slot);
+            let run = if direct { slot } else { run_of(starts, slot) };
             if entry.kind() == Kind::Wide {
-                return self.entry(entry.at() + VALUES + run);
+                return self.entry(values + run);
             }
-            let pair = self.entry(entry.at() + VALUES + run / 2).0;
-            Entry::class((pair >> (run % 2 * 16)) as u16)
+            Entry::class(half(self.entry(values + run / 2).0, run))
         })
     }
 
@@ -210,46 +216,52 @@ impl Shaper<'_, '_> {
         }
     }
 
-    /// Notes that the block of this entry goes, and not what lies below it.
-    fn unlink(&mut self, entry: Entry) {
+    /// Notes that the block of this entry at `depth` goes, and not what lies below it.
+    fn unlink(&mut self, entry: Entry, depth: u32) {
         let words = match entry.kind() {
             Kind::Class => return,
-            Kind::Array => ARRAY as u32,
+            Kind::Direct if depth == 0 => ARRAY as u32,
+            Kind::Direct => DIRECT_WORDS as u32,
             kind => block_words(kind, 1 + starts_of(self.memory, entry.at()).count_ones() as usize),
         };
         self.edit.unlinked.push(Block { at: entry.at() as u32, words });
     }
 
-    /// Notes that all goes that this entry leads to.
-    pub(crate) fn unlink_all(&mut self, entry: Entry) {
-        let (first, count) = match entry.kind() {
+    /// Notes that all goes that this entry at `depth` leads to.
+    pub(crate) fn unlink_all(&mut self, entry: Entry, depth: u32) {
+        let (first, count, below) = match entry.kind() {
             Kind::Class => return,
-            Kind::Narrow => (0, 0),
-            Kind::Wide => (entry.at() + VALUES, 1 + starts_of(self.memory, entry.at()).count_ones() as usize),
-            Kind::Array => (entry.at(), ARRAY),
+            Kind::Direct if depth == 0 => (entry.at(), ARRAY, TOP),
+            Kind::Narrow | Kind::Direct => (0, 0, 0),
+            Kind::Wide => {
+                let runs = 1 + starts_of(self.memory, entry.at()).count_ones() as usize;
+                (entry.at() + VALUES, runs, depth + STRIDE)
+            }
         };
         for at in first..first + count {
-            self.unlink_all(self.entry(at));
+            self.unlink_all(self.entry(at), below);
         }
-        self.unlink(entry);
+        self.unlink(entry, depth);
     }
 }
 
-/// The words behind a node's bitmap; returns how many.
-fn values_of(values: &mut [u32; SLOTS], slots: &[Entry; SLOTS], starts: u64, kind: Kind) -> usize {
+/// The words of a node; returns how many.
+fn write_node(node: &mut [u32; VALUES + SLOTS], slots: &[Entry; SLOTS], starts: u64, kind: Kind) -> usize {
+    let bitmap = if kind == Kind::Direct { 0 } else { VALUES };
+    node[..bitmap].copy_from_slice(&[starts as u32, (starts >> 32) as u32][..bitmap]);
     let mut runs = 0;
     for (slot, entry) in slots.iter().enumerate() {
-        if slot > 0 && starts >> slot & 1 == 0 {
+        if kind != Kind::Direct && slot > 0 && starts >> slot & 1 == 0 {
             continue;
         }
         if kind == Kind::Wide {
-            values[runs] = entry.0;
+            node[bitmap + runs] = entry.0;
         } else {
-            values[runs / 2] |= u32::from(entry.as_class()) << (runs % 2 * 16);
+            node[bitmap + runs / 2] |= u32::from(entry.as_class()) << (runs % 2 * 16);
         }
         runs += 1;
     }
-    if kind == Kind::Wide { runs } else { runs.div_ceil(2) }
+    bitmap + if kind == Kind::Wide { runs } else { runs.div_ceil(2) }
 }
 
 /// All routes that a change in `rib` at this prefix leaves to be laid out anew, and the class around them.

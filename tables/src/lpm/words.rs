@@ -3,11 +3,9 @@
 //! ```text
 //!  word
 //!  0    ┌────────────────────────────────────────────────────────────────────────────┐
-//!       │ 0 reuse │ 1 root4 │ 2 default4 │ 3 root6 │ 4 default6 │ (zero)             │ what each look-up reads
-//!  16   ├────────────────────────────────────────────────────────────────────────────┤
-//!       │ 16 used │ 17 count4 │ 18 count6 │ 19 listing at │ 20 listing bytes │ (zero) │ what changes with each update
+//!       │ 0 reuse │ 1 root4 │ 2 default4 │ (zero) │ 4 root6 │ 5 default6 │ (zero) ×26 │ what each look-up reads
 //!  32   ├────────────────────────────────────────────────────────────────────────────┤
-//!       │ an empty node: zeros, for look-ups that need none                          │
+//!       │ 32 used │ 33 count4 │ 34 count6 │ 35 listing at │ 36 listing bytes │ (zero) │ what changes with each update
 //!  48   ├────────────────────────────────────────────────────────────────────────────┤
 //!       │ arrays, nodes, free blocks, in steps of four words …                       │
 //!  used ├────────────────────────────────────────────────────────────────────────────┤
@@ -18,7 +16,8 @@
 //!
 //!  narrow   │ starts 0…31 │ starts 32…63 │ class 16, class 16 │ …       run r: bits 16·(r mod 2) of word 2 + r/2
 //!  wide     │ starts 0…31 │ starts 32…63 │ entry │ entry │ …            run r: word 2 + r
-//!  array    │ entry of bits 0…17 = 0 │ … = 1 │ … │ 2^18 in all
+//!  direct   │ class 16, class 16 │ … 32 words                           slot s: bits 16·(s mod 2) of word s/2
+//!  root     │ entry of bits 0…17 = 0 │ … = 1 │ … 2^18 words             a direct entry that is the root
 //! ```
 //!
 //! Bit `s` of `starts` is set where slot `s` begins a run; slot 0 always does, and its bit is clear. Words that are
@@ -32,13 +31,11 @@ pub const LEAST_WORDS: usize = 4096;
 /// The number that moves before freed words are used again.
 pub(crate) const REUSE: usize = 0;
 /// Words of the table that have ever been used, the listing not among them.
-pub(crate) const USED: usize = 16;
+pub(crate) const USED: usize = 32;
 /// Where the listing starts, in words; 0 where there is none.
-pub(crate) const LISTING: usize = 19;
+pub(crate) const LISTING: usize = 35;
 /// Bytes of the listing.
-pub(crate) const LISTING_BYTES: usize = 20;
-/// A node of zeros.
-pub(crate) const EMPTY_NODE: usize = 32;
+pub(crate) const LISTING_BYTES: usize = 36;
 /// The first word that nodes may have.
 pub(crate) const FIRST: u32 = 48;
 
@@ -52,6 +49,8 @@ pub(crate) const TOP: u32 = 3 * STRIDE;
 pub(crate) const ARRAY: usize = 1 << TOP;
 /// Words of a node before its values.
 pub(crate) const VALUES: usize = 2;
+/// Words of a direct node.
+pub(crate) const DIRECT_WORDS: usize = SLOTS / 2;
 /// Blocks are multiples of this many words.
 pub(crate) const STEP: u32 = 4;
 /// Words of a cache line.
@@ -64,15 +63,15 @@ pub(crate) const MOST_WORDS: usize = 1 << 30;
 pub(crate) struct Head {
     /// The root entry.
     pub(crate) root: usize,
-    /// The class of the prefix of length 0; 0 where there is none.
+    /// The class of the prefix of length 0; 0 where there is none. The word after it is zero, always.
     pub(crate) default: usize,
     /// How many routes there are.
     pub(crate) count: usize,
 }
 
 impl Head {
-    pub(crate) const V4: Self = Self { root: 1, default: 2, count: 17 };
-    pub(crate) const V6: Self = Self { root: 3, default: 4, count: 18 };
+    pub(crate) const V4: Self = Self { root: 1, default: 2, count: 33 };
+    pub(crate) const V6: Self = Self { root: 4, default: 5, count: 34 };
 }
 
 /// What an entry leads to.
@@ -81,7 +80,8 @@ pub(crate) enum Kind {
     Class = 0,
     Narrow = 1,
     Wide = 2,
-    Array = 3,
+    /// Without a bitmap: at the root an array, below it a node of classes.
+    Direct = 3,
 }
 
 /// A class, or where to go on; see the module's drawing.
@@ -105,7 +105,7 @@ impl Entry {
             0 => Kind::Class,
             1 => Kind::Narrow,
             2 => Kind::Wide,
-            _ => Kind::Array,
+            _ => Kind::Direct,
         }
     }
 
@@ -121,6 +121,19 @@ impl Entry {
         self.0 as u16
     }
 
+    /// Whether it is a class or a direct node, asked with one addition.
+    #[inline(always)]
+    pub(crate) const fn is_class_or_direct(self) -> bool {
+        self.0.wrapping_add(1 << 30) < 2 << 30
+    }
+
+    /// All ones for a direct node and zero for a class: a choice between the two by arithmetic, which the compiler
+    /// makes no branch of.
+    #[inline(always)]
+    pub(crate) const fn if_node(self) -> usize {
+        (self.0 as i32 >> 31) as usize
+    }
+
     pub(crate) fn is_node(self) -> bool {
         self.kind() != Kind::Class
     }
@@ -129,8 +142,14 @@ impl Entry {
 /// Which run of a node a slot belongs to.
 #[inline(always)]
 pub(crate) fn run_of(starts: u64, slot: usize) -> usize {
-    // Slot 63 shifts the 2 out: the mask becomes all ones.
-    (starts & 2u64.wrapping_shl(slot as u32).wrapping_sub(1)).count_ones() as usize
+    // The slots behind this one are shifted out.
+    (starts << (!slot & 63)).count_ones() as usize
+}
+
+/// The class in one half of a word of a narrow or direct node.
+#[inline(always)]
+pub(crate) fn half(pair: u32, index: usize) -> u16 {
+    (pair >> (index % 2 * 16)) as u16
 }
 
 /// Words of the block of a node with this many runs.

@@ -290,7 +290,7 @@ fn set_in<A: Bits>(
 ) -> Result<u16, NoRoom> {
     let before = rib.set(item.address, item.length, item.class);
     let root = root_of(memory, A::HEAD);
-    let large = root.kind() == Kind::Array;
+    let large = root.kind() == Kind::Direct;
     let done = if item.length == 0 {
         edit.flips.push((A::HEAD.default, u32::from(item.class)));
         Ok(())
@@ -299,7 +299,7 @@ fn set_in<A: Bits>(
         renew(memory, space, edit, &items)
     } else {
         let change = change_of(rib, item.address, item.length, inside);
-        let mut shaper = Shaper { memory, space, edit };
+        let mut shaper = Shaper { memory, space, edit, large };
         shaper.revised(root, 0, change, inside).map(|new| {
             if new != root {
                 edit.flips.push((A::HEAD.root, new.0));
@@ -322,9 +322,9 @@ fn set_in<A: Bits>(
 fn renew<A: Bits>(memory: &[AtomicU32], space: &mut Space, edit: &mut Edit, items: &[Item<A>]) -> Result<(), NoRoom> {
     // Without room for an array a large table stays a tree: slower, and as true.
     let large = items.len() > LARGE && memory.len() > 4 * ARRAY;
-    let mut shaper = Shaper { memory, space, edit };
-    let root = shaper.root(items, large)?;
-    shaper.unlink_all(root_of(memory, A::HEAD));
+    let mut shaper = Shaper { memory, space, edit, large };
+    let root = shaper.root(items)?;
+    shaper.unlink_all(root_of(memory, A::HEAD), 0);
     let default = items.first().filter(|item| item.length == 0).map_or(0, |item| item.class);
     edit.flips.push((A::HEAD.root, root.0));
     edit.flips.push((A::HEAD.default, u32::from(default)));

@@ -18,6 +18,7 @@ __all__ = [
     "IMAGE_VERSION",
     "Mirror",
     "PingRun",
+    "PlanDraft",
     "Plan",
     "Port",
     "Program",
@@ -274,6 +275,33 @@ _Change: TypeAlias = tuple[int, bool, int]
 # What ("link", "router", "via", "none", "unreachable", "prohibit", "blackhole"), the port out or -1, and the port into the
 # next router or the address of the next hop.
 _Next: TypeAlias = tuple[str, int, int | str | None]
+
+@final
+class PlanDraft:
+    """What a plan is to be, for those who keep plans in images.  The arguments are those of :meth:`Base.set_plan`.
+
+    Raises:
+        ValueError: a number stands for nothing, or there is too much of something.
+    """
+
+    def __new__(
+        cls, routers: list[_Router], ports: list[_Port], classes: list[_Class], hash_ports: bool
+    ) -> PlanDraft: ...
+    def form(self) -> bytes:
+        """Returns what it is to be in its one form: the same for all that compiles to the same."""
+
+    def compile(self) -> bytes:
+        """Compiles it, and returns the words of the section."""
+
+    def publish(self, base: Base) -> None:
+        """Has senders go by it, out of the LAN's own memory; as :meth:`Base.set_plan`.
+
+        Raises:
+            VnetError: the plan does not fit into the LAN.
+        """
+
+    def adopt(self, base: Base, fd: int, at: int, words: int) -> None:
+        """Has senders go by it as it lies in an image; errors as of :func:`adopt_image`."""
 
 @final
 class Plan:

@@ -237,7 +237,7 @@ impl Base {
         let workers = std::array::from_fn(|index| Worker::new(Arc::clone(&lan), index as u32, clock::monotonic));
         let undertaker = Undertaker::new(Arc::clone(&lan))?;
         let captures = Arc::new(Hub::new(Arc::clone(&lan)));
-        let (taps, injector, plan) = (tap::Taps::default(), Mutex::new(()), Mutex::new(None));
+        let (taps, injector, plan) = (tap::Taps::default(), Mutex::new(()), routing::Latest::default());
         Ok(Self { lan, workers, taps, undertaker, injector, captures, plan })
     }
 
@@ -591,7 +591,7 @@ mod _native {
     #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]
-    use super::routing::Plan;
+    use super::routing::{Plan, PlanDraft};
     #[pymodule_export]
     use super::service::{Service, offer, withdraw};
     #[pymodule_export]

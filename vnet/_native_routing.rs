@@ -5,16 +5,17 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use vnet_base::Lan;
 use vnet_base::routing::Section;
 use vnet_base::tables::plan::{
     self, Attached, ClassId, ClassKind, ClassSpec, Compiled, Description, DescriptionError, Hash4, Next, PortChange,
     PortId, PortSpec, RouterId, RouterSpec, Step,
 };
-use vnet_base::tables::sync::AtomicU32;
+use vnet_base::tables::sync::{AtomicU32, Ordering};
 use vnet_base::tables::{Address, NetworkId, SlotId};
 
-use super::{Base, lan_error};
+use super::{Base, duplicate, lan_error};
 
 /// A guest that forwards, the number is in use.
 pub(crate) type Router = (bool, bool);
@@ -92,8 +93,36 @@ fn changes(list: Vec<Change>) -> Vec<PortChange> {
     list.into_iter().map(|(port, up, weight)| PortChange { port: PortId(port), up, weight }).collect()
 }
 
-/// The plan of a LAN as it was last compiled; none before the first.
-pub(crate) type Latest = Mutex<Option<Compiled>>;
+/// The plan of a LAN as it stands.
+#[derive(Default)]
+pub(crate) enum Standing {
+    /// None yet.
+    #[default]
+    Empty,
+    /// It lies in an image, compiled from this.
+    Kept(Description),
+    /// It was compiled here, and can be changed.
+    Compiled(Compiled),
+}
+
+/// The plan of a LAN.
+pub(crate) type Latest = Mutex<Standing>;
+
+impl Standing {
+    /// The plan as it can be changed: one that lies in an image is copied out of it first.
+    fn compiled(&mut self, lan: &Lan) -> Option<&mut Compiled> {
+        if let Self::Kept(description) = self {
+            // Relaxed: what lies in an image does not change.
+            let words = lan.segment().section(Section::Plan).iter().map(|word| word.load(Ordering::Relaxed)).collect();
+            let copied = Compiled::of_words(description, words);
+            *self = Self::Compiled(copied.unwrap_or_else(|| plan::compile(description, None)));
+        }
+        match self {
+            Self::Compiled(compiled) => Some(compiled),
+            _ => None,
+        }
+    }
+}
 
 /// Compiles what Python says, and has senders go by it; what has not changed is not compiled anew.
 pub(crate) fn set_plan(
@@ -106,10 +135,10 @@ pub(crate) fn set_plan(
 ) -> PyResult<()> {
     let description = description(routers, ports, classes, hash_ports)?;
     let published = py.detach(|| {
-        let mut latest = base.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let compiled = plan::compile(&description, latest.as_ref());
+        let mut standing = base.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = plan::compile(&description, standing.compiled(&base.lan).as_deref());
         base.lan.publish(Section::Plan, compiled.words())?;
-        *latest = Some(compiled);
+        *standing = Standing::Compiled(compiled);
         Ok(())
     });
     published.map_err(|failure| lan_error(py, &failure))
@@ -120,13 +149,76 @@ pub(crate) fn set_ports(py: Python<'_>, base: &Base, list: Vec<Change>) -> PyRes
     let changes = changes(list);
     let lan: &Lan = &base.lan;
     let done = py.detach(|| {
-        let mut latest = base.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = base.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let none = DescriptionError::Unknown { who: "a change".into(), what: "port", number: 0, count: 0 };
-        let Some(compiled) = latest.as_mut() else { return if changes.is_empty() { Ok(Ok(())) } else { Err(none) } };
+        let Some(compiled) = standing.compiled(lan) else {
+            return if changes.is_empty() { Ok(Ok(())) } else { Err(none) };
+        };
         compiled.set_ports(&changes)?;
         Ok(lan.publish(Section::Plan, compiled.words()))
     });
     done.map_err(wrong)?.map_err(|failure| lan_error(py, &failure))
+}
+
+/// What a plan is to be, and what became of it: for those who keep plans in images.
+#[pyclass(frozen, module = "vnet._native")]
+pub(crate) struct PlanDraft {
+    description: Description,
+    compiled: Mutex<Option<Compiled>>,
+}
+
+#[pymethods]
+impl PlanDraft {
+    #[new]
+    fn new(routers: Vec<Router>, ports: Vec<Port>, classes: Vec<Class>, hash_ports: bool) -> PyResult<Self> {
+        let description = description(routers, ports, classes, hash_ports)?;
+        Ok(Self { description, compiled: Mutex::default() })
+    }
+
+    /// The description in its one form.
+    fn form<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &bytes(&plan::form(&self.description)))
+    }
+
+    /// Compiles it; returns the words.
+    fn compile<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let words = py.detach(|| {
+            let compiled = plan::compile(&self.description, None);
+            let words = bytes(compiled.words());
+            *self.compiled.lock().unwrap_or_else(PoisonError::into_inner) = Some(compiled);
+            words
+        });
+        PyBytes::new(py, &words)
+    }
+
+    /// Has senders go by it, out of the LAN's own memory. It is compiled if it has not been.
+    fn publish(&self, py: Python<'_>, base: &Base) -> PyResult<()> {
+        let published = py.detach(|| {
+            let mut standing = base.plan.lock().unwrap_or_else(PoisonError::into_inner);
+            let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let compiled = compiled.unwrap_or_else(|| plan::compile(&self.description, None));
+            base.lan.publish(Section::Plan, compiled.words())?;
+            *standing = Standing::Compiled(compiled);
+            Ok(())
+        });
+        published.map_err(|failure| lan_error(py, &failure))
+    }
+
+    /// Has senders go by it as it lies in an image.
+    fn adopt(&self, py: Python<'_>, base: &Base, fd: i32, at: u64, words: usize) -> PyResult<()> {
+        let file = duplicate(fd)?;
+        let adopted = py.detach(|| {
+            let mut standing = base.plan.lock().unwrap_or_else(PoisonError::into_inner);
+            base.lan.adopt_image(Section::Plan, file, at, words)?;
+            *standing = Standing::Kept(self.description.clone());
+            Ok(())
+        });
+        adopted.map_err(|failure| lan_error(py, &failure))
+    }
+}
+
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 /// A compiled plan by itself: it says what routers do.

@@ -59,6 +59,15 @@ pub fn compile(description: &Description, before: Option<&Compiled>) -> Compiled
     compiled
 }
 
+/// A description as words: equal where all that is compiled of it is.
+#[must_use]
+pub fn form(description: &Description) -> Vec<u32> {
+    let sections = Sections::new(description);
+    let mut words = words::write(description, &sections);
+    words.truncate(sections.matrix_at);
+    words
+}
+
 fn rewired(before: &Description, now: &Description, ports: impl Iterator<Item = usize>) -> Vec<Rewired> {
     let change = |port| Rewired { port: port as u32, before: wire(before, port), now: wire(now, port) };
     ports.map(change).filter(|change| change.before != change.now).collect()
@@ -77,8 +86,7 @@ impl Compiled {
     #[must_use]
     pub fn of_words(description: &Description, words: Vec<u32>) -> Option<Self> {
         let sections = Sections::new(description);
-        let mut own = words::write(description, &sections);
-        own.truncate(sections.matrix_at);
+        let mut own = form(description);
         own[head::WORDS] = u32::try_from(words.len()).ok()?;
         if words.len() < sections.sets_at || words[..sections.matrix_at] != own {
             return None;

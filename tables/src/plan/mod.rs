@@ -69,7 +69,7 @@ mod reader;
 mod sets;
 mod words;
 
-pub use compile::{Compiled, PortChange, compile};
+pub use compile::{Compiled, PortChange, compile, form};
 pub use description::{
     Attached, ClassId, ClassKind, ClassSpec, Description, DescriptionError, Hash4, PortId, PortSpec, RouterId,
     RouterSpec, Step,

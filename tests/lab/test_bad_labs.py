@@ -47,16 +47,14 @@ MISTAKES = {
     "seed is negative": ("seed: -1\n" + HEAD + "  []", 1, 7, "seed", "expected at least 0, found -1"),
     "name is a number": ("name: 12\n" + HEAD + "  []", 1, 7, "name", "expected text, found 12; put it in quotes"),
     "name of a path": ("name: ../x\n" + HEAD + "  []", 1, 7, "name", "'../x' is not a name"),
-    "links": (HEAD + "  []\nlinks: []\n", 7, 8, "links", "does not support links yet"),
-    "graph": (HEAD + "  []\ngraph: backbone.gml\n", 7, 8, "graph", "does not support graph files yet"),
     "nodes is a list": ("networks: {lan: 10.0.0.0/24}\nnodes: [a]", 2, 8, "nodes", "expected a mapping, found a list"),
     "kind to come": (
-        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: router}",
+        "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {kind: qemu}",
         *(
             3,
             13,
             "nodes.a.kind",
-            "does not support nodes of the kind 'router' yet; it runs host, process, netns and tap",
+            "does not support nodes of the kind 'qemu' yet; it runs host, process, netns, tap and router",
         ),
     ),
     "kind that is close": (
@@ -104,7 +102,7 @@ MISTAKES = {
     ),
     "two networks": (
         "networks: {a: 10.0.0.0/24, b: 10.0.1.0/24}\nnodes:\n  n: {networks: [a, b]}",
-        *(3, 17, "nodes.n.networks", "joins 2 networks; expected one"),
+        *(3, 17, "nodes.n.networks", "joins 2 networks, but a host node has one NIC; expected one"),
     ),
     "address outside": (
         "networks: {lan: 10.0.0.0/24}\nnodes:\n  a: {networks: {lan: 10.0.1.1}}",

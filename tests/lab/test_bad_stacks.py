@@ -211,8 +211,8 @@ MISTAKES = {
         False,
     ),
     "several networks": (
-        "networks: {lan: 10.0.0.0/24, far: 10.1.0.0/24}\nnodes:\n  a: {kind: netns, networks: [lan, far]}\n",
-        *(3, 30, "nodes.a.networks", "joins 2 networks; expected one: a node has one NIC in this version"),
+        "networks: {lan: 10.0.0.0/24, far: 10.1.0.0/24}\nnodes:\n  a: {kind: tap, networks: [lan, far]}\n",
+        *(3, 28, "nodes.a.networks", "joins 2 networks, but a tap node has one NIC"),
         False,
     ),
     "http from a namespace": (

@@ -123,7 +123,7 @@ def _nodes(lan: str) -> Mapping[str, Node]:
     import ipaddress
 
     from vnet.calls import call
-    from vnet.lab.plan import Node
+    from vnet.lab.plan import Joined, Node
     from vnet.sample import Sample
 
     sample = Sample.from_dict(call(lan, "statistics"))
@@ -131,8 +131,7 @@ def _nodes(lan: str) -> Mapping[str, Node]:
         nic.name: Node(
             name=nic.name,
             kind=nic.kind,
-            network=nic.network,
-            addresses=tuple(map(ipaddress.ip_address, nic.addresses)),
+            joined=(Joined(nic.network, tuple(map(ipaddress.ip_address, nic.addresses))),),
         )
         for nic in sample.nics
     }

@@ -188,8 +188,13 @@ def _plain(lab: Lab, origin: str, pid: int, seconds: float, *, started: bool) ->
 
 def _words(difference: dict[str, Any]) -> list[str]:
     words = []
-    for what, names in (("network", difference["networks"]), ("node", difference["nodes"])):
-        for how in ("added", "removed", "changed", "restarted"):
+    parts = (("network", "networks"), ("node", "nodes"), ("link", "links"), ("route", "routes"), ("filter", "filters"))
+    for what, key in parts:
+        names = difference[key]
+        if key in ("routes", "filters"):
+            # What is changed are those of routers, and of nodes and networks.
+            names = {how: [f"of {name}" for name in some] if how == "changed" else some for how, some in names.items()}
+        for how in ("added", "removed", "changed", "weighed", "restarted"):
             found = names.get(how, [])
             if found:
                 more = f" and {len(found) - 8:,} more" if len(found) > 8 else ""

@@ -141,10 +141,22 @@ def from_lab(lab: Lab) -> Graph:
     """What the picture of a lab file shows."""
     networks = tuple(Network(each.name, tuple(map(str, each.prefixes)), each.mtu) for each in lab.networks.values())
     nodes = tuple(
-        Node(node.name, node.kind, (Port(node.network, tuple(map(str, node.addresses))),))
+        Node(
+            node.name,
+            node.kind,
+            tuple(Port(each.network, tuple(map(str, each.addresses))) for each in node.joined),
+        )
         for node in lab.nodes.values()
     )
-    return Graph(lab.name, networks, nodes, source=lab.file)
+    wires = tuple(Wire(link.ends, _label(link.name, link.ends, link.weight)) for link in lab.links.values())
+    return Graph(lab.name, networks, nodes, wires, source=lab.file)
+
+
+def _label(name: str, ends: tuple[str, str], weight: int) -> str:
+    """What is written at a link: its name where that is one of its own, and its weight unless it is the usual one."""
+    own = not name.startswith("-".join(ends))
+    parts = [name] if own else []
+    return ", ".join([*parts, f"weight {weight}"] if weight != 1 else parts)
 
 
 def from_description(said: Mapping[str, Any]) -> Graph:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from vnet.lab.plan import Lab, Node
+from vnet.lab.plan import Lab, Link, Node, Outside
 
 __all__ = ["Difference", "compare"]
 
@@ -24,6 +24,11 @@ class Difference:
         added, removed: nodes by name.
         changed: nodes that leave the LAN and come again, because their NIC, their network or what they are changed.
         rerun: nodes that keep their NIC and get their commands started again.
+        links_added, links_removed, links_changed: by name; a changed link is made anew.
+        links_weighed: links that get another weight and are the same otherwise.
+        rerouted: routers that get other static routes.
+        outside_added, outside_removed: what lies outside of the lab.
+        refiltered: nodes and networks that are the same and get other filters.
     """
 
     networks_added: tuple[str, ...] = ()
@@ -33,9 +38,17 @@ class Difference:
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     rerun: tuple[str, ...] = ()
+    links_added: tuple[str, ...] = ()
+    links_removed: tuple[str, ...] = ()
+    links_changed: tuple[str, ...] = ()
+    links_weighed: tuple[str, ...] = ()
+    rerouted: tuple[str, ...] = ()
+    outside_added: tuple[Outside, ...] = ()
+    outside_removed: tuple[Outside, ...] = ()
+    refiltered: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return any(dataclasses.astuple(self))
+        return any(getattr(self, field.name) for field in dataclasses.fields(self))
 
     @property
     def networks_leaving(self) -> tuple[str, ...]:
@@ -66,6 +79,18 @@ class Difference:
                 "changed": list(self.changed),
                 "restarted": list(self.rerun),
             },
+            "links": {
+                "added": list(self.links_added),
+                "removed": list(self.links_removed),
+                "changed": list(self.links_changed),
+                "weighed": list(self.links_weighed),
+            },
+            "filters": {"changed": list(self.refiltered)},
+            "routes": {
+                "changed": list(self.rerouted),
+                "added": [str(each.prefix or each.file) for each in self.outside_added],
+                "removed": [str(each.prefix or each.file) for each in self.outside_removed],
+            },
         }
 
 
@@ -78,7 +103,9 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
         failed: nodes of ``before`` that did not come up; they are tried again.
     """
     networks_changed = [
-        name for name, network in after.networks.items() if before.networks.get(name, network) != network
+        name
+        for name, network in after.networks.items()
+        if dataclasses.replace(before.networks.get(name, network), filter=network.filter) != network
     ]
     changed, rerun = [], []
     for name, node in after.nodes.items():
@@ -87,7 +114,7 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
             continue
         anew = (
             name in failed
-            or node.network in networks_changed
+            or any(each.network in networks_changed for each in node.joined)
             or _nic(old) != _nic(node)
             # Whoever holds the NIC of a process node without a command is asked to leave it.
             or (node.kind == "process" and (not old.commands) != (not node.commands))
@@ -98,6 +125,11 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
             changed.append(name)
         elif _of_commands(old) != _of_commands(node) or (node.commands and before.directory != after.directory):
             rerun.append(name)
+    links_changed = [
+        name for name, link in after.links.items() if name in before.links and _wire(before.links[name]) != _wire(link)
+    ]
+    again = frozenset(networks_changed)
+    outside_before, outside_after = _outside(before, after, again), _outside(after, before, again)
     return Difference(
         networks_added=_without(after.networks, before.networks),
         networks_removed=_without(before.networks, after.networks),
@@ -106,6 +138,43 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
         removed=_without(before.nodes, after.nodes),
         changed=tuple(changed),
         rerun=tuple(rerun),
+        links_added=_without(after.links, before.links),
+        links_removed=_without(before.links, after.links),
+        links_changed=tuple(links_changed),
+        links_weighed=tuple(
+            name
+            for name, link in after.links.items()
+            if name in before.links and name not in links_changed and before.links[name].weight != link.weight
+        ),
+        rerouted=tuple(
+            name
+            for name, node in after.nodes.items()
+            if name in before.nodes and name not in changed and before.nodes[name].routes != node.routes
+        ),
+        refiltered=tuple(
+            dict.fromkeys(
+                [n for n, each in after.networks.items() if before.networks.get(n, each).filter != each.filter]
+                + [n for n, each in after.nodes.items() if before.nodes.get(n, each).filter != each.filter]
+            )
+        ),
+        outside_added=outside_after,
+        outside_removed=outside_before,
+    )
+
+
+def _wire(link: Link) -> Link:
+    """A link without what can change while it is there, and without where it stands in the file."""
+    return dataclasses.replace(link, weight=1, line=0)
+
+
+def _outside(here: Lab, there: Lab, networks: Collection[str]) -> tuple[Outside, ...]:
+    """What lies outside of one lab and not of the other, or is reached by a network that is made anew."""
+    others = {dataclasses.replace(each, line=0) for each in there.outside}
+    prefixes = [prefix for name in networks for lab in (here, there) for prefix in lab.networks[name].prefixes]
+    return tuple(
+        each
+        for each in here.outside
+        if dataclasses.replace(each, line=0) not in others or any(each.via in prefix for prefix in prefixes)
     )
 
 
@@ -114,8 +183,8 @@ def _without(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
 
 
 def _nic(node: Node) -> Node:
-    """A node without what its commands are, and without where it stands in the file."""
-    return dataclasses.replace(node, line=0, commands=(), environment=(), ready=None)
+    """A node without what it can change in place, and without where it stands in the file."""
+    return dataclasses.replace(node, line=0, commands=(), environment=(), ready=None, on_links=(), routes=(), filter=())
 
 
 def _of_commands(node: Node) -> tuple[Any, ...]:

@@ -35,7 +35,9 @@ class Watch:
         except VnetError:
             # A LAN that has just ended counts no more; the step itself tells of it.
             return {}
-        return {name: nics[name] for name in self._nodes if name in nics}
+        nodes = self._stage.lab.nodes
+        own = [nic for name in self._nodes for nic in (nodes[name].nics if name in nodes else (name,))]
+        return {name: nics[name] for name in own if name in nics}
 
     def _drops(self) -> list[str]:
         lines = []

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from vnet.lab.addresses import parse_address
-from vnet.lab.plan import Address, Bridge, Network, Node, NodeCommand, Ready, Service
+from vnet.lab.plan import Address, Bridge, Joined, Network, Node, NodeCommand, Ready, Service
 from vnet.lab.schema import BridgeFile, CommandFile, NodeDefaults, NodeFile, ReadyFile, ServiceFile
 from vnet.lab.tree import Key, Tree, did_you_mean
 
-__all__ = ["check_together", "has_addresses_of_its_own", "plan_node"]
+if TYPE_CHECKING:
+    from vnet.lab.members import Member
 
-Places = Mapping[str, tuple[Network, tuple[Address, ...]]]
-"""The network and the addresses of every node, by its name."""
+__all__ = ["Ground", "check_together", "has_addresses_of_its_own", "plan_node", "read_loopback", "value_of"]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is known of everyone when a node is planned.
+
+    Attributes:
+        tree: the lab file.
+        defaults: what all nodes share.
+        networks: by name.
+        joined: the NICs of every node, by its name.
+    """
+
+    tree: Tree
+    defaults: NodeDefaults
+    networks: Mapping[str, Network]
+    joined: Mapping[str, tuple[Joined, ...]]
+
 
 # Keys that some kinds take, those kinds, and what is so of the others.
 _TAKEN: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
@@ -33,42 +52,65 @@ _TAKEN: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
             "tap": "a tap node serves with its own commands",
         },
     ),
+    "env": (("process", "netns", "tap"), {}),
+    "buffer": (("host", "process", "netns", "tap"), {}),
     "interface": (("netns", "tap"), {}),
-    "gateway": (("netns", "tap"), {}),
+    "gateway": (("host", "process", "netns", "tap"), {}),
     "bridge": (("tap",), {}),
+    "forward": (("netns", "process"), {"host": "a host node forwards nothing", "tap": "a tap node forwards nothing"}),
+    "loopback": (("router",), {}),
+    "routes": (("router",), {}),
 }
-_HAS_NONE = {"interface": "no interface of the kernel's", "gateway": "no gateway", "bridge": "no bridge"}
+_HAS_NONE = {
+    "env": "no commands",
+    "interface": "no interface of the kernel's",
+    "gateway": "no gateway",
+    "bridge": "no bridge",
+    "loopback": "no loopback address",
+    "routes": "no static routes: its gateway is where all goes",
+}
+_OF_A_ROUTER = {
+    "exec": "a router runs no command: it is simulated",
+    "ready": "a router is ready as soon as it is there",
+    "serve": "a router serves nothing: it forwards, and answers pings",
+    "env": "a router runs no command: it is simulated",
+    "buffer": "a router has no input buffer: what it forwards goes straight to its receiver",
+    "interface": "a router has no interface of the kernel's: it is simulated",
+    "gateway": "a router has no default gateway; where it sends what is for elsewhere is 'routes: {0.0.0.0/0: ...}'",
+    "bridge": "a router is in no bridge",
+    "forward": "a router forwards as it is",
+}
 
 
 def has_addresses_of_its_own(defaults: NodeDefaults, node: NodeFile) -> bool:
     """Whether it gets an address of each prefix; a tap in a bridge has those that the file gives, perhaps none."""
-    return not (_said(defaults, node, "kind") == "tap" and _said(defaults, node, "bridge") is not None)
+    return not (value_of(defaults, node, "kind") == "tap" and value_of(defaults, node, "bridge") is not None)
 
 
-def _said(defaults: NodeDefaults, node: NodeFile, key: str) -> Any:
-    return getattr(node if key in node.model_fields_set else defaults, key)
+def value_of(defaults: NodeDefaults, node: NodeFile, key: str) -> Any:
+    """What the file says of a node under ``key``, there or in the defaults."""
+    return getattr(node if key in node.model_fields_set or key not in NodeDefaults.model_fields else defaults, key)
 
 
-def plan_node(tree: Tree, defaults: NodeDefaults, name: str, key: str, said: NodeFile, places: Places) -> Node:
-    """What the file says of a node, ``key`` there, means for the node ``name``.
+def plan_node(ground: Ground, member: Member) -> Node:
+    """What the file says of a node means; of a router all but its links and routes.
 
     Raises:
         LabError: a key is of another kind of node, or its value cannot be.
     """
-    kind = str(_said(defaults, said, "kind"))
-    path = ("nodes", key)
+    tree, said, name, path = ground.tree, member.said, member.name, member.path
+    kind = str(value_of(ground.defaults, said, "kind"))
     for word, (takers, why) in _TAKEN.items():
-        if word in said.model_fields_set and kind not in takers and getattr(said, word) not in (None, [], False):
-            kinds = " or ".join([", ".join(takers[:-1]), takers[-1]] if len(takers) > 1 else takers)
-            message = f"{why.get(kind) or f'a {kind} node has {_HAS_NONE[word]}'}; expected 'kind: {kinds}' beside it"
-            raise tree.error(message, (*path, word), at_key=True)
+        if word in said.model_fields_set and kind not in takers and getattr(said, word) not in (None, [], {}, False):
+            raise tree.error(_wrong_kind(word, kind, takers, why), (*path, word), at_key=True)
 
     def value(word: str) -> Any:
-        return _said(defaults, said, word) if kind in _TAKEN[word][0] else None
+        return value_of(ground.defaults, said, word) if kind in _TAKEN[word][0] else None
 
-    network, addresses = places[name]
+    joined = ground.joined[name]
+    addresses = tuple(address for each in joined for address in each.addresses)
     serve = tuple(map(_service, value("serve") or ()))
-    _check_ports(tree, key, serve)
+    _check_ports(tree, path, serve)
     commands = _commands(tree, path, kind, value("exec") or ())
     ready = value("ready")
     if ready is not None and ready.output is not None and not commands:
@@ -78,23 +120,62 @@ def plan_node(tree: Tree, defaults: NodeDefaults, name: str, key: str, said: Nod
         message = "a tap without an address has no ports; expected 'networks: {NETWORK: ADDRESS}' beside it"
         raise tree.error(message, (*path, "ready", "port"), at_key=True)
     gateway = value("gateway")
-    buffer = said.buffer if said.buffer is not None else defaults.buffer
+    if "gateway" not in said.model_fields_set and gateway == [name]:
+        # It is everybody else's.
+        gateway = None
+    buffer = value("buffer")
+    forward = bool(value("forward"))
+    if forward and len(joined) < 2:
+        message = "a node forwards between networks, and this one joins one; expected 'networks' with at least two"
+        raise tree.error(message, (*path, "forward"), at_key=True)
     return Node(
         name=name,
         kind=kind,
-        network=network.name,
-        addresses=addresses,
+        joined=joined,
         commands=commands,
-        environment=tuple({**defaults.env, **said.env}.items()),
+        environment=tuple({**ground.defaults.env, **said.env}.items()) if kind != "router" else (),
         buffer=None if buffer is None else int(buffer),
-        line=tree.keys[path][0],
+        line=tree.keys[tree.resolve(path)][0],
         serve=serve,
         ready=None if ready is None else _ready(ready),
         interface=value("interface"),
-        gateway=_gateway(tree, path, name, gateway, places) if kind == "netns" else (),
+        gateway=() if kind in ("tap", "router") else _gateway(ground, member, gateway),
         bridge=_bridge(value("bridge")),
         nat=_is_gateway(tree, path, gateway, addresses) if kind == "tap" else False,
+        forward=forward,
+        loopback=read_loopback(tree, path, value("loopback") or ()),
+        attributes=tuple(member.attributes.items()),
+        filter=value_of(ground.defaults, said, "filter") or (),
     )
+
+
+def _wrong_kind(word: str, kind: str, takers: Sequence[str], why: Mapping[str, str]) -> str:
+    if kind == "router":
+        return f"{_OF_A_ROUTER[word]}; expected no {word!r} here"
+    kinds = " or ".join([", ".join(takers[:-1]), takers[-1]] if len(takers) > 1 else takers)
+    return f"{why.get(kind) or f'a {kind} node has {_HAS_NONE[word]}'}; expected 'kind: {kinds}' beside it"
+
+
+def read_loopback(tree: Tree, path: tuple[Key, ...], said: Sequence[str]) -> tuple[Address, ...]:
+    """The loopback addresses of a router, in the order of the file.
+
+    Raises:
+        LabError: one is no address that a router can have, or two are of one family.
+    """
+    found: list[Address] = []
+    for index, text in enumerate(said):
+        place = (*path, "loopback", index)
+        try:
+            address = parse_address(text)
+        except ValueError:
+            raise tree.error(f"{text!r} is not an IP address; expected one such as 10.255.0.1", place) from None
+        if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
+            raise tree.error(f"{address} is no address that others could reach; expected one of a router", place)
+        if any(address.version == other.version for other in found):
+            message = f"a router has one loopback address of each family; expected one IPv{address.version} address"
+            raise tree.error(message, place)
+        found.append(address)
+    return tuple(found)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -133,12 +214,12 @@ def _service(said: ServiceFile) -> Service:
     return Service(protocol, port, action, said.http or "")
 
 
-def _check_ports(tree: Tree, key: str, serve: tuple[Service, ...]) -> None:
+def _check_ports(tree: Tree, path: tuple[Key, ...], serve: tuple[Service, ...]) -> None:
     seen: set[tuple[str, int]] = set()
     for index, service in enumerate(serve):
         if (service.protocol, service.port) in seen:
             message = f"{service.protocol} port {service.port} has a service already; expected another port"
-            raise tree.error(message, ("nodes", key, "serve", index))
+            raise tree.error(message, (*path, "serve", index))
         seen.add((service.protocol, service.port))
 
 
@@ -166,60 +247,72 @@ def _is_gateway(
     return bool(said)
 
 
-def _gateway(
-    tree: Tree, path: tuple[Key, ...], name: str, said: bool | list[str] | None, places: Places
-) -> tuple[Address, ...]:
-    """Where the default routes of a namespace lead: one address of each family at most."""
-    path = (*path, "gateway")
+def _gateway(ground: Ground, member: Member, said: bool | list[str] | None) -> tuple[Address, ...] | None:
+    """Where the default routes of a guest lead: one address of each family at most; None for the first router."""
+    tree, path = ground.tree, (*member.path, "gateway")
     if said is True:
         raise tree.error("expected a node or an address that the default route leads to; true is for tap nodes", path)
+    if said is None:
+        return None
+    if said is False or said == ["none"]:
+        return ()
     found: list[Address] = []
-    for index, text in enumerate(said or ()):
+    for index, text in enumerate(said):
         place = (*path, index) if (*path, index) in tree.values else path
-        for address in _addresses_of(tree, place, name, text, places):
+        for address in _addresses_of(ground, place, member.name, text):
             if any(address.version == other.version for other in found):
                 raise tree.error(f"there is one default route for IPv{address.version}; expected one gateway", place)
             found.append(address)
     return tuple(sorted(found, key=lambda address: address.version))
 
 
-def _addresses_of(tree: Tree, place: tuple[Key, ...], name: str, text: str, places: Places) -> list[Address]:
-    network, own = places[name]
-    if text in places:
-        where, addresses = places[text]
+def _first_of_each(addresses: Sequence[Address], own: Sequence[Address]) -> tuple[Address, ...]:
+    """The first address of each family that ``own`` has, too, IPv4 first."""
+    versions = {address.version for address in own}
+    first = {address.version: address for address in reversed(addresses) if address.version in versions}
+    return tuple(first[version] for version in sorted(first))
+
+
+def _addresses_of(ground: Ground, place: tuple[Key, ...], name: str, text: str) -> tuple[Address, ...]:
+    tree, mine = ground.tree, ground.joined[name]
+    own = tuple(address for each in mine for address in each.addresses)
+    itself = "a node is not its own gateway; expected another node, or an address"
+    names = [each.network for each in mine]
+    where = " or ".join(repr(network) for network in names)
+    if text in ground.joined:
         if text == name:
-            raise tree.error("a node is not its own gateway; expected another node, or an address", place)
-        if where is not network:
-            message = f"{text!r} is on network {where.name!r}; expected a neighbour on network {network.name!r}"
-            raise tree.error(message, place)
-        versions = {address.version for address in own}
-        first = {address.version: address for address in reversed(addresses) if address.version in versions}
-        if not first:
+            raise tree.error(itself, place)
+        shared = [each for each in ground.joined[text] if each.network in names]
+        if not shared:
+            there = ", ".join(repr(each.network) for each in ground.joined[text]) or "no network"
+            raise tree.error(f"{text!r} is on network {there}; expected a neighbour on network {where}", place)
+        found = _first_of_each(shared[0].addresses, own)
+        if not found:
             raise tree.error(f"{text!r} has no address that {name!r} could reach it at", place)
-        return list(first.values())
+        return found
     try:
         address = parse_address(text)
     except ValueError:
-        close = did_you_mean(text, places)
+        close = did_you_mean(text, ground.joined)
         raise tree.error(f"{text!r} is neither a node nor an IP address{close}", place) from None
     if address in own:
-        raise tree.error("a node is not its own gateway; expected another node, or an address", place)
-    if not any(address in prefix for prefix in network.prefixes):
-        prefixes = ", ".join(map(str, network.prefixes))
-        message = f"{address} is outside network {network.name!r} ({prefixes}); a gateway is a neighbour there"
-        raise tree.error(message, place)
-    return [address]
+        raise tree.error(itself, place)
+    prefixes = [prefix for network in names for prefix in ground.networks[network].prefixes]
+    if not any(address in prefix for prefix in prefixes):
+        message = f"{address} is outside network {where} ({', '.join(map(str, prefixes))})"
+        raise tree.error(f"{message}; a gateway is a neighbour there", place)
+    return (address,)
 
 
 # --- what must not meet -----------------------------------------------------------------------------------------------
 
 
-def check_together(tree: Tree, keys: Mapping[str, str], nodes: Mapping[str, Node]) -> None:
+def check_together(tree: Tree, paths: Mapping[str, tuple[Key, ...]], nodes: Mapping[str, Node]) -> None:
     """What two nodes cannot both have on one machine.
 
     Args:
         tree: the lab file.
-        keys: what each node is called there.
+        paths: where it speaks of each node.
         nodes: all nodes by name.
 
     Raises:
@@ -232,7 +325,7 @@ def check_together(tree: Tree, keys: Mapping[str, str], nodes: Mapping[str, Node
         label.replace("/", "."): node.name for node in nodes.values() for label in node.labels if label == node.name
     }
     for node in nodes.values():
-        path = ("nodes", keys[node.name])
+        path = paths[node.name]
         for label in node.labels:
             other = logs.get(label.replace("/", "."), node.name)
             if other != node.name:

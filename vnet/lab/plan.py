@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vnet.lab.steps.base import Step
 
-__all__ = ["Address", "Bridge", "Lab", "Network", "Node", "NodeCommand", "Prefix", "Ready", "Service"]
+if TYPE_CHECKING:
+    from vnet.filtering import Filter
+    from vnet.lab.schema.filters import DirectedFilter
+
+__all__ = [
+    "Address",
+    "Bridge",
+    "Joined",
+    "Lab",
+    "Link",
+    "Network",
+    "Node",
+    "NodeCommand",
+    "Outside",
+    "Prefix",
+    "Ready",
+    "Service",
+    "StaticRoute",
+]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -23,11 +43,13 @@ class Network:
         name: as in the lab file.
         prefixes: an IPv4 prefix, an IPv6 prefix, or one of each.
         mtu: the largest datagram, in IP bytes.
+        filter: what may enter it; None: everything.
     """
 
     name: str
     prefixes: tuple[Prefix, ...]
     mtu: int
+    filter: Filter | None = None
 
 
 @dataclass(frozen=True)
@@ -91,15 +113,71 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A NIC of a node: the network that it is on, and its addresses there.
+
+    The addresses are one for each prefix of the network at least, in the order of the prefixes; of a tap in a bridge,
+    those that the file gives.
+    """
+
+    network: str
+    addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True)
+class StaticRoute:
+    """A static route of a router: ``via`` holds next hops, neighbours' addresses, or one word.
+
+    The word is ``unreachable``, ``prohibit`` or ``blackhole``, as ``ip route`` calls what says no.
+    """
+
+    prefix: Prefix
+    via: tuple[Address, ...] | str
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link between two routers.
+
+    Attributes:
+        name: what the LAN calls it.
+        ends: the names of the routers.
+        addresses: those of each end, one of each family that the link has.
+        prefixes: one for each family, IPv4 first.
+        weight: what it costs to go this way.
+        mtu: the largest datagram, in IP bytes.
+        attributes: what a graph file says of it, such as ``LinkSpeedRaw``.
+        line: its line in the lab file; 0 where it is generated.
+    """
+
+    name: str
+    ends: tuple[str, str]
+    addresses: tuple[tuple[Address, ...], tuple[Address, ...]]
+    prefixes: tuple[Prefix, ...]
+    weight: int = 1
+    mtu: int = 65_535
+    attributes: tuple[tuple[str, Any], ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What lies outside of the lab: one prefix, or those of a file, behind the node that has the address ``via``."""
+
+    via: Address
+    prefix: Prefix | None = None
+    file: Path | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Node:
-    """One guest and its NIC.
+    """One guest and its NICs, or a router.
 
     Attributes:
         name: as in the lab file, with ``-1``, ``-2`` ... where ``count`` generates several.
-        kind: ``host``, ``process``, ``netns`` or ``tap``.
-        network: the name of the network that it joins.
-        addresses: one for each prefix of the network at least, in the order of the prefixes; of a tap in a bridge,
-            those that the file gives.
+        kind: ``host``, ``process``, ``netns``, ``tap`` or ``router``.
+        joined: its NICs, in file order; of a router its interfaces on networks.
         commands: what a process, netns or tap node runs, in file order; of a process node one at most.
         environment: added to the commands' environment.
         buffer: bytes of the input buffer; None: the LAN's default.
@@ -108,15 +186,21 @@ class Node:
         ready: when a process, netns or tap node counts as ready, beyond that the command of the first has attached and
             the interface of the others is there; None: no more than that.
         interface: what the interface of a netns or tap node is called; None: as the LAN calls it.
-        gateway: where the default routes of a netns node lead, one address of each family at most.
+        gateway: where the default routes of a guest lead, one address of each family at most; None: to the first
+            router of its network, whichever that is.
         bridge: the bridge that a tap is in; None: in none.
         nat: whether a tap lets its network out through this machine.
+        forward: whether a guest forwards between its networks.
+        loopback: the addresses of a router that are on no network and no link.
+        on_links: the addresses of a router on its links.
+        routes: the static routes of a router.
+        attributes: what a graph file says of a router, such as its latitude.
+        filter: what its NICs may be given and send.
     """
 
     name: str
     kind: str
-    network: str
-    addresses: tuple[Address, ...]
+    joined: tuple[Joined, ...]
     commands: tuple[NodeCommand, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     buffer: int | None = None
@@ -124,9 +208,38 @@ class Node:
     serve: tuple[Service, ...] = ()
     ready: Ready | None = None
     interface: str | None = None
-    gateway: tuple[Address, ...] = ()
+    gateway: tuple[Address, ...] | None = None
     bridge: Bridge | None = None
     nat: bool = False
+    forward: bool = False
+    loopback: tuple[Address, ...] = ()
+    on_links: tuple[Address, ...] = ()
+    routes: tuple[StaticRoute, ...] = ()
+    attributes: tuple[tuple[str, Any], ...] = ()
+    filter: tuple[DirectedFilter, ...] = ()
+
+    @property
+    def network(self) -> str:
+        """The name of the first network that it joins; empty of a router that has links only."""
+        return self.joined[0].network if self.joined else ""
+
+    @cached_property
+    def addresses(self) -> tuple[Address, ...]:
+        """All addresses that it has; a router's loopback first, then those on networks, then those on links."""
+        return (*self.loopback, *(address for each in self.joined for address in each.addresses), *self.on_links)
+
+    @property
+    def nics(self) -> tuple[str, ...]:
+        """What its NICs are called on the LAN: as it is; where they are several, with their networks."""
+        if len(self.joined) == 1:
+            return (self.name,)
+        return tuple(f"{self.name}.{each.network}" for each in self.joined)
+
+    @property
+    def nic_environment(self) -> dict[str, str]:
+        """What tells a command its NIC: ``VNET_NIC``, and ``VNET_NICS``, all of them, where there are several."""
+        several = {"VNET_NICS": " ".join(self.nics)} if len(self.nics) > 1 else {}
+        return {"VNET_NIC": self.nics[0], **several} if self.nics else {}
 
     def label(self, command: NodeCommand) -> str:
         """What one of its commands is known by on the LAN: ``NODE``, or ``NODE/NAME``."""
@@ -155,6 +268,10 @@ class Lab:
         nodes: by name, in file order.
         steps: in file order.
         programs: that the steps run in namespaces, beside what they name themselves.
+        links: between routers, by name, in file order.
+        outside: what lies outside of the lab, and behind whom.
+        meanings: what names mean in filters: the addresses of nodes and the prefixes of networks; empty where the lab
+            has no filters.
     """
 
     name: str
@@ -165,3 +282,6 @@ class Lab:
     nodes: Mapping[str, Node]
     steps: tuple[Step, ...]
     programs: frozenset[str] = frozenset()
+    links: Mapping[str, Link] = field(default_factory=dict)
+    outside: tuple[Outside, ...] = ()
+    meanings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

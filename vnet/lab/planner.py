@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from vnet.lab.addresses import parse_prefix
-from vnet.lab.members import LONGEST_NAME, check_name, plan_nodes
-from vnet.lab.plan import Lab, Network, Prefix
+from vnet.lab.filters import check_network, check_node
+from vnet.lab.kinds import Ground, check_together, plan_node, read_loopback, value_of
+from vnet.lab.linking import LinkPlanner, Role
+from vnet.lab.members import LONGEST_NAME, Member, check_name, place_members, said_members
+from vnet.lab.plan import Address, Lab, Link, Network, Node, Outside, Prefix
 from vnet.lab.schema import LabFile, read_lab
-from vnet.lab.steps import connecting, inject, log, parallel, ping, ping_all, repeat, replay, traffic, wait, wait_until
+from vnet.lab.shapes import read_shape
+from vnet.lab.statics import RoutePlanner, check_loops
+from vnet.lab.steps import (
+    connecting,
+    inject,
+    link,
+    log,
+    parallel,
+    ping,
+    ping_all,
+    repeat,
+    replay,
+    traffic,
+    wait,
+    wait_until,
+)
 from vnet.lab.steps import exec as exec_step
 from vnet.lab.steps.base import Step, StepContext
 from vnet.lab.tree import Key, Tree
+from vnet.routing.spaces import AddressPlan
 
 __all__ = ["default_lab_name", "plan_lab"]
 
@@ -32,6 +53,7 @@ _PLANNERS: dict[str, Callable[[Any, StepContext], Step]] = {
     "parallel": parallel.plan,
     "repeat": repeat.plan,
     "log": log.plan,
+    "link": link.plan,
 }
 
 
@@ -50,30 +72,87 @@ def plan_lab(tree: Tree, *, directory: Path, default_name: str, seed: int | None
     said = read_lab(tree)
     if said.name is not None:
         check_name(tree, said.name, "name")
-    networks = _networks(tree, said)
-    nodes, owners = plan_nodes(tree, said, networks)
     chosen = said.seed if seed is None else seed
-    context = StepContext(tree, ("steps",), networks, nodes, directory, chosen, owners, _PLANNERS)
+    grounds = _plan_everyone(tree, said, directory, chosen)
+    owners = {address: node for node in _guests(grounds) for address in node.addresses}
+    context = StepContext(
+        tree, ("steps",), grounds.networks, grounds.nodes, directory, chosen, owners, grounds.links, _PLANNERS
+    )
     steps = [context.plan(step, index) for index, step in enumerate(said.steps)]
     return Lab(
         name=said.name or default_name,
         seed=chosen,
         file=tree.file,
         directory=directory,
-        networks=networks,
-        nodes=nodes,
+        networks=grounds.networks,
+        nodes=grounds.nodes,
         steps=tuple(steps),
         programs=frozenset(context.programs),
+        links=grounds.links,
+        outside=grounds.outside,
+        meanings=grounds.meanings,
     )
 
 
-def _networks(tree: Tree, said: LabFile) -> dict[str, Network]:
+def _guests(grounds: _Grounds) -> Iterator[Node]:
+    return (node for node in grounds.nodes.values() if node.kind != "router")
+
+
+@dataclass(frozen=True)
+class _Grounds:
+    """All of a lab but its steps."""
+
+    networks: dict[str, Network]
+    nodes: dict[str, Node]
+    links: dict[str, Link]
+    outside: tuple[Outside, ...]
+    meanings: Mapping[str, tuple[str, ...]]
+
+
+def _plan_everyone(tree: Tree, said: LabFile, directory: Path, seed: int) -> _Grounds:
+    """Who and what there is.  Addresses that the file gives are taken before others are given out."""
+    space = AddressPlan()
+    networks = _networks(tree, said, space)
+    _claim_loopbacks(tree, said, space)
+    shape = read_shape(tree, said, directory, seed)
+    members = said_members(tree, said, shape.members)
+    roles = {
+        each.name: Role(str(value_of(said.defaults.nodes, each.said, "kind")), each.said.forward) for each in members
+    }
+    linking = LinkPlanner(tree, said, roles, {*networks, *shape.networks}, space)
+    linking.claim_given()
+    networks |= shape.give_prefixes(networks, space)
+    joined = place_members(tree, said, members, networks)
+    families = sorted({prefix.version for network in networks.values() for prefix in network.prefixes}) or [4]
+    links = linking.plan(shape.edges, families)
+    on_links: dict[str, list[Address]] = {}
+    for each in links.values():
+        for end, addresses in zip(each.ends, each.addresses, strict=True):
+            on_links.setdefault(end, []).extend(addresses)
+    ground = Ground(tree, said.defaults.nodes, networks, joined)
+    routing = RoutePlanner(tree, networks, joined, links)
+    nodes: dict[str, Node] = {}
+    for member in members:
+        node = plan_node(ground, member)
+        if node.kind == "router":
+            _check_router(tree, member, node, on_links)
+            routes = routing.static(member)
+            node = replace(node, on_links=tuple(on_links.get(node.name, ())), routes=routes)
+        nodes[node.name] = node
+    check_together(tree, {member.name: member.path for member in members}, nodes)
+    shape.check_connected(nodes, links)
+    meanings = _check_filters(tree, members, networks, nodes)
+    outside = routing.outside(said, nodes, directory)
+    check_loops(tree, {member.name: member for member in members}, nodes, networks, links, outside)
+    return _Grounds(networks, nodes, links, outside, meanings)
+
+
+def _networks(tree: Tree, said: LabFile, space: AddressPlan) -> dict[str, Network]:
     networks: dict[str, Network] = {}
-    places: dict[str, dict[Prefix, tuple[Key, ...]]] = {}
     for name, network in said.networks.items():
         path = ("networks", name)
         check_name(tree, name, *path, at_key=True)
-        prefixes: dict[Prefix, tuple[Key, ...]] = {}
+        prefixes: list[Prefix] = []
         for index, text in enumerate(network.prefix):
             place = (*path, "prefix", index)
             try:
@@ -83,31 +162,67 @@ def _networks(tree: Tree, said: LabFile) -> dict[str, Network]:
             if any(other.version == prefix.version for other in prefixes):
                 message = f"a network has one IPv{prefix.version} prefix, but {name!r} also has {prefix}"
                 raise tree.error(message, place)
-            prefixes[prefix] = place
-        places[name] = prefixes
+            taken = space.overlapping(prefix)
+            if taken is not None:
+                message = f"{prefix} overlaps {taken[0]} of {taken[1]}; expected separate networks"
+                raise tree.error(message, place)
+            space.claim(prefix, f"network {name!r}")
+            prefixes.append(prefix)
         # IPv4 first, as everywhere in vnet.
-        networks[name] = Network(name, tuple(sorted(prefixes, key=lambda prefix: prefix.version)), network.mtu)
+        networks[name] = Network(
+            name, tuple(sorted(prefixes, key=lambda prefix: prefix.version)), network.mtu, network.filter
+        )
         if network.mtu < 1280 and any(prefix.version == 6 for prefix in prefixes):
             raise tree.error(
                 f"IPv6 needs an MTU of at least 1280 bytes (RFC 8200), found {network.mtu}", (*path, "mtu")
             )
-    _check_overlap(tree, networks, places)
     return networks
 
 
-def _check_overlap(tree: Tree, networks: dict[str, Network], places: dict[str, dict[Prefix, tuple[Key, ...]]]) -> None:
-    for version in (4, 6):
-        order = [(p, index, n) for index, n in enumerate(networks.values()) for p in n.prefixes if p.version == version]
-        order.sort(key=lambda entry: int(entry[0].network_address))
-        widest = None
-        for entry in order:
-            if widest is not None and int(entry[0].network_address) <= int(widest[0].broadcast_address):
-                earlier, later = sorted((widest, entry), key=lambda one: one[1])
-                raise tree.error(
-                    f"{later[0]} overlaps {earlier[0]} of network {earlier[2].name!r}; expected separate networks",
-                    places[later[2].name][later[0]],
-                )
-            widest = entry
+def _claim_loopbacks(tree: Tree, said: LabFile, space: AddressPlan) -> None:
+    for name, node in said.nodes.items():
+        if value_of(said.defaults.nodes, node, "kind") != "router":
+            continue
+        path = ("nodes", name)
+        if node.count is not None and node.loopback:
+            raise tree.error("a loopback address is one router's; expected no 'count' beside it", (*path, "loopback"))
+        for index, address in enumerate(read_loopback(tree, path, node.loopback or ())):
+            prefix = ip_network(address)
+            taken = space.overlapping(prefix)
+            if taken is not None:
+                message = f"{address} is in {taken[0]} of {taken[1]}; expected an address of no network and no link"
+                raise tree.error(message, (*path, "loopback", index))
+            space.claim(prefix, f"router {name!r}")
+
+
+def _check_router(tree: Tree, member: Member, node: Node, on_links: Mapping[str, object]) -> None:
+    if not node.joined and node.name not in on_links:
+        message = (
+            f"router {node.name!r} has neither a network nor a link; expected 'networks', or a link that ends there"
+        )
+        raise tree.error(message, member.path, at_key=True)
+
+
+def _check_filters(
+    tree: Tree, members: Iterable[Member], networks: Mapping[str, Network], nodes: Mapping[str, Node]
+) -> Mapping[str, tuple[str, ...]]:
+    """See that rules name what is there; what their names mean, or nothing where there are no rules."""
+    filtered = [each for each in networks.values() if each.filter is not None]
+    if not filtered and not any(node.filter for node in nodes.values()):
+        return {}
+    hosts = {node.name: tuple(map(str, node.addresses)) for node in nodes.values()}
+    prefixes = {each.name: tuple(map(str, each.prefixes)) for each in networks.values()}
+    for network in filtered:
+        if network.filter is not None:
+            check_network(tree, network.name, network.filter, hosts, prefixes)
+    seen: set[tuple[Key, ...]] = set()
+    for member in members:
+        node = nodes[member.name]
+        if node.filter and member.path not in seen:
+            # What several nodes are made of is looked at once.
+            seen.add(member.path)
+            check_node(tree, str(member.path[-1]), node.filter, [each.network for each in node.joined], hosts, prefixes)
+    return {**hosts, **prefixes}
 
 
 def default_lab_name(stem: str) -> str:

@@ -11,13 +11,16 @@ lab.logs     ``node``, ``lines``, ``follow``             ``data``, pieces of wha
                                                          with ``command`` where there are several
 lab.ping     ``from``, ``to``, ``count``, ``interval``,  whom it asks; then what came of each request
              ``timeout``, ``size``, ``family``
+lab.link     ``link``, ``change``, ``weight``            ``links``: all of them, or those that are meant, a name or
+                                                         two routers; as they stand after they were ``cut``, ``mend``
+                                                         or ``weigh``
 lab.restart  ``node``                                    the node is ready again
 lab.apply    ``file``, ``directory``, ``name``,          what was changed; a descriptor with the lab's text comes with
              ``seed``, ``origin``                        the request
 lab.down                                                 none: the base ends
 ===========  ==========================================  ==============================================================
 
-A run serves the first four; only a lab that ``vnet up`` started can be changed.
+A run serves the first five; only a lab that ``vnet up`` started can be changed.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ from vnet.lab.commands import shown
 from vnet.lab.output import Output
 from vnet.lab.pinging import NamespacePing
 from vnet.lab.plan import Node
+from vnet.lab.schema.routed import MOST_WEIGHT
 from vnet.lab.session import NodeState, Session
+from vnet.lab.steps.link import change_links, find_links
 from vnet.lab.tree import did_you_mean
 
 if TYPE_CHECKING:
@@ -56,7 +61,8 @@ _LOOK = 0.1
 
 def serve_session(session: Session) -> None:
     """Serve what can be asked of every session."""
-    for do, handler in {"show": _show, "exec": _exec, "logs": _logs, "ping": _ping}.items():
+    verbs = {"show": _show, "exec": _exec, "logs": _logs, "ping": _ping, "link": _link}
+    for do, handler in verbs.items():
         session.lan.serve(f"lab.{do}", _bound(handler, session))
 
 
@@ -76,7 +82,7 @@ def _bound(handler: Callable[[Session, Call], Answer], session: Session) -> Call
 
 
 def _show(session: Session, _: Call) -> Answer:
-    lab = session.lab
+    lab, nics = session.lab, session.lan.nics
     return {
         "lab": lab.name,
         "file": session.settings.origin or lab.file,
@@ -85,7 +91,8 @@ def _show(session: Session, _: Call) -> Answer:
             {"name": each.name, "prefixes": list(map(str, each.prefixes)), "mtu": each.mtu}
             for each in lab.networks.values()
         ],
-        "nodes": [_plain(state) for state in session.states()],
+        "nodes": [_plain(state, nics) for state in session.states()],
+        "links": links_of(session),
         "plugged": [
             {
                 "name": each.name,
@@ -94,13 +101,20 @@ def _show(session: Session, _: Call) -> Answer:
                 "addresses": list(each.addresses),
                 "state": each.state,
             }
-            for each in session.lan.nics.values()
+            for each in nics.values()
             if each.kind == "plug" and each.name not in lab.nodes
         ],
     }
 
 
-def _plain(state: NodeState) -> dict[str, Any]:
+def _gateways(nics: Mapping[str, Any], node: Node) -> list[str]:
+    """Where its default routes lead as the LAN stands."""
+    if node.kind in ("router", "tap"):
+        return []
+    return [address for name in node.nics if name in nics for address in nics[name].gateways]
+
+
+def _plain(state: NodeState, nics: Mapping[str, Any]) -> dict[str, Any]:
     node = state.node
     commands = [
         {"name": each.command.name or None, "command": shown(each.command.words), "pid": each.pid, "code": each.code}
@@ -110,6 +124,7 @@ def _plain(state: NodeState) -> dict[str, Any]:
         "name": node.name,
         "kind": node.kind,
         "network": node.network,
+        "networks": {each.network: list(map(str, each.addresses)) for each in node.joined},
         "addresses": list(map(str, node.addresses)),
         "state": "up" if state.up else "down",
         "since": state.since,
@@ -119,7 +134,8 @@ def _plain(state: NodeState) -> dict[str, Any]:
         "commands": commands,
         "interface": node.interface or ("eth0" if node.kind == "netns" else None),
         "bridge": node.bridge.name if node.bridge is not None else None,
-        "gateway": [str(address) for address in node.gateway],
+        "gateway": _gateways(nics, node),
+        "forward": node.forward,
         "nat": node.nat,
         "failure": state.failure,
     }
@@ -128,10 +144,11 @@ def _plain(state: NodeState) -> dict[str, Any]:
 def _exec(session: Session, call: Call) -> Answer:
     """Where a node's commands run."""
     node = session.node(call.argument("node", str))
-    if node.kind == "host":
-        able = [each.name for each in session.lab.nodes.values() if each.kind != "host"]
+    if node.kind in ("host", "router"):
+        able = [each.name for each in session.lab.nodes.values() if each.kind not in ("host", "router")]
         others = f"; those that do are {', '.join(able[:8])}" if able else ""
-        raise ValueError(f"{node.name!r} is a built-in host, which runs no commands{others}")
+        what = "a built-in host" if node.kind == "host" else "a router"
+        raise ValueError(f"{node.name!r} is {what}, which runs no commands{others}")
     if node.kind == "netns":
         words, files = _namespace(session, node).enter_words(["true"])
         words.pop()
@@ -148,7 +165,7 @@ def _exec(session: Session, call: Call) -> Answer:
             os.close(own)
     return {
         "kind": node.kind,
-        "environment": {**dict(node.environment), "VNET_LAN": str(session.lan.name), "VNET_NIC": node.name},
+        "environment": {**dict(node.environment), "VNET_LAN": str(session.lan.name), **node.nic_environment},
         "directory": str(session.lab.directory),
     }
 
@@ -213,7 +230,9 @@ class _Reading:
 def _ping(session: Session, call: Call) -> Answer:
     sender = session.node(call.argument("from", str))
     if sender.kind not in ("host", "netns"):
-        whose = "whose program owns its NIC" if sender.kind == "process" else "an interface of this machine"
+        whose = {"process": "whose program owns its NIC", "tap": "an interface of this machine"}.get(
+            sender.kind, "which sends nothing of its own"
+        )
         raise ValueError(f"{sender.name!r} is a {sender.kind} node, {whose}; pings start at a host or in a namespace")
     target = call.argument("to", str)
     destination = _destination(session, sender, target, call.argument("family", int, None))
@@ -280,6 +299,44 @@ def _destination(session: Session, sender: Node, target: str, family: int | None
             return str(found)
     lacking = f"IPv{family} addresses" if family else "addresses of one family"
     raise ValueError(f"{sender.name!r} and {target!r} do not both have {lacking}")
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def links_of(session: Session) -> list[dict[str, Any]]:
+    """The links of a lab as they stand."""
+    if not session.lab.links:
+        return []
+    return [
+        {
+            "name": link.name,
+            "endpoints": list(link.endpoints),
+            "state": "up" if link.up else "cut",
+            "weight": link.weight,
+            "mtu": link.mtu,
+            "addresses": dict(zip(link.endpoints, map(list, link.addresses), strict=True)),
+        }
+        for link in session.lan.links.values()
+    ]
+
+
+def _link(session: Session, call: Call) -> Answer:
+    """Cut links, mend them, or weigh them; none of that: list them."""
+    change, weight = call.argument("change", str, ""), call.argument("weight", int, None)
+    if change not in ("", "cut", "mend", "weigh"):
+        raise ValueError(f"links are cut, mended or weighed, not {change!r}")
+    wanted = call.argument("link", list, [])
+    lab = session.lab
+    routers = {name: node for name, node in lab.nodes.items() if node.kind == "router"}
+    if wanted:
+        names = find_links(lab.links, routers, wanted if len(wanted) > 1 else str(wanted[0]))
+        if change:
+            if change == "weigh" and not 1 <= (weight or 0) <= MOST_WEIGHT:
+                raise ValueError(f"a weight is 1 to {MOST_WEIGHT:,}, not {weight}")
+            change_links(session.lan, names, change, weight)
+        return {"links": [each for each in links_of(session) if each["name"] in names]}
+    return {"links": links_of(session)}
 
 
 # --- changing ---------------------------------------------------------------------------------------------------------

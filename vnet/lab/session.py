@@ -10,8 +10,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +24,7 @@ from vnet.lab.output import Output
 from vnet.lab.plan import Lab, Network, Node, NodeCommand
 from vnet.lab.readiness import Probes, Readiness
 from vnet.lab.states import CommandState, NodeState
+from vnet.lab.wiring import Wiring
 
 __all__ = ["ATTACH_SECONDS", "CommandState", "NodeState", "Session", "Settings"]
 
@@ -117,9 +118,17 @@ class Session:
         with self._changing:
             self.lan = self._make_lan()
             self.environment = {**command_environment(), "VNET_LAN": str(self.lan.name)}
-            for network in self.lab.networks.values():
-                self._add_network(network)
-            self._join(self.lab.nodes.values())
+            wiring, nodes = self._wiring(), self.lab.nodes.values()
+            with wiring.batch(self.lab):
+                for network in self.lab.networks.values():
+                    self._add_network(network)
+                wiring.filter(self.lab, self.lab.networks, ())
+                # Routers first: guests find their gateways there.
+                self._join(node for node in nodes if node.kind == "router")
+                wiring.add_links(self.lab, self.lab.links)
+                wiring.route(self.lab)
+                self._join(node for node in nodes if node.kind != "router")
+                wiring.load(self.lab.outside)
             # Not before: whoever asks for the lab by what it is finds it whole.
             self.lan.describe_as(kind=self.settings.kind, origin=self.settings.origin, **_about(self.lab))
 
@@ -158,13 +167,18 @@ class Session:
             states.append(
                 NodeState(
                     node=node,
-                    up=node.name in nics and nics[node.name].state == "up",
+                    up=self._is_up(node, nics),
                     since=self._since.get(node.name, 0.0),
                     commands=tuple(self._state_of(node, command) for command in node.commands),
                     failure=self._failures.get(node.name, ""),
                 )
             )
         return states
+
+    def _is_up(self, node: Node, nics: Mapping[str, Any]) -> bool:
+        if node.kind == "router":
+            return node.name in self.lan.routers
+        return all(name in nics and nics[name].state == "up" for name in node.nics)
 
     def _state_of(self, node: Node, planned: NodeCommand) -> CommandState:
         command = self.commands.get(node.label(planned))
@@ -194,7 +208,8 @@ class Session:
         labels = [label] if wanted else node.labels
         found = {each: self._outputs[each] for each in labels if each in self._outputs}
         if not found:
-            why = "a built-in host, which prints nothing" if node.kind == "host" else "a node without a command"
+            silent = {"host": "a built-in host, which prints nothing", "router": "a router, which prints nothing"}
+            why = silent.get(node.kind, "a node without a command")
             raise ValueError(f"{name!r} is {why}; logs are those of nodes with 'exec'")
         return found
 
@@ -234,7 +249,7 @@ class Session:
 
     def environment_of(self, node: Node) -> dict[str, str]:
         """All of the environment of a node's commands."""
-        return {**self.environment, **dict(node.environment), "VNET_NIC": node.name}
+        return {**self.environment, **dict(node.environment), **node.nic_environment}
 
     # Changes
 
@@ -247,11 +262,13 @@ class Session:
         """
         with self._changing:
             node = self.node(name)
+            if node.kind == "router":
+                raise ValueError(f"{name!r} is a router, which is simulated: there is nothing of it to start again")
             if node.kind == "process" and not node.commands:
                 raise ValueError(f"{name!r} has no command to start again; whoever attached to it is on its own")
             self._stop([node])
             if node.kind == "process":
-                self._await_departure(name)
+                self._await_departure(node.nics[0])
             else:
                 self._leave(node)
                 with self._noting(node, [], patient=False):
@@ -272,12 +289,16 @@ class Session:
         with self._changing:
             difference = compare(self.lab, lab, set(self._failures))
             self._check_possible(lab, difference)
-            leaving = [self.lab.nodes[name] for name in (*difference.removed, *difference.changed)]
+            before, wiring = self.lab, self._wiring()
+            leaving = [before.nodes[name] for name in (*difference.removed, *difference.changed)]
             self._stop(leaving)
-            for node in leaving:
-                self._leave(node)
-                self._failures.pop(node.name, None)
-            self._stop([self.lab.nodes[name] for name in difference.rerun])
+            with wiring.batch(before):
+                for node in leaving:
+                    if node.kind != "router":
+                        self._leave(node)
+                    self._failures.pop(node.name, None)
+                wiring.take_away(before, difference)
+            self._stop([before.nodes[name] for name in difference.rerun])
             self._forget_commands(lab)
             for name in difference.networks_leaving:
                 self.lan.remove_network(name)
@@ -293,13 +314,23 @@ class Session:
                 self._failures[node.name] = "it was not started"
             failures: list[VnetError] = []
             there = []
-            for node in coming:
-                with self._noting(node, failures, patient=True):
-                    self._join([node])
-                    there.append(node)
+            with wiring.batch(lab):
+                for node in sorted(coming, key=lambda node: node.kind != "router"):
+                    with self._noting(node, failures, patient=True):
+                        self._join([node])
+                        there.append(node)
+                try:
+                    wiring.bring_back(lab, difference)
+                    wiring.route(lab)
+                    wiring.load(difference.outside_added)
+                    wiring.filter_again(before, lab)
+                except LanClosed:
+                    raise
+                except VnetError as error:
+                    failures.append(error)
             for node in rerun:
                 if node.kind == "process":
-                    self._await_departure(node.name)
+                    self._await_departure(node.nics[0])
             self._run([*there, *rerun])
             if failures:
                 raise failures[0]
@@ -335,7 +366,7 @@ class Session:
         lab = self.lab
         arguments: dict[str, Any] = {
             "seed": lab.seed,
-            "max_nics": max(4096, len(lab.nodes) + 64),
+            "max_nics": min(max(4096, sum(len(node.joined) for node in lab.nodes.values()) + 64), 65_533),
             "buffer": self._largest_buffer,
         }
         try:
@@ -349,19 +380,27 @@ class Session:
     def _add_network(self, network: Network) -> None:
         self.lan.add_network(network.name, [str(prefix) for prefix in network.prefixes], mtu=network.mtu)
 
+    def _wiring(self) -> Wiring:
+        return Wiring(self.lan, lambda line, what: f"{self.lab.file}:{line}: {what}")
+
     def _join(self, nodes: Iterable[Node]) -> None:
+        wiring, asking = self._wiring(), []
         for number, node in enumerate(nodes):
             if number % AT_A_TIME == AT_A_TIME - 1 or node.kind == "netns":
                 self.settings.pause(0)
-            try:
-                joined = join(self.lan, node, node.buffer or DEFAULT_BUFFER)
-            except LanClosed:
-                raise
-            except VnetError as error:
-                raise type(error)(f"{self._place(node)}: {error}") from None
-            except ValueError as error:
-                # What the LAN says of a name or an interface is said of the lab.
-                raise VnetError(f"{self._place(node)}: {error}") from None
+            if node.kind == "router":
+                wiring.add_routers([node])
+                wiring.filter(self.lab, (), [node.name])
+                self._since[node.name] = time.time()
+                self._failures.pop(node.name, None)
+                continue
+            late = self._asks_for_somebody(node)
+            if late:
+                # Who has the address of its gateway may come after it.
+                asking.append(node)
+            with self._placed(node):
+                joined = join(self.lan, replace(node, gateway=()) if late else node, node.buffer or DEFAULT_BUFFER)
+                wiring.filter(self.lab, (), [node.name])
             self._since[node.name] = time.time()
             if node.kind == "host":
                 for service in node.serve:
@@ -373,6 +412,30 @@ class Session:
                     self.namespaces[node.name] = joined
             if not node.commands:
                 self._failures.pop(node.name, None)
+        for node in asking:
+            with self._placed(node):
+                for name, each in zip(node.nics, node.joined, strict=True):
+                    own = self.lab.networks[each.network].prefixes
+                    there = [str(one) for one in node.gateway or () if any(one in prefix for prefix in own)]
+                    if there:
+                        self.lan.set_gateway(name, there)
+
+    def _asks_for_somebody(self, node: Node) -> bool:
+        """Whether a node's gateway is an address that must be somebody's; the kernel of a namespace asks for itself."""
+        return bool(node.gateway) and node.kind in ("host", "process")
+
+    @contextlib.contextmanager
+    def _placed(self, node: Node) -> Iterator[None]:
+        """Says where the lab file has what the LAN refuses."""
+        try:
+            yield
+        except LanClosed:
+            raise
+        except VnetError as error:
+            raise type(error)(f"{self._place(node)}: {error}") from None
+        except ValueError as error:
+            # What the LAN says of a name or an interface is said of the lab.
+            raise VnetError(f"{self._place(node)}: {error}") from None
 
     def _leave(self, node: Node) -> None:
         """Take a node off the LAN; one that failed to join is not there."""
@@ -381,8 +444,9 @@ class Session:
         guest = self._guests.pop(node.name, None)
         if guest is not None:
             guest.close()
-        with contextlib.suppress(KeyError):
-            self.lan.remove(node.name)
+        for name in node.nics:
+            with contextlib.suppress(KeyError):
+                self.lan.remove(name)
 
     def _forget_commands(self, lab: Lab) -> None:
         """Forget the commands that are in the lab no more, and what they printed."""
@@ -404,7 +468,7 @@ class Session:
             try:
                 for node in nodes:
                     with self._noting(node, failures, patient):
-                        attached = self.lan.attachments(node.name) if node.kind == "process" else 0
+                        attached = self.lan.attachments(node.nics[0]) if node.kind == "process" else 0
                         for command in node.commands:
                             self.commands[node.label(command)] = self._start_command(node, command)
                         if node.commands or node.ready is not None:
@@ -472,7 +536,7 @@ class Session:
             node,
             place=self._place(node),
             commands=[self.commands[label] for label in node.labels],
-            has_attached=None if attached is None else lambda: self.lan.attachments(node.name) > attached,
+            has_attached=None if attached is None else lambda: self.lan.attachments(node.nics[0]) > attached,
             attach_seconds=self.settings.attach_seconds,
             probes=probes,
             environment=self.environment_of(node),
@@ -495,15 +559,15 @@ class Session:
 
     def _check_possible(self, lab: Lab, difference: Difference) -> None:
         again = f"; to have it, vnet down {self.lab.name} and vnet up it again"
-        own = self.lab.nodes
+        own, mine = self.lab.nodes, {nic for node in self.lab.nodes.values() for nic in node.nics}
         for name in difference.networks_leaving:
-            stranger = next((n.name for n in self.lan.nics.values() if n.network == name and n.name not in own), None)
+            stranger = next((n.name for n in self.lan.nics.values() if n.network == name and n.name not in mine), None)
             if stranger is not None:
                 raise ValueError(
                     f"network {name!r} cannot change while {stranger!r}, which is no node of the lab, is on it{again}"
                 )
         for name in difference.coming:
-            if name not in own and name in self.lan.nics:
+            if name not in own and not self.lan.nics.keys().isdisjoint(lab.nodes[name].nics):
                 raise ValueError(f"{name!r} cannot be added: a guest of that name has attached{again}")
             buffer = lab.nodes[name].buffer or 0
             if buffer > self._largest_buffer:

@@ -5,7 +5,8 @@ here; names, addresses and packets are looked at by :mod:`vnet.lab.planner`.  Ea
 that come the published schema (``published.py``) and the tables of docs/labs.md (``reference.py``).
 
 ``words.py`` has what all are made of, ``nodes.py`` networks and nodes, ``stacks.py`` what nodes with the kernel's stack
-say, ``steps.py`` what steps do, ``expectations.py`` what they are held to, and ``lab.py`` the whole.
+say, ``routed.py`` links, routes and what follows from a graph, ``steps.py`` what steps do, ``expectations.py`` what
+they are held to, and ``lab.py`` the whole.
 """
 
 from vnet.lab.schema.expectations import (
@@ -30,6 +31,7 @@ from vnet.lab.schema.lab import (
     HttpStepFile,
     InjectStepFile,
     LabFile,
+    LinkStepFile,
     LogStepFile,
     ParallelStepFile,
     PingAllStepFile,
@@ -46,6 +48,16 @@ from vnet.lab.schema.lab import (
     read_lab,
 )
 from vnet.lab.schema.nodes import KINDS, NetworkFile, NodeDefaults, NodeFile, ReadyFile, ServiceFile
+from vnet.lab.schema.routed import (
+    GraphFile,
+    HostsFile,
+    LinkFile,
+    LinkStepBody,
+    RandomFile,
+    RoutesFile,
+    TopologyFile,
+    TreeFile,
+)
 from vnet.lab.schema.stacks import BridgeFile, CommandFile
 from vnet.lab.schema.steps import (
     DatagramRate,
@@ -72,6 +84,8 @@ __all__ = [
     "ExecExpect",
     "ExecFile",
     "ExecStepFile",
+    "GraphFile",
+    "HostsFile",
     "HttpExpect",
     "HttpFile",
     "HttpStepFile",
@@ -79,6 +93,9 @@ __all__ = [
     "InjectFile",
     "InjectStepFile",
     "LabFile",
+    "LinkFile",
+    "LinkStepBody",
+    "LinkStepFile",
     "LogStepFile",
     "NetworkFile",
     "NodeDefaults",
@@ -90,6 +107,7 @@ __all__ = [
     "PingExpect",
     "PingFile",
     "PingStepFile",
+    "RandomFile",
     "ReadyFile",
     "RepeatExpect",
     "RepeatFile",
@@ -97,6 +115,7 @@ __all__ = [
     "ReplayExpect",
     "ReplayFile",
     "ReplayStepFile",
+    "RoutesFile",
     "Said",
     "ServiceFile",
     "StepFile",
@@ -104,9 +123,11 @@ __all__ = [
     "TcpFile",
     "TcpStepFile",
     "TextExpect",
+    "TopologyFile",
     "TrafficExpect",
     "TrafficFile",
     "TrafficStepFile",
+    "TreeFile",
     "WaitStepFile",
     "WaitUntilExpect",
     "WaitUntilFile",

@@ -86,14 +86,23 @@ _PORT = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 65535}, {"type":
 _PORTS = {"anyOf": [*_PORT["anyOf"], {"type": "array", "items": _PORT, "minItems": 1}]}
 _PROTOCOL = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": 255}]}
 _SHAPES: Mapping[str, dict[str, Any]] = {
-    "from": {**_TEXTS, "description": "prefixes, addresses, names of nodes and networks that it comes from"},
-    "to": {**_TEXTS, "description": "the same that it goes to"},
+    "from": {
+        **_TEXTS,
+        "description": "prefixes, addresses, names of nodes and networks that it comes from",
+        "examples": ["10.9.0.0/16"],
+    },
+    "to": {**_TEXTS, "description": "the same that it goes to", "examples": ["web", ["10.1.0.0/24", "fd00:1::/64"]]},
     "protocol": {
         "anyOf": [*_PROTOCOL["anyOf"], {"type": "array", "items": _PROTOCOL, "minItems": 1}],
         "description": "tcp, udp, icmp, icmp6, another name or a number",
+        "examples": ["tcp", ["tcp", "udp"]],
     },
-    "ports": {**_PORTS, "description": "the ports that it goes to: numbers, and ranges such as 1000-2000"},
-    "from_ports": {**_PORTS, "description": "the ports that it comes from"},
+    "ports": {
+        **_PORTS,
+        "description": "the ports that it goes to: numbers, and ranges such as 1000-2000",
+        "examples": [80, "1000-2000"],
+    },
+    "from_ports": {**_PORTS, "description": "the ports that it comes from", "examples": [53]},
 }
 _TABLE = {
     "type": "object",
@@ -106,7 +115,14 @@ _RULE = {
         {"type": "string", "pattern": rf"^\s*({'|'.join(ACTIONS)})(\s|$)"},
         {
             "type": "object",
-            "properties": {name: {"anyOf": [{"type": ["string", "null"]}, _TABLE]} for name in ACTIONS},
+            "properties": {
+                name: {
+                    "anyOf": [{"type": ["string", "null"]}, _TABLE],
+                    "description": "an expression in tcpdump's language, or a table, of what this is done to",
+                    "examples": ["tcp port 22", {"protocol": "tcp", "ports": [80, 443]}],
+                }
+                for name in ACTIONS
+            },
             "additionalProperties": False,
             "minProperties": 1,
             "maxProperties": 1,
@@ -119,7 +135,18 @@ _FILTER = {
         *_RULES["anyOf"],
         {
             "type": "object",
-            "properties": {"rules": _RULES, "default": {"enum": [*ACTIONS]}},
+            "properties": {
+                "rules": {
+                    **_RULES,
+                    "description": "the rules; the first that matches decides",
+                    "examples": [["deny udp"]],
+                },
+                "default": {
+                    "enum": [*ACTIONS],
+                    "description": "what happens to what no rule matches",
+                    "examples": ["deny"],
+                },
+            },
             "additionalProperties": False,
             "minProperties": 1,
         },
@@ -127,7 +154,14 @@ _FILTER = {
 }
 _DIRECTED = {
     "type": "object",
-    "properties": dict.fromkeys(_DIRECTIONS, _FILTER),
+    "properties": {
+        "in": {
+            **_FILTER,
+            "description": "rules of what the NIC is given",
+            "examples": [["allow tcp port 80", "deny any"]],
+        },
+        "out": {**_FILTER, "description": "rules of what the NIC sends", "examples": ["deny udp port 53"]},
+    },
     "additionalProperties": False,
     "minProperties": 1,
 }

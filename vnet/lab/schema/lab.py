@@ -22,7 +22,8 @@ from vnet.lab.schema.expectations import (
     TrafficExpect,
     WaitUntilExpect,
 )
-from vnet.lab.schema.nodes import DefaultsFile, NetworkFile, NodeFile
+from vnet.lab.schema.nodes import NetworkFile, NodeDefaults, NodeFile
+from vnet.lab.schema.routed import GraphFile, LinkDefaults, LinkFile, LinkStepBody, Routes, TopologyFile
 from vnet.lab.schema.steps import (
     ExecFile,
     HttpFile,
@@ -40,7 +41,6 @@ from vnet.lab.schema.words import (
     Said,
     key,
     not_empty,
-    not_yet,
 )
 from vnet.lab.tree import Tree, did_you_mean
 from vnet.lab.units import shown
@@ -170,7 +170,7 @@ def _one_kind(said: Any) -> Any:
             stranger,
             at_key=True,
         )
-    if kinds[0] in ("wait", "log") and "expect" in said:
+    if kinds[0] in ("wait", "log", "link") and "expect" in said:
         raise mistake(f"a {kinds[0]} step has nothing to expect", "expect", at_key=True)
     return said
 
@@ -296,6 +296,12 @@ class RepeatStepFile(StepFile):
     )
 
 
+class LinkStepFile(StepFile):
+    """A link is cut, mended, or gets another weight."""
+
+    link: LinkStepBody = key("which link, and what becomes of it", {"cut": ["r1", "r2"]})
+
+
 STEP_MODELS: dict[str, type[StepFile]] = {
     "ping": PingStepFile,
     "ping_all": PingAllStepFile,
@@ -310,6 +316,7 @@ STEP_MODELS: dict[str, type[StepFile]] = {
     "parallel": ParallelStepFile,
     "repeat": RepeatStepFile,
     "log": LogStepFile,
+    "link": LinkStepFile,
 }
 STEP_KINDS = tuple(STEP_MODELS)
 
@@ -326,9 +333,23 @@ AnyStepFile = Annotated[
     | Annotated[WaitUntilStepFile, Tag("a wait_until step")]
     | Annotated[ParallelStepFile, Tag("a parallel step")]
     | Annotated[RepeatStepFile, Tag("a repeat step")]
-    | Annotated[LogStepFile, Tag("a log step")],
+    | Annotated[LogStepFile, Tag("a log step")]
+    | Annotated[LinkStepFile, Tag("a link step")],
     Discriminator(_tag),
 ]
+
+
+class DefaultsFile(Said):
+    """Keys that are the same for many."""
+
+    nodes: NodeDefaults = key("keys that all nodes share", {"kind": "process"}, default=NodeDefaults())
+    links: LinkDefaults = key("keys that all links share", {"weight": 10}, default=LinkDefaults())
+
+
+def _links(said: Any) -> Any:
+    if not isinstance(said, list):
+        raise mistake(f"expected a list of links such as [{{endpoints: [r1, r2]}}], found {shown(said)}")
+    return said
 
 
 class LabFile(Said):
@@ -340,18 +361,51 @@ class LabFile(Said):
     seed: int = key("a whole number from which every random choice follows", 7, left_out=0, default=0, ge=0, lt=2**64)
     networks: Annotated[
         dict[str, NetworkFile], BeforeValidator(partial(not_empty, "network, such as lan: 10.0.0.0/24"))
-    ] = key("name → prefix, list of prefixes, or `{prefix, mtu}`", {"lan": "10.0.0.0/24"})
+    ] = key(
+        "name → prefix, list of prefixes, or `{prefix, mtu}`",
+        {"lan": "10.0.0.0/24"},
+        left_out="=those of `graph` or `topology`, one of which is there then",
+        default_factory=dict,
+    )
     defaults: DefaultsFile = key(
-        "`{nodes: {...}}`: keys that all nodes share", {"nodes": {"kind": "process"}}, default=DefaultsFile()
+        "`{nodes: {...}, links: {...}}`: keys that all nodes, or all links, share",
+        {"nodes": {"kind": "process"}},
+        default=DefaultsFile(),
     )
     nodes: Annotated[dict[str, NodeFile], BeforeValidator(partial(not_empty, "node, such as alice: {kind: host}"))] = (
-        key("name → node", {"alice": None, "bob": {"networks": {"lan": "10.0.0.9"}}})
+        key(
+            "name → node",
+            {"alice": None, "bob": {"networks": {"lan": "10.0.0.9"}}},
+            left_out="=those of `graph` or `topology`, one of which is there then",
+            default_factory=dict,
+        )
     )
-    links: Annotated[Any, BeforeValidator(partial(not_yet, "links")), WithJsonSchema({"not": {}})] = key(
-        "not in this version", default=None
+    links: Annotated[list[LinkFile], BeforeValidator(_links)] = key(
+        "list of links between routers",
+        [{"endpoints": ["r1", "r2"], "weight": 10}],
+        left_out="=none",
+        default_factory=list,
     )
-    graph: Annotated[Any, BeforeValidator(partial(not_yet, "graph files")), WithJsonSchema({"not": {}})] = key(
-        "not in this version", default=None
+    graph: GraphFile | None = key(
+        "a graph file (GML or GraphML) that routers and links are made of, or a mapping with `file`",
+        "backbone.gml",
+        {"file": "backbone.gml", "hosts": 2},
+        left_out="=none",
+        default=None,
+    )
+    topology: TopologyFile | None = key(
+        "routers and links of a shape, such as `{fat_tree: 4}`",
+        {"fat_tree": 4},
+        {"ring": 6, "hosts": 2},
+        left_out="=none",
+        default=None,
+    )
+    routes: Routes = key(
+        "what lies outside of the lab, and behind whom: prefix → a node or an address; or a list with `{file, via}`",
+        {"203.0.113.0/24": "isp"},
+        [{"file": "table.txt.gz", "via": "isp"}],
+        left_out="=nothing",
+        default_factory=list,
     )
     steps: Annotated[list[AnyStep], BeforeValidator(lambda said: [] if said is None else said)] = key(
         "list of steps",
@@ -359,6 +413,16 @@ class LabFile(Said):
         left_out="=`vnet run` has nothing to run",
         default_factory=list,
     )
+
+    @model_validator(mode="after")
+    def _has_networks_and_nodes(self) -> LabFile:
+        if self.graph is not None and self.topology is not None:
+            raise mistake("a lab has either a 'graph' or a 'topology', not both", "topology", at_key=True)
+        if self.graph is None and self.topology is None:
+            for word in ("networks", "nodes"):
+                if not getattr(self, word):
+                    raise mistake(f"{word!r} is missing")
+        return self
 
 
 for _model in (WaitUntilFile, WaitUntilStepFile, ParallelStepFile, RepeatFile, RepeatStepFile, LabFile):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from vnet.lab.mistakes import mistake
+from vnet.lab.schema.filters import NetworkFilter, NodeFilter
 from vnet.lab.schema.stacks import BridgeFile, Commands, Gateway, InterfaceName
 from vnet.lab.schema.words import (
     TEXT_OR_LIST,
@@ -15,10 +16,11 @@ from vnet.lab.schema.words import (
     Pattern,
     Port,
     PositiveDuration,
+    Prefixes,
     Said,
     Texts,
     key,
-    not_yet,
+    not_empty,
     one_or_many,
     quantity,
     quantity_schema,
@@ -26,14 +28,10 @@ from vnet.lab.schema.words import (
 from vnet.lab.tree import did_you_mean
 from vnet.lab.units import Dimension, shown
 
-__all__ = ["KINDS", "DefaultsFile", "NetworkFile", "NodeDefaults", "NodeFile", "ReadyFile", "ServiceFile"]
+__all__ = ["KINDS", "NetworkFile", "NodeDefaults", "NodeFile", "ReadyFile", "ServiceFile"]
 
-KINDS = ("host", "process", "netns", "tap")
-KINDS_TO_COME = ("qemu", "router")
-
-Prefixes = Annotated[
-    list[str], BeforeValidator(partial(one_or_many, "a prefix such as 10.0.0.0/24")), WithJsonSchema(TEXT_OR_LIST)
-]
+KINDS = ("host", "process", "netns", "tap", "router")
+KINDS_TO_COME = ("qemu",)
 
 
 class NetworkFile(Said):
@@ -51,6 +49,12 @@ class NetworkFile(Said):
         min_length=1,
     )
     mtu: int = key("the largest datagram, in bytes of IP", 1500, left_out=65535, default=65535, ge=68, le=65535)
+    filter: NetworkFilter | None = key(
+        "rules of what may enter it, to any of its NICs; see [Filters](filters.md)",
+        ["deny tcp port 23"],
+        left_out="=everything may",
+        default=None,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -179,17 +183,19 @@ class NodeDefaults(Said):
     """Keys that all nodes share."""
 
     kind: Annotated[str, PlainValidator(_kind), WithJsonSchema({"enum": [*KINDS]})] = key(
-        "`host` (a built-in TCP/IP stack), `process` (a program of yours), `netns` (Linux's stack in a namespace) or "
-        "`tap` (an interface of this machine)",
+        "`host` (a built-in TCP/IP stack), `process` (a program of yours), `netns` (Linux's stack in a namespace), "
+        "`tap` (an interface of this machine) or `router`",
         "netns",
         left_out="host",
         default="host",
     )
     networks: Annotated[dict[str, Texts], BeforeValidator(_joined), WithJsonSchema(_JOINED)] | None = key(
-        'the network to join: `[desk]`, or `{desk: 10.1.0.20}`, or `{desk: [10.1.0.20, "fd00:1::20"]}`',
+        'the network to join: `[desk]`, or `{desk: 10.1.0.20}`, or `{desk: [10.1.0.20, "fd00:1::20"]}`; routers, and '
+        "netns and process nodes, join several",
         ["desk"],
         {"desk": "10.1.0.20"},
-        left_out="=the only network",
+        ["desk", "lab"],
+        left_out="=the only network; of a router with links: none",
         default=None,
     )
     exec: Commands | None = key(
@@ -215,12 +221,20 @@ class NodeDefaults(Said):
         default=None,
     )
     gateway: Gateway | None = key(
-        "of a netns node: where its default route leads, a node or an address, or one of each family; of a tap node: "
-        "`true`, which lets its network out through this machine (NAT)",
+        "where the default route of a host, process or netns node leads: a node or an address of its network, or one "
+        "of each family, or `none`; of a tap node: `true`, which lets its network out through this machine (NAT)",
         "uplink",
         "10.0.0.254",
+        "none",
         True,
-        left_out="=none",
+        left_out="=the first router of its network",
+        default=None,
+    )
+    filter: NodeFilter | None = key(
+        "rules of what its NIC is given, or `{in: rules, out: rules}`; of a node on several networks also by network; "
+        "see [Filters](filters.md)",
+        {"in": ["allow tcp port 80", "deny any"]},
+        left_out="=everything may",
         default=None,
     )
     bridge: BridgeFile | None = key(
@@ -253,11 +267,49 @@ class NodeDefaults(Said):
     )
 
 
+def _static_routes(said: Any) -> Any:
+    """``{prefix: via}`` as ``{prefix: [via]}``."""
+    if not isinstance(said, dict):
+        raise mistake(f"expected a mapping such as {{10.9.0.0/16: 10.1.0.254}}, found {shown(said)}")
+    what = "a neighbour, unreachable, prohibit or blackhole"
+    found = {}
+    for prefix, via in said.items():
+        try:
+            found[prefix] = not_empty("next hop", one_or_many(what, via))
+        except PydanticCustomError as error:
+            inner = error.context or {}
+            raise mistake(str(inner["message"]), prefix, *inner["path"]) from None
+    return found
+
+
+_STATIC_ROUTES = {"type": "object", "additionalProperties": {"anyOf": TEXT_OR_LIST["anyOf"]}}
+
+
 class NodeFile(NodeDefaults):
     """A node: one guest and its NIC; empty for a host with the next free addresses."""
 
     short_forms = ({"type": "null"},)
 
+    loopback: Texts | None = key(
+        "of a router: an address of its own that is on no network or link, or one of each family",
+        "10.255.0.1",
+        ["10.255.0.1", "fd00:255::1"],
+        left_out="=none",
+        default=None,
+    )
+    routes: Annotated[dict[str, list[str]], BeforeValidator(_static_routes), WithJsonSchema(_STATIC_ROUTES)] = key(
+        "of a router: static routes, prefix → a neighbour (a node or an address; a list shares the load), "
+        "`unreachable`, `prohibit` or `blackhole`",
+        {"0.0.0.0/0": "10.1.0.254", "10.9.0.0/16": "blackhole"},
+        left_out="=what the shortest paths say",
+        default_factory=dict,
+    )
+    forward: bool = key(
+        "`true`: a netns or process node that forwards between its networks, as routers do",
+        True,
+        left_out=False,
+        default=False,
+    )
     count: Annotated[int, Field(ge=1, le=65000)] | None = key(
         "makes `NAME-1` to `NAME-count` out of one entry", 10, left_out="=one node, `NAME`", default=None
     )
@@ -266,12 +318,3 @@ class NodeFile(NodeDefaults):
     @classmethod
     def _may_be_empty(cls, said: Any) -> Any:
         return {} if said is None else said
-
-
-class DefaultsFile(Said):
-    """Keys that are the same for many."""
-
-    nodes: NodeDefaults = key("keys that all nodes share", {"kind": "process"}, default=NodeDefaults())
-    links: Annotated[Any, BeforeValidator(partial(not_yet, "links")), WithJsonSchema({"not": {}})] = key(
-        "not in this version", default=None
-    )

@@ -28,6 +28,9 @@ def lab_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     _say_steps(schema, definitions)
     _say_nodes(schema, definitions)
+    _say_routes(schema)
+    # What a graph or a shape makes takes the place of networks and nodes.
+    schema["anyOf"] = [{"required": ["networks", "nodes"]}, {"required": ["graph"]}, {"required": ["topology"]}]
     _one_of(definitions["ServiceFile"])
     _by_protocol(definitions["TrafficFile"])
     _something(definitions["ReadyFile"], "command", "port", "output")
@@ -66,12 +69,24 @@ def _say_steps(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
     _replace(schema["properties"]["steps"], {"anyOf": [steps, {"type": "null"}]})
 
 
+def _say_routes(schema: dict[str, Any]) -> None:
+    """Routes, which may be a mapping of prefixes, one mapping with a file, or a list."""
+    route = {"$ref": "#/$defs/RoutesFile"}
+    by_prefix = {
+        "type": "object",
+        "propertyNames": {"pattern": "^[0-9a-fA-F.:]+(/[0-9]+)?$"},
+        "additionalProperties": {"type": "string"},
+    }
+    shapes = [by_prefix, route, {"type": "array", "items": route}, {"type": "null"}]
+    _replace(schema["properties"]["routes"], {"anyOf": shapes})
+
+
 def _say_nodes(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
     """What the models check with code: names, and that something is there at all."""
     service = {"$ref": "#/$defs/ServiceFile"}
     command, words = {"$ref": "#/$defs/CommandFile"}, {"type": "array", "minItems": 1, "items": _WORD}
     several = {"type": "array", "minItems": 1, "items": {"anyOf": [command, words]}}
-    for node in (definitions["NodeDefaults"], definitions["NodeFile"]["anyOf"][-1]):
+    for node in (definitions["NodeDefaults"], *(definitions[name]["anyOf"][-1] for name in ("NodeFile", "HostsFile"))):
         shape = [service, {"type": "array", "items": service}, {"type": "null"}]
         _replace(node["properties"]["serve"], {"anyOf": shape})
         _replace(node["properties"]["exec"], {"anyOf": [_WORD, words, command, several, {"type": "null"}]})

@@ -211,6 +211,12 @@ CommandLine = Annotated[
 Texts = Annotated[list[str], BeforeValidator(partial(one_or_many, "text")), WithJsonSchema(TEXT_OR_LIST)]
 
 
+Prefixes = Annotated[
+    list[str], BeforeValidator(partial(one_or_many, "a prefix such as 10.0.0.0/24")), WithJsonSchema(TEXT_OR_LIST)
+]
+"""IPv4 and IPv6 prefixes: one as text, or a list."""
+
+
 def _pattern(said: Any) -> str:
     if not isinstance(said, str):
         raise ValueError(f"expected a regular expression, found {shown(said)}")

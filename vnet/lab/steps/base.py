@@ -14,7 +14,7 @@ from vnet.lab.tree import Key, Path, Tree, did_you_mean
 
 if TYPE_CHECKING:
     from vnet.lab.expect import Expectation
-    from vnet.lab.plan import Address, Lab, Network, Node
+    from vnet.lab.plan import Address, Lab, Link, Network, Node
     from vnet.lab.report import StepReport
 
 __all__ = ["USUAL_TIMEOUT", "Outcome", "Stage", "Step", "StepContext"]
@@ -76,7 +76,8 @@ class Stage:
 
     def environment_of(self, node: str) -> dict[str, str]:
         """All of the environment of a node's commands."""
-        return {**self.environment, **dict(self.lab.nodes[node].environment), "VNET_NIC": node}
+        own = self.lab.nodes[node]
+        return {**self.environment, **dict(own.environment), **own.nic_environment}
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class StepContext:
         directory: where relative file names begin.
         seed: of the lab.
         owners: which node has an address.
+        links: between routers, by name.
         planners: what plans a step, by its kind.
         programs: what steps run in namespaces without the lab's naming it; filled as they are planned.
     """
@@ -143,7 +145,7 @@ class StepContext:
     directory: Any
     seed: int
     owners: Mapping[Address, Node] = field(default_factory=dict)
-
+    links: Mapping[str, Link] = field(default_factory=dict)
     planners: Mapping[str, Callable[[Any, StepContext], Step]] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
 
@@ -201,6 +203,17 @@ class StepContext:
         names = list(self.nodes)
         return f"the nodes are {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
 
+    def guest(self, name: str, *keys: Key) -> Node:
+        """The node of that name, which must be one that sends.
+
+        Raises:
+            LabError: there is none, or it is a router.
+        """
+        node = self.node(name, *keys)
+        if node.kind == "router":
+            raise self.error(f"{name!r} is a router, which sends nothing of its own; expected a guest", *keys)
+        return node
+
     def host(self, name: str, *keys: Key, instead: str) -> Node:
         """The node of that name, which must be a built-in host.
 
@@ -235,6 +248,8 @@ class StepContext:
 
 
 def _not_a_host(node: Node, instead: str) -> str:
+    if node.kind == "router":
+        return f"{node.name!r} is a router, which sends nothing of its own; expected a host"
     if node.kind == "netns":
         return (
             f"{node.name!r} is a netns node, whose traffic is its own programs'; expected a host, or an exec step: "

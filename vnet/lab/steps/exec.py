@@ -82,10 +82,10 @@ def plan(said: ExecStepFile, context: StepContext) -> ExecStep:
     step = said.exec
     if step.on is not None:
         node = context.node(step.on, "on")
-        if node.kind == "host":
+        if node.kind in ("host", "router"):
             raise context.error(
-                f"{step.on!r} is a host node, which runs no commands; expected a process, netns or tap node, or no 'on'"
-                " to run the command beside the LAN",
+                f"{step.on!r} is a {node.kind} node, which runs no commands; expected a process, netns or tap node, or "
+                "no 'on' to run the command beside the LAN",
                 "on",
             )
     return ExecStep(

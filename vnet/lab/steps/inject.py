@@ -60,7 +60,7 @@ def plan(said: InjectStepFile, context: StepContext) -> InjectStep:
         LabError: the node is unknown or the expression is wrong.
     """
     inject = said.inject
-    sender = context.node(inject.from_, "from")
+    sender = context.guest(inject.from_, "from")
     try:
         built, repeat = datagrams(
             inject.packet,

@@ -41,7 +41,8 @@ class LogStep(Step):
             line += text
             if counter:
                 counters = counters or stage.lan.statistics().nics
-                line += f"{_read(counters[node], counter):,}"
+                own = stage.lab.nodes[node].nics
+                line += f"{sum(_read(counters[nic], counter) for nic in own):,}"
             elif node:
                 line += str(stage.lab.nodes[node].address())
         stage.say(line)
@@ -87,4 +88,6 @@ def _place(field: str | None, context: StepContext) -> tuple[str, str]:
     if counter not in known:
         close = did_you_mean(counter, known)
         raise context.error(f"a NIC has no counter {counter!r}{close}; expected one of {', '.join(known)}")
+    if not context.nodes[node].nics:
+        raise context.error(f"router {node!r} has links only, and no NIC that counts; expected another node")
     return node, counter

@@ -165,7 +165,7 @@ def _lab_address(recorded: Address, key: str, text: str, context: StepContext) -
 
 def _with_senders(departures: list[Departure], sender: str | None, context: StepContext) -> tuple[Departure, ...]:
     if sender is not None:
-        name = context.node(sender, "from").name
+        name = context.guest(sender, "from").name
         return tuple(replace(departure, sender=name) for departure in departures)
     owners = {address.packed: node.name for address, node in context.owners.items()}
     strangers: Counter[bytes] = Counter()

@@ -30,8 +30,8 @@ class Tally:
         self._delivered_bytes = 0
         self._end = self._start
 
-    def send(self, stage: Stage, nic: str, datagrams: Sequence[bytes], *, block: bool) -> None:
-        """Send as ``nic`` and count what became of each datagram.
+    def send(self, stage: Stage, node: str, datagrams: Sequence[bytes], *, block: bool) -> None:
+        """Send as the NIC of ``node``, the first of several, and count what became of each datagram.
 
         Raises:
             StepEnded: the step must end.
@@ -39,6 +39,7 @@ class Tally:
         stage.limit.check()
         left = stage.limit.left()
         # Where the time runs out the rest is sent without waiting, and the next call ends the step.
+        nic = stage.lab.nodes[node].nics[0]
         verdicts = stage.lan.inject(nic, datagrams, block=block, timeout=None if math.isinf(left) else left)
         self._verdicts.update(verdicts)
         self._delivered_bytes += sum(

@@ -66,7 +66,7 @@ class GuestParty:
         node = self._stage.lab.nodes[self._node]
         self._command = Command(
             [sys.executable, "-m", "vnet.traffic.guest", self._do],
-            environment={**self._stage.environment, **dict(node.environment), "VNET_NIC": self._node},
+            environment={**self._stage.environment, **dict(node.environment), "VNET_NIC": node.nics[0]},
             directory=self._stage.lab.directory,
             guard=self._stage.lan,
         )

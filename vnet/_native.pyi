@@ -183,9 +183,7 @@ class Base:
         Returns whether the NIC is still that of ``generation``.
         """
 
-    def set_plan(
-        self, routers: list[_Router], ports: list[_Port], classes: list[_Class], hash_ports: bool
-    ) -> None:
+    def set_plan(self, routers: list[_Router], ports: list[_Port], classes: list[_Class], hash_ports: bool) -> None:
         """Compiles what the routers are and know, and has senders go by it.  What has not changed is not compiled anew.
 
         Arguments:
@@ -263,17 +261,18 @@ class Base:
 
 # A guest that forwards, the number is in use.
 _Router: TypeAlias = tuple[bool, bool]
-# Router, network or 0, peer or -1, slot or 0, MTU, weight, IPv4 address or 0, IPv6 address or 0, up, the number is in use.
+# Router, network or 0, peer or -1, slot or 0, MTU, weight, IPv4 address or 0, IPv6 address or 0, up, the number is in
+# use.
 _Port: TypeAlias = tuple[int, int, int, int, int, int, int, int, bool, bool]
 # Router, what ("via", "unreachable", "prohibit", "blackhole"), port, address of the next hop.
 _Fixed: TypeAlias = tuple[int, str, int, str | None]
-# Kind ("network", "link", "loopback", "external", "static"), the number of a network, port or router, address of the next
-# hop, class of the next shorter prefix or 0, static routes.
+# Kind ("network", "link", "loopback", "external", "static"), the number of a network, port or router, address of the
+# next hop, class of the next shorter prefix or 0, static routes.
 _Class: TypeAlias = tuple[str, int, str | None, int, list[_Fixed]]
 # Port, up, weight.
 _Change: TypeAlias = tuple[int, bool, int]
-# What ("link", "router", "via", "none", "unreachable", "prohibit", "blackhole"), the port out or -1, and the port into the
-# next router or the address of the next hop.
+# What ("link", "router", "via", "none", "unreachable", "prohibit", "blackhole"), the port out or -1, and the port into
+# the next router or the address of the next hop.
 _Next: TypeAlias = tuple[str, int, int | str | None]
 
 @final
@@ -311,9 +310,7 @@ class Plan:
         ValueError: a number stands for nothing, or there is too much of something.
     """
 
-    def __new__(
-        cls, routers: list[_Router], ports: list[_Port], classes: list[_Class], hash_ports: bool
-    ) -> Plan: ...
+    def __new__(cls, routers: list[_Router], ports: list[_Port], classes: list[_Class], hash_ports: bool) -> Plan: ...
     def set_ports(self, changes: list[_Change]) -> None:
         """Cuts, mends and weighs ports.
 
@@ -418,15 +415,7 @@ class Rules:
         rules: list[
             tuple[
                 int,
-                None
-                | bytes
-                | tuple[
-                    list[tuple[str, int]] | None,
-                    list[tuple[str, int]] | None,
-                    list[int] | None,
-                    list[tuple[int, int]] | None,
-                    list[tuple[int, int]] | None,
-                ],
+                bytes | tuple[list[tuple[str, int]] | None, list[tuple[str, int]] | None, list[int] | None, list[tuple[int, int]] | None, list[tuple[int, int]] | None] | None,
             ]
         ],
         otherwise: int,

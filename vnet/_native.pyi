@@ -415,7 +415,15 @@ class Rules:
         rules: list[
             tuple[
                 int,
-                bytes | tuple[list[tuple[str, int]] | None, list[tuple[str, int]] | None, list[int] | None, list[tuple[int, int]] | None, list[tuple[int, int]] | None] | None,
+                bytes
+                | tuple[
+                    list[tuple[str, int]] | None,
+                    list[tuple[str, int]] | None,
+                    list[int] | None,
+                    list[tuple[int, int]] | None,
+                    list[tuple[int, int]] | None,
+                ]
+                | None,
             ]
         ],
         otherwise: int,

@@ -47,7 +47,7 @@ impl Sender {
     ) -> Result<Verdict, Verdict> {
         let mut flow = Flow::of(datagram, destination);
         if self.plan().uses_ports() {
-            flow = flow.with_ports(datagram);
+            flow.ports = Flow::ports_of(datagram);
         }
         let path = path::compose(&self.segment, SlotId(first as u16), &flow);
         let journey = told.journey.insert(Journey { stops: Vec::new(), end: path.end });

@@ -187,7 +187,7 @@ impl Sender {
                 Target::Nic { slot, generation } => self.write(slot, generation, self.slot, datagram, None, unfinished),
                 Target::Routed { slot } => {
                     routed = true;
-                    self.along(slot, destination, datagram, unfinished)
+                    self.along(slot, datagram, unfinished)
                 }
                 Target::Everyone => {
                     if self.ways.routers {
@@ -273,12 +273,20 @@ impl Sender {
     /// The NIC that has an address on another network, where a path ends.
     #[inline(always)]
     pub(crate) fn look_up_on(&self, network: NetworkId, address: Address) -> Target {
-        let found = match address {
-            Address::V4(number) => self.tables.hosts().find4(network, number),
-            Address::V6(high, low) => self.tables.hosts().find6(network, high, low),
-        };
-        match found {
-            Some(found) => self.target_on(&found, network, address),
+        match address {
+            Address::V4(number) => self.look_up4_on(network, number),
+            Address::V6(high, low) => match self.tables.hosts().find6(network, high, low) {
+                Some(found) => self.target_on(&found, network, address),
+                None => self.nobody_on(network),
+            },
+        }
+    }
+
+    /// The same for an IPv4 address.
+    #[inline(always)]
+    pub(crate) fn look_up4_on(&self, network: NetworkId, address: u32) -> Target {
+        match self.tables.hosts().find4(network, address) {
+            Some(found) => self.target_on(&found, network, Address::V4(address)),
             None => self.nobody_on(network),
         }
     }

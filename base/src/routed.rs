@@ -9,12 +9,13 @@
 //! its own path back; an answer to an answer there never is.
 
 use vnet_tables::plan::{Attached, Plan, Port, PortId, RouterId};
-use vnet_tables::{Address, SlotId};
+use vnet_tables::{Address, NetworkId, SlotId};
 
 use crate::checksum;
+use crate::datagram::{HEADER4, HEADER6};
 use crate::forward::{Sender, Target, Unfinished, size};
 use crate::icmp::{self, Limits, Local, Reach, Speaker, Trouble};
-use crate::path::{self, End, Flow, Hop, Path, Paths, Refusal, Summary};
+use crate::path::{self, End, Flow, Hop, Lane, Path, Paths, Refusal, Summary};
 use crate::routing::Section;
 use crate::verdict::Verdict;
 use crate::ways::Way;
@@ -52,60 +53,85 @@ impl Whose {
 impl Sender {
     /// Forwards by way of the router whose NIC is in slot `first`.
     #[inline]
-    pub(crate) fn along(
-        &mut self,
-        first: u32,
-        destination: Address,
-        datagram: &[u8],
-        unfinished: Option<&Unfinished>,
-    ) -> Verdict {
-        let first = SlotId(first as u16);
-        let mut flow = Flow::of(datagram, destination);
-        if self.ways.ports {
-            flow = flow.with_ports(datagram);
-        }
+    pub(crate) fn along(&mut self, first: u32, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
         let noted = self.tables.noted();
         if noted != 0 && !self.patient {
             // It reaches the first router, whatever becomes of it there.
-            self.note(noted, datagram, None, (self.slot, first), Verdict::Delivered, false);
+            self.note(noted, datagram, None, (self.slot, SlotId(first as u16)), Verdict::Delivered, false);
         }
-        let routed = self.routed.get_or_insert_default();
-        let (summary, _) = routed.paths.find(&self.segment, self.ways.version, first, &flow);
-        let Some(change) = quick(&summary, datagram, unfinished) else {
-            return self.settle(first, &flow, datagram, unfinished);
+        let Some(head) = datagram.first_chunk::<HEADER4>().filter(|head| head[0] >> 4 == 4) else {
+            return self.along6(first, datagram, unfinished);
         };
-        let verdict = self.arrive(&summary, datagram, Some(change), unfinished);
-        if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
-            // The last router has something to say about it.
-            return self.settle(first, &flow, datagram, unfinished);
+        let [.., a, b, c, d, e, f, g, h] = *head;
+        let key = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let ports = if self.ways.ports { Flow::ports_of(datagram) } else { 0 };
+        let routed = self.routed.get_or_insert_default();
+        let lane = routed.paths.lane(&self.segment, self.ways.version, first, key, ports);
+        let change = quick4(&lane, head, datagram.len(), size(datagram, unfinished));
+        let verdict = match change {
+            Some(change) => {
+                let target = self.look_up4_on(lane.network, lane.address);
+                self.arrive(target, (lane.network, lane.last), datagram, Some(change), unfinished)
+            }
+            None => Verdict::NoHost,
+        };
+        if change.is_none() || matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
+            // A router has something to do or to say about it.
+            return self.settle(SlotId(first as u16), datagram, unfinished);
         }
         verdict
     }
 
-    /// Writes a datagram, with a change, to whoever has the address on the path's last network.
-    #[inline]
+    #[inline(never)]
+    fn along6(&mut self, first: u32, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
+        let first = SlotId(first as u16);
+        let Some(flow) = self.flow_of(datagram) else { return Verdict::Malformed };
+        let routed = self.routed.get_or_insert_default();
+        let (to, _) = routed.paths.find(&self.segment, self.ways.version, first, &flow);
+        let Some(change) = quick6(&to, datagram, size(datagram, unfinished)) else {
+            return self.settle(first, datagram, unfinished);
+        };
+        let target = self.look_up_on(to.network, to.address);
+        let verdict = self.arrive(target, (to.network, to.last), datagram, Some(change), unfinished);
+        if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
+            return self.settle(first, datagram, unfinished);
+        }
+        verdict
+    }
+
+    fn flow_of(&self, datagram: &[u8]) -> Option<Flow> {
+        let mut flow = Flow::of(datagram, crate::datagram::destination(datagram).ok()?);
+        if self.ways.ports {
+            flow.ports = Flow::ports_of(datagram);
+        }
+        Some(flow)
+    }
+
+    /// Writes a datagram, with a change, to whoever was found on the path's last network, to which `last` leads.
+    #[inline(always)]
     fn arrive(
         &mut self,
-        to: &Summary,
+        target: Target,
+        (network, last): (NetworkId, SlotId),
         datagram: &[u8],
         change: Option<Change>,
         unfinished: Option<&Unfinished>,
     ) -> Verdict {
-        match self.look_up_on(to.network, to.address) {
+        match target {
             Target::Nic { slot, generation } => {
                 let receiver = SlotId(slot as u16);
-                let passed = self.passes(to.network, receiver, datagram, change);
+                let passed = self.passes(network, receiver, datagram, change);
                 let verdict = match passed {
-                    Ok(()) => self.write(slot, generation, to.last, datagram, change, unfinished),
+                    Ok(()) => self.write(slot, generation, last, datagram, change, unfinished),
                     Err(verdict) => verdict,
                 };
                 let noted = self.tables.noted();
                 if noted != 0 && !(verdict == Verdict::BufferFull && self.patient) {
-                    self.note(noted, datagram, change, (to.last, receiver), verdict, false);
+                    self.note(noted, datagram, change, (last, receiver), verdict, false);
                 }
                 verdict
             }
-            Target::Bridges => self.flood(datagram, change, unfinished, (to.network, to.last), true),
+            Target::Bridges => self.flood(datagram, change, unfinished, (network, last), true),
             Target::Nowhere(verdict) => verdict,
             // The path was composed when nobody had the address; now a router has.
             Target::Routed { .. } | Target::Everyone => Verdict::NoHost,
@@ -114,9 +140,10 @@ impl Sender {
 
     #[cold]
     #[inline(never)]
-    fn settle(&mut self, first: SlotId, flow: &Flow, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
+    fn settle(&mut self, first: SlotId, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
+        let Some(flow) = self.flow_of(datagram) else { return Verdict::Malformed };
         let routed = self.routed.get_or_insert_default();
-        let (_, path) = routed.paths.find(&self.segment, self.ways.version, first, flow);
+        let (_, path) = routed.paths.find(&self.segment, self.ways.version, first, &flow);
         let path = path.clone();
         if path.end == End::Elsewhere {
             return Verdict::NoRoute;
@@ -269,8 +296,9 @@ impl Sender {
         match path.end {
             End::Nic { network, address } => {
                 let Some(last) = last else { return Verdict::NoRoute };
-                let to = Summary { hops: 0, mtu: last.mtu, network, address, last: self.slot_of(last.out) };
-                let verdict = self.arrive(&to, work, None, unfinished);
+                let target = self.look_up_on(network, address);
+                let to = (network, self.slot_of(last.out));
+                let verdict = self.arrive(target, to, work, None, unfinished);
                 if !matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
                     return verdict;
                 }
@@ -529,39 +557,38 @@ impl Sender {
     }
 }
 
-/// What changes of a datagram on a path, if there is nothing about it that a router would stop at.
+/// What changes of an IPv4 datagram on a path, if there is nothing about it that a router would stop at.
 #[inline(always)]
-fn quick(summary: &Summary, datagram: &[u8], unfinished: Option<&Unfinished>) -> Option<Change> {
-    if size(datagram, unfinished) > summary.mtu as usize {
+fn quick4(lane: &Lane, head: &[u8; HEADER4], length: usize, bytes: usize) -> Option<Change> {
+    let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    // Version, header length, service, total length: no options, no bytes behind the end.
+    let (first, third) = (word(0), word(8));
+    let sum = u64::from(first) + u64::from(word(4)) + u64::from(third) + u64::from(word(12)) + u64::from(word(16));
+    let ttl = third >> 24;
+    let plain = first >> 24 == 0x45 && (first & 0xffff) as usize == length;
+    if !plain || bytes > lane.mtu as usize || ttl <= lane.hops || checksum::fold(sum) != 0xffff {
         return None;
     }
-    if let Some(head) = datagram.first_chunk::<20>()
-        && head[0] == 0x45
-    {
-        let ttl = u32::from(head[8]);
-        let total = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        let word = |at: usize| u64::from(u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
-        let sum = word(0) + word(4) + word(8) + word(12) + word(16);
-        if ttl <= summary.hops || total != datagram.len() || checksum::fold(sum) != 0xffff {
-            return None;
-        }
-        // RFC 1624 section 3: the checksum grows by what TTL, the upper half of its word, shrinks.
-        let grown = u32::from(u16::from_be_bytes([head[10], head[11]])) + (summary.hops << 8);
-        let [high, low] = ((grown & 0xffff) as u16 + (grown >> 16) as u16).to_be_bytes();
-        return Some(Change { at: 8, word: [(ttl - summary.hops) as u8, head[9], high, low] });
+    // RFC 1624 section 3: the checksum grows by what TTL, the upper half of its word, shrinks.
+    let grown = (third & 0xffff) + (lane.hops << 8);
+    let sum = (grown & 0xffff) + (grown >> 16);
+    // Of the two zeros of ones' complement, Linux's.
+    let sum = (sum + u32::from(sum >= 0xffff)) & 0xffff;
+    let third = (third & 0xffff_0000) - (lane.hops << 24) | sum;
+    Some(Change { at: 8, word: third.to_be_bytes() })
+}
+
+/// The same for IPv6.
+fn quick6(summary: &Summary, datagram: &[u8], bytes: usize) -> Option<Change> {
+    let head = datagram.first_chunk::<HEADER6>()?;
+    let hops = u32::from(head[7]);
+    let total = HEADER6 + usize::from(u16::from_be_bytes([head[4], head[5]]));
+    // Next header 0 are hop-by-hop options, which routers look at (RFC 8200 section 4.3).
+    let plain = total == datagram.len() && head[6] != 0;
+    if !plain || bytes > summary.mtu as usize || hops <= summary.hops {
+        return None;
     }
-    if let Some(head) = datagram.first_chunk::<40>()
-        && head[0] >> 4 == 6
-    {
-        let hops = u32::from(head[7]);
-        let total = 40 + usize::from(u16::from_be_bytes([head[4], head[5]]));
-        // Next header 0 are hop-by-hop options, which routers look at (RFC 8200 section 4.3).
-        if hops <= summary.hops || total != datagram.len() || head[6] == 0 {
-            return None;
-        }
-        return Some(Change { at: 4, word: [head[4], head[5], head[6], (hops - summary.hops) as u8] });
-    }
-    None
+    Some(Change { at: 4, word: [head[4], head[5], head[6], (hops - summary.hops) as u8] })
 }
 
 fn source_of(datagram: &[u8]) -> Address {

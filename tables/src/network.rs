@@ -6,7 +6,7 @@ use crate::nic::SlotId;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A network's number, from 1; 0 is no network and 65,535 marks removed host table entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetworkId(pub u16);
 
 /// The prefixes of a network.

@@ -341,7 +341,7 @@ class ControlServer:
             info = lan._register.info(entry)
             connection.nic = (entry, entry.generation)
             # From here on, an image that is adopted is none that this guest has.
-            lan._register.handed_out = True
+            lan._register.images.private = False
             images = lan._segment.images()
         self._strangers.pop(connection, None)
         reply = {

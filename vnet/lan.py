@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .filtering import AttachedFilter
     from .filtering.keeping import Keeping
     from .hostside import Tap
+    from .images import ImageUse
     from .metrics import MetricsServer
     from .netns import Netns, Plug
     from .netns.client import Nursery
@@ -55,6 +56,8 @@ class Lan(RoutedLan):
         seed: what the built-in hosts' choices follow from.
         max_nics: how many NICs the LAN can have at one time, 1 to 65,533.
         buffer: largest input buffer of a NIC, in bytes; address space, which becomes memory as it fills.
+        images: keep what takes long to compile in files of the user's cache directory, and map it from there where it
+            was compiled before; :attr:`images` tells what became of it.
 
     Raises:
         NameTaken: a live LAN has the name.
@@ -72,6 +75,7 @@ class Lan(RoutedLan):
         seed: int = 0,
         max_nics: int = 4096,
         buffer: int = 4 << 20,
+        images: bool = False,
     ) -> None:
         if name is not None:
             check_name("LAN", name)
@@ -99,7 +103,7 @@ class Lan(RoutedLan):
             ) from None
         self._base = base
         self._segment = base.segment()
-        self._register = Register(base, name, buffer)
+        self._register = Register(base, name, buffer, images)
         self._filters: Keeping | None = None
         self._server: ControlServer | None = None
         self._guardian: Guardian | None = None
@@ -158,6 +162,11 @@ class Lan(RoutedLan):
             raise ForkedNic("this LAN belongs to the parent process; attach to it by name after fork()")
         if self.closed:
             raise LanClosed(f"the LAN {self.name!r} is closed" if self.name else "this LAN is closed")
+
+    @property
+    def images(self) -> tuple[ImageUse, ...]:
+        """What the LAN has out of images, and what it had to compile for them; nothing where it compiled quickly."""
+        return self._register.images.uses
 
     # Networks
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from . import _native
 from .errors import AddressError, AddressTaken, LanFull, NameTaken, NetworkFull, NicClosed
+from .images.lan import LanImages
 from .network import Address, Network, link_local, parse_address
 from .routing.gateways import Gateway, check_wish, parse_wish
 from .routing.manager import Routing
@@ -105,9 +106,10 @@ class Register:
         base: the native base.
         lan: the LAN's name, from which MAC addresses follow.
         buffer: bytes of the largest input buffer.
+        images: whether what takes long to compile is kept in images.
     """
 
-    def __init__(self, base: _native.Base, lan: str | None, buffer: int) -> None:
+    def __init__(self, base: _native.Base, lan: str | None, buffer: int, images: bool = False) -> None:
         self.lock = threading.RLock()
         # Somebody came or went.
         self.changed = threading.Condition(self.lock)
@@ -116,8 +118,7 @@ class Register:
         # Names of guests and routers whose NICs are called otherwise, and how many those are.
         self.nodes: Counter[str] = Counter()
         self.closed = False
-        # Whether the LAN's memory was handed to another process.
-        self.handed_out = False
+        self.images = LanImages(base, images)
         # The names of NICs by network and MAC address.
         self._macs: dict[tuple[int, str], str] = {}
         self._base = base

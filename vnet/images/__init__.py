@@ -9,16 +9,51 @@ An image is never trusted: one that is truncated, damaged, of another version or
 is one that belongs to somebody else or that others could have written to.  And it is never needed: where the cache
 directory cannot be used, the LAN compiles into its own memory and says why.
 
-``place.py`` is the directory and who may have written to it, ``recipe.py`` the hash of what an image is compiled from,
-``cache.py`` finds, builds and publishes, ``keeping.py`` lists and prunes.  What is in the file is drawn in
-``tables/src/image.rs``, which also writes and checks it.
+``lan.py`` is what a LAN has of it, ``place.py`` the directory and who may have written to it, ``recipe.py`` the hash
+of what an image is compiled from, ``cache.py`` finds, builds and publishes, ``keeping.py`` lists and prunes.  What is
+in the file is drawn in ``tables/src/image.rs``, which also writes and checks it.
 """
 
 from __future__ import annotations
 
-from .cache import Cache, Obtained
-from .keeping import Listed, Pruned
-from .place import CacheTrouble, cache_directory
-from .recipe import Recipe
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Cache", "CacheTrouble", "Listed", "Obtained", "Pruned", "Recipe", "cache_directory"]
+if TYPE_CHECKING:
+    from .cache import Cache, Obtained
+    from .keeping import Listed, Pruned
+    from .lan import ImageUse, LanImages
+    from .place import CacheTrouble, cache_directory
+    from .recipe import Recipe
+
+__all__ = [
+    "Cache",
+    "CacheTrouble",
+    "ImageUse",
+    "LanImages",
+    "Listed",
+    "Obtained",
+    "Pruned",
+    "Recipe",
+    "cache_directory",
+]
+
+_MODULES = {
+    "Cache": "cache",
+    "CacheTrouble": "place",
+    "ImageUse": "lan",
+    "LanImages": "lan",
+    "Listed": "keeping",
+    "Obtained": "cache",
+    "Pruned": "keeping",
+    "Recipe": "recipe",
+    "cache_directory": "place",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Each LAN has images, and few LANs use them.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,7 +1,7 @@
 """Finding an image, or building and publishing it.
 
 An image is built in ``KEY.building`` and gets its name ``KEY.img`` when it is whole, so whoever finds the name finds
-all of it.  Whoever builds holds a lock (flock) on the file that it builds; the kernel takes the lock away from a builder
+all of it.  Whoever builds holds a lock (flock) on the file that it builds; the kernel takes the lock from a builder
 that is killed, and the next one builds in the file that was left.  So there is no lock file, and nothing has to be
 cleared away before an image can be built; what killed builders left of images that nobody needs any more goes when
 somebody prunes.

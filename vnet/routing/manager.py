@@ -127,7 +127,9 @@ class Routing:
         if gone:
             self._base.routes_remove([str(prefix) for prefix in gone])
         ports, classes = port_tuples(self.model), class_tuples(self.model, parents(self.model, self.covering))
-        self._base.set_plan(router_tuples(self.model), ports, classes, self._hash_ports)
+        plan = router_tuples(self.model), ports, classes, self._hash_ports
+        if not self._register.images.plan(*plan):
+            self._base.set_plan(*plan)
         came = [(str(prefix), number) for prefix, number in wanted.items() if self._entered.get(prefix) != number]
         if came:
             self._base.routes_insert(came)

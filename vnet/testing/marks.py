@@ -38,7 +38,7 @@ class LanSettings:
     name: str | None = None
     named: bool = False
     capture: bool | None = None
-    options: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ use crate::routed::Routed;
 use crate::segment::Segment;
 use crate::verdict::Verdict;
 use crate::ways::Ways;
-use crate::writing::Receiving;
+use crate::writing::{Change, Receiving};
 
 /// Whose counters a sender writes; each has one writer at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +184,9 @@ impl Sender {
             // 4 write: reserve in the receiver's input buffer, copy, publish.
             let own = (self.network, self.slot);
             match target {
-                Target::Nic { slot, generation } => self.write(slot, generation, self.slot, datagram, None, unfinished),
+                Target::Nic { slot, generation } => {
+                    self.write(slot, generation, self.slot, datagram, Change::NONE, unfinished)
+                }
                 Target::Routed { slot } => {
                     routed = true;
                     self.along(slot, datagram, unfinished)
@@ -193,9 +195,9 @@ impl Sender {
                     if self.ways.routers {
                         self.hail(destination, datagram);
                     }
-                    self.flood(datagram, None, unfinished, own, false)
+                    self.flood(datagram, Change::NONE, unfinished, own, false)
                 }
-                Target::Bridges => self.flood(datagram, None, unfinished, own, true),
+                Target::Bridges => self.flood(datagram, Change::NONE, unfinished, own, true),
                 Target::Nowhere(verdict) => verdict,
             }
         };
@@ -218,7 +220,7 @@ impl Sender {
             self.may_leave(datagram)?;
         }
         match target {
-            Target::Nic { slot, .. } => self.passes(self.network, SlotId(*slot as u16), datagram, None),
+            Target::Nic { slot, .. } => self.passes(self.network, SlotId(*slot as u16), datagram, Change::NONE),
             _ => Ok(()),
         }
     }
@@ -392,7 +394,7 @@ impl Sender {
     fn note_own(&mut self, verdict: Verdict, datagram: &[u8]) {
         let noted = self.tables.noted();
         if noted != 0 && (verdict != Verdict::BufferFull || !self.patient) {
-            self.note(noted, datagram, None, (self.slot, SlotId(self.receiver)), verdict, false);
+            self.note(noted, datagram, Change::NONE, (self.slot, SlotId(self.receiver)), verdict, false);
             // A drop is news to the caller as soon as this returns, whatever comes with `more`.
             if verdict != Verdict::Delivered {
                 self.publish_notes();

@@ -19,7 +19,7 @@ impl Sender {
         &mut self,
         noted: u32,
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
         (source, receiver): (SlotId, SlotId),
         verdict: Verdict,
         copy: bool,

@@ -57,7 +57,7 @@ impl Sender {
         let noted = self.tables.noted();
         if noted != 0 && !self.patient {
             // It reaches the first router, whatever becomes of it there.
-            self.note(noted, datagram, None, (self.slot, SlotId(first as u16)), Verdict::Delivered, false);
+            self.note(noted, datagram, Change::NONE, (self.slot, SlotId(first as u16)), Verdict::Delivered, false);
         }
         let Some(head) = datagram.first_chunk::<HEADER4>().filter(|head| head[0] >> 4 == 4) else {
             return self.along6(first, datagram, unfinished);
@@ -68,15 +68,13 @@ impl Sender {
         let routed = self.routed.get_or_insert_default();
         let lane = routed.paths.lane(&self.segment, self.ways.version, first, key, ports);
         let change = quick4(&lane, head, datagram.len(), size(datagram, unfinished));
-        let verdict = match change {
-            Some(change) => {
-                let target = self.look_up4_on(lane.network, lane.address);
-                self.arrive(target, (lane.network, lane.last), datagram, Some(change), unfinished)
-            }
-            None => Verdict::NoHost,
-        };
-        if change.is_none() || matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
-            // A router has something to do or to say about it.
+        if change.is_none() {
+            return self.settle(SlotId(first as u16), datagram, unfinished);
+        }
+        let target = self.look_up4_on(lane.network, lane.address);
+        let verdict = self.arrive(target, (lane.network, lane.last), datagram, change, unfinished);
+        if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
+            // The last router has something to say about it.
             return self.settle(SlotId(first as u16), datagram, unfinished);
         }
         verdict
@@ -88,11 +86,12 @@ impl Sender {
         let Some(flow) = self.flow_of(datagram) else { return Verdict::Malformed };
         let routed = self.routed.get_or_insert_default();
         let (to, _) = routed.paths.find(&self.segment, self.ways.version, first, &flow);
-        let Some(change) = quick6(&to, datagram, size(datagram, unfinished)) else {
+        let change = quick6(&to, datagram, size(datagram, unfinished));
+        if change.is_none() {
             return self.settle(first, datagram, unfinished);
-        };
+        }
         let target = self.look_up_on(to.network, to.address);
-        let verdict = self.arrive(target, (to.network, to.last), datagram, Some(change), unfinished);
+        let verdict = self.arrive(target, (to.network, to.last), datagram, change, unfinished);
         if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
             return self.settle(first, datagram, unfinished);
         }
@@ -114,7 +113,7 @@ impl Sender {
         target: Target,
         (network, last): (NetworkId, SlotId),
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
         unfinished: Option<&Unfinished>,
     ) -> Verdict {
         match target {
@@ -298,7 +297,7 @@ impl Sender {
                 let Some(last) = last else { return Verdict::NoRoute };
                 let target = self.look_up_on(network, address);
                 let to = (network, self.slot_of(last.out));
-                let verdict = self.arrive(target, to, work, None, unfinished);
+                let verdict = self.arrive(target, to, work, Change::NONE, unfinished);
                 if !matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
                     return verdict;
                 }
@@ -314,13 +313,13 @@ impl Sender {
                 if row.state() != vnet_tables::NicState::Up {
                     return self.dropped(last.map(|last| last.out), work, Verdict::NicDown);
                 }
-                if let Err(verdict) = self.passes(row.network(), slot, work, None) {
+                if let Err(verdict) = self.passes(row.network(), slot, work, Change::NONE) {
                     return self.dropped(last.map(|last| last.out), work, verdict);
                 }
-                let verdict = self.write(u32::from(slot.0), generation, out, work, None, unfinished);
+                let verdict = self.write(u32::from(slot.0), generation, out, work, Change::NONE, unfinished);
                 let noted = self.tables.noted();
                 if noted != 0 {
-                    self.note(noted, work, None, (out, slot), verdict, false);
+                    self.note(noted, work, Change::NONE, (out, slot), verdict, false);
                 }
                 verdict
             }
@@ -525,7 +524,7 @@ impl Sender {
         let noted = self.tables.noted();
         if noted != 0 {
             let at = at.map_or(SlotId(0), |port| self.slot_of(port));
-            self.note(noted, work, None, (at, SlotId(0)), verdict, false);
+            self.note(noted, work, Change::NONE, (at, SlotId(0)), verdict, false);
         }
         verdict
     }
@@ -559,7 +558,7 @@ impl Sender {
 
 /// What changes of an IPv4 datagram on a path, if there is nothing about it that a router would stop at.
 #[inline(always)]
-fn quick4(lane: &Lane, head: &[u8; HEADER4], length: usize, bytes: usize) -> Option<Change> {
+fn quick4(lane: &Lane, head: &[u8; HEADER4], length: usize, bytes: usize) -> Change {
     let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     // Version, header length, service, total length: no options, no bytes behind the end.
     let (first, third) = (word(0), word(8));
@@ -567,7 +566,7 @@ fn quick4(lane: &Lane, head: &[u8; HEADER4], length: usize, bytes: usize) -> Opt
     let ttl = third >> 24;
     let plain = first >> 24 == 0x45 && (first & 0xffff) as usize == length;
     if !plain || bytes > lane.mtu as usize || ttl <= lane.hops || checksum::fold(sum) != 0xffff {
-        return None;
+        return Change::NONE;
     }
     // RFC 1624 section 3: the checksum grows by what TTL, the upper half of its word, shrinks.
     let grown = (third & 0xffff) + (lane.hops << 8);
@@ -575,20 +574,20 @@ fn quick4(lane: &Lane, head: &[u8; HEADER4], length: usize, bytes: usize) -> Opt
     // Of the two zeros of ones' complement, Linux's.
     let sum = (sum + u32::from(sum >= 0xffff)) & 0xffff;
     let third = (third & 0xffff_0000) - (lane.hops << 24) | sum;
-    Some(Change { at: 8, word: third.to_be_bytes() })
+    Change::new(8, third)
 }
 
 /// The same for IPv6.
-fn quick6(summary: &Summary, datagram: &[u8], bytes: usize) -> Option<Change> {
-    let head = datagram.first_chunk::<HEADER6>()?;
+fn quick6(summary: &Summary, datagram: &[u8], bytes: usize) -> Change {
+    let Some(head) = datagram.first_chunk::<HEADER6>() else { return Change::NONE };
     let hops = u32::from(head[7]);
     let total = HEADER6 + usize::from(u16::from_be_bytes([head[4], head[5]]));
     // Next header 0 are hop-by-hop options, which routers look at (RFC 8200 section 4.3).
     let plain = total == datagram.len() && head[6] != 0;
     if !plain || bytes > summary.mtu as usize || hops <= summary.hops {
-        return None;
+        return Change::NONE;
     }
-    Some(Change { at: 4, word: [head[4], head[5], head[6], (hops - summary.hops) as u8] })
+    Change::new(4, u32::from_be_bytes([head[4], head[5], head[6], (hops - summary.hops) as u8]))
 }
 
 fn source_of(datagram: &[u8]) -> Address {

@@ -95,7 +95,7 @@ impl Sender {
         network: NetworkId,
         slot: SlotId,
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
     ) -> Result<(), Verdict> {
         let inward = u32::from(self.tables.nic(slot).filters().0);
         let entering = if network == self.network {
@@ -113,14 +113,14 @@ impl Sender {
         inward: u32,
         slot: SlotId,
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
     ) -> Result<(), Verdict> {
-        let Some(Change { at, word }) = change else { return self.judge_both(entering, inward, slot, datagram) };
+        if change.is_none() {
+            return self.judge_both(entering, inward, slot, datagram);
+        }
         let mut changed = self.filters.take_room();
         changed.extend_from_slice(datagram);
-        if let Some(bytes) = changed.get_mut(at..at + word.len()) {
-            bytes.copy_from_slice(&word);
-        }
+        change.apply(&mut changed);
         let judged = self.judge_both(entering, inward, slot, &changed);
         self.filters.give_room(changed);
         judged
@@ -200,10 +200,10 @@ impl Sender {
         let row = self.tables.nic(self.slot);
         let generation = row.generation();
         let patient = std::mem::replace(&mut self.patient, false);
-        let verdict = self.write(u32::from(self.slot.0), generation, at, &out, None, None);
+        let verdict = self.write(u32::from(self.slot.0), generation, at, &out, Change::NONE, None);
         let noted = self.tables.noted();
         if noted != 0 {
-            self.note(noted, &out, None, (at, self.slot), verdict, false);
+            self.note(noted, &out, Change::NONE, (at, self.slot), verdict, false);
         }
         self.patient = patient;
     }

@@ -35,7 +35,7 @@ impl Sender {
         generation: u32,
         from: SlotId,
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
         unfinished: Option<&Unfinished>,
     ) -> Verdict {
         let ready = self.receiving.as_ref().is_some_and(|receiving| {
@@ -60,8 +60,8 @@ impl Sender {
         }
         let Some(receiving) = &mut self.receiving else { return Verdict::NicDown };
         if receiving.batch.push(&[], datagram, from.0, None) {
-            if let Some(Change { at, word }) = change {
-                receiving.batch.amend(at, word);
+            if !change.is_none() {
+                receiving.batch.amend(change.at as usize, change.word.to_be_bytes());
             }
             return Verdict::Delivered;
         }
@@ -79,7 +79,7 @@ impl Sender {
         slot: u32,
         from: SlotId,
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
         unfinished: &Unfinished,
     ) -> Verdict {
         let takes = self.tables.nic(SlotId(slot as u16)).offloads();
@@ -87,8 +87,8 @@ impl Sender {
         let (batch, source) = (&mut receiving.batch, from.0);
         let written = if suits(&unfinished.fields, takes) {
             let written = batch.push(&[], datagram, source, Some(unfinished.offload.word()));
-            if let (true, Some(Change { at, word })) = (written, change) {
-                batch.amend(at, word);
+            if written && !change.is_none() {
+                batch.amend(change.at as usize, change.word.to_be_bytes());
             }
             written
         } else {
@@ -114,7 +114,7 @@ impl Sender {
         generation: u32,
         from: SlotId,
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
         unfinished: Option<&Unfinished>,
     ) -> Option<Verdict> {
         if self.tables.noted() != 0 {
@@ -197,7 +197,7 @@ impl Sender {
     pub(crate) fn flood(
         &mut self,
         datagram: &[u8],
-        change: Option<Change>,
+        change: Change,
         unfinished: Option<&Unfinished>,
         (network, from): (NetworkId, SlotId),
         bridges: bool,
@@ -264,31 +264,58 @@ impl Sender {
 }
 
 /// What routers change of a datagram: four bytes of its header.
+///
+/// Two words, because a pair of them is passed in registers: with an `Option` about it, it would be stored and loaded at
+/// once, which stalls the processor for longer than all the rest of the way takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
-    /// Where they begin.
-    pub(crate) at: usize,
-    /// What they become.
-    pub(crate) word: [u8; 4],
+    /// Where they begin; 0 for no change.
+    at: u32,
+    /// What they become, the first of them highest.
+    word: u32,
+}
+
+impl Change {
+    /// No change.
+    pub(crate) const NONE: Self = Self { at: 0, word: 0 };
+
+    /// The four bytes from `at` on, which is not 0, become those of `word`, the first of them highest.
+    #[inline(always)]
+    pub(crate) fn new(at: u32, word: u32) -> Self {
+        Self { at, word }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_none(self) -> bool {
+        self.at == 0
+    }
+
+    /// Changes the bytes of a datagram.
+    pub(crate) fn apply(self, datagram: &mut [u8]) {
+        let at = self.at as usize;
+        if let Some(bytes) = datagram.get_mut(at..at + 4).filter(|_| !self.is_none()) {
+            bytes.copy_from_slice(&self.word.to_be_bytes());
+        }
+    }
 }
 
 /// A datagram as it is after a change.
-pub(crate) fn whole(datagram: &[u8], change: Option<Change>) -> Cow<'_, [u8]> {
-    let Some(Change { at, word }) = change else { return Cow::Borrowed(datagram) };
-    let mut changed = datagram.to_vec();
-    if let Some(bytes) = changed.get_mut(at..at + word.len()) {
-        bytes.copy_from_slice(&word);
+pub(crate) fn whole(datagram: &[u8], change: Change) -> Cow<'_, [u8]> {
+    if change.is_none() {
+        return Cow::Borrowed(datagram);
     }
+    let mut changed = datagram.to_vec();
+    change.apply(&mut changed);
     Cow::Owned(changed)
 }
 
 /// The first bytes of a datagram that has changed, up to the end of its fixed header; none where it has not.
-fn head<'c>(datagram: &[u8], change: Option<Change>, changed: &'c mut [u8; HEADER6]) -> &'c [u8] {
-    let Some(Change { at, word }) = change else { return &[] };
+fn head<'c>(datagram: &[u8], change: Change, changed: &'c mut [u8; HEADER6]) -> &'c [u8] {
+    if change.is_none() {
+        return &[];
+    }
     let bytes = datagram.len().min(if datagram[0] >> 4 == 6 { HEADER6 } else { HEADER4 });
     changed[..bytes].copy_from_slice(&datagram[..bytes]);
-    if let Some(place) = changed[..bytes].get_mut(at..at + word.len()) {
-        place.copy_from_slice(&word);
-    }
+    change.apply(&mut changed[..bytes]);
     &changed[..bytes]
 }

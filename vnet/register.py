@@ -242,8 +242,8 @@ class Register:
                 if held.reserved:
                     raise NameTaken(f"the name {name!r} is kept for a guest that attaches later")
                 self._forget(held)
+            self._check_node(name, kind, node or (forward if isinstance(forward, str) else ""))
             node = node or (forward if isinstance(forward, str) else name)
-            self._check_node(name, kind, node)
             where = self.network(network)
             wish = parse_wish(where, gateway if kind in _LED else gateway or False)
             if buffer is not None and not 1 <= buffer <= self._buffer:
@@ -271,8 +271,7 @@ class Register:
             return
         if name in self.routing.routers or (name in self.nodes and node != name):
             raise NameTaken(f"a router or a guest named {name!r} is on the LAN already")
-        held = self.nics.get(node)
-        if node not in (name, held.node if held else "") and node not in self.nodes:
+        if node not in ("", name) and node not in self.nodes and self.routing.forwarding(node) is None:
             self.routing.check_free("guest", check_name("guest", node))
 
     def _claim(self, entry: Entry, address: str | Sequence[str] | None, gateway: Gateway) -> Entry:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AddressOutside, MachineLacks, NicClosed
+from ..errors import AddressOutside, MachineLacks, NameTaken, NicClosed
 from ..network import parse_address
 from ..routing.gateways import Gateway
 from ..routing.kernels import KernelRoutes
@@ -219,12 +219,14 @@ def make_netns(
         raise ValueError(f"the netns {name!r} is on no network: name one")
     interfaces = _interfaces(check_interface(interface), len(wanted))
     register, nursery = lan._register, lan._nursery()
+    if name in register.nodes:
+        raise NameTaken(f"a router or a guest named {name!r} is on the LAN already")
     nics = [name] if len(wanted) == 1 else nic_names(name, [str(each) for each in wanted])
     gateways = _share(lan, list(wanted), gateway)
     wires: list[_Wire] = []
     try:
         for nic, where, named, via in zip(nics, wanted, interfaces, gateways, strict=True):
-            settings = {"gateway": via, "node": name, "forward": name if forward else False}
+            settings = {"gateway": via, "node": "" if nic == name else name, "forward": name if forward else False}
             if not wires:
                 wires.append(
                     _join(lan, nic, "netns", wanted[where], where, buffer, named, nursery.netns, settings, leads=True)

@@ -63,8 +63,9 @@ class AddressPlan:
     def give_back(self, prefix: Prefix) -> None:
         """Notes that ``prefix`` is nobody's any more."""
         claims = self._claims[prefix.version]
-        at = bisect_left(claims, int(prefix.network_address), key=lambda claim: claim.first)
-        if at < len(claims) and claims[at].first == int(prefix.network_address):
+        first, last = int(prefix.network_address), int(prefix.broadcast_address)
+        at = bisect_left(claims, first, key=lambda claim: claim.first)
+        if at < len(claims) and (claims[at].first, claims[at].last) == (first, last):
             del claims[at]
 
 

@@ -394,8 +394,15 @@ def _are_texts(said: Any) -> bool:
 
 
 def _describe(lan: Lan) -> dict[str, Any]:
+    register = lan._register
+    with register.lock:
+        # The guest or router that a NIC is of.
+        nodes = {name: entry.node or name for name, entry in register.nics.items()}
     nics = [
-        {"name": i.name, "kind": i.kind, "network": i.network, "addresses": i.addresses, "mac": i.mac, "state": i.state}
+        {
+            **{"name": i.name, "node": nodes.get(i.name, i.name), "kind": i.kind, "network": i.network},
+            **{"addresses": i.addresses, "mac": i.mac, "state": i.state, "gateways": i.gateways},
+        }
         for i in lan.nics.values()
     ]
     networks = [
@@ -409,6 +416,8 @@ def _describe(lan: Lan) -> dict[str, Any]:
         **lan._about,
         "networks": networks,
         "nics": nics,
+        "routers": list(lan.routers),
+        "links": [link.as_dict() for link in lan.links.values()],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vnet.errors import ProtocolError
@@ -172,15 +172,20 @@ def from_description(said: Mapping[str, Any]) -> Graph:
         networks = tuple(
             Network(str(each["name"]), tuple(map(str, each["prefixes"])), int(each["mtu"])) for each in said["networks"]
         )
-        nodes = tuple(
-            Node(
-                str(each["name"]),
-                str(each["kind"]),
-                (Port(str(each["network"]), tuple(map(str, each["addresses"]))),),
-                state=str(each["state"]),
-            )
-            for each in said["nics"]
-        )
-        return Graph(str(said["lan"]), networks, nodes, live=True)
+        nodes: dict[str, Node] = {}
+        for each in said["nics"]:
+            name, port = str(each["node"]), Port(str(each["network"]), tuple(map(str, each["addresses"])))
+            first = nodes.get(name, Node(name, str(each["kind"]), (), state="up"))
+            down = "down" in (first.state, str(each["state"]))
+            nodes[name] = replace(first, ports=(*first.ports, port), state="down" if down else str(each["state"]))
+        for each in said["routers"]:
+            # One that only links join has no NIC.
+            nodes.setdefault(str(each), Node(str(each), "router", (), state="up"))
+        wires = []
+        for each in said["links"]:
+            one, other = map(str, each["endpoints"])
+            label = _label(str(each["name"]), (one, other), int(each["weight"]))
+            wires.append(Wire((one, other), label, cut=each["state"] == "cut"))
+        return Graph(str(said["lan"]), networks, tuple(nodes.values()), tuple(wires), live=True)
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the base describes the LAN in a form that this vnet does not know: {error!r}") from None

@@ -308,17 +308,7 @@ def links_of(session: Session) -> list[dict[str, Any]]:
     """The links of a lab as they stand."""
     if not session.lab.links:
         return []
-    return [
-        {
-            "name": link.name,
-            "endpoints": list(link.endpoints),
-            "state": "up" if link.up else "cut",
-            "weight": link.weight,
-            "mtu": link.mtu,
-            "addresses": dict(zip(link.endpoints, map(list, link.addresses), strict=True)),
-        }
-        for link in session.lan.links.values()
-    ]
+    return [link.as_dict() for link in session.lan.links.values()]
 
 
 def _link(session: Session, call: Call) -> Answer:

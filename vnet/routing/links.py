@@ -94,6 +94,17 @@ class Link:
                 self._wire.up = up
                 self._lan._register.routing.moved(*self._wire.ports)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Returns how it stands, for JSON."""
+        return {
+            "name": self.name,
+            "endpoints": list(self.endpoints),
+            "state": "up" if self.up else "cut",
+            "weight": self.weight,
+            "mtu": self.mtu,
+            "addresses": dict(zip(self.endpoints, map(list, self.addresses), strict=True)),
+        }
+
     def close(self) -> None:
         """Takes it away, and its addresses.  May be called twice."""
         if self.closed:

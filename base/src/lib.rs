@@ -24,6 +24,7 @@
 //!   routing   the routing segment: what paths are made of, drawn
 //!   filter    what may pass a NIC or enter a network
 //!   icmp      what a router does to datagrams and says about them
+//!   fragments pieces of datagrams made whole, at whom they are for
 //!   explain   the same five steps without their effects, said in facts
 //!   foresee   the same beyond the network
 //!   note      what a capture learns of each datagram
@@ -52,6 +53,8 @@ pub mod filter;
 pub mod foresee;
 #[cfg(not(loom))]
 pub mod forward;
+#[cfg(not(loom))]
+pub mod fragments;
 #[cfg(not(loom))]
 pub mod icmp;
 #[cfg(not(loom))]

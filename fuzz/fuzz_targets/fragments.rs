@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 use libfuzzer_sys::fuzz_target;
 use vnet_base::Verdict;
-use vnet_drivers::stack::fragments::{Reassembler, Taken, may_be_one};
+use vnet_base::fragments::{Reassembler, Taken, may_be_one};
 use vnet_drivers::stack::{Outlet, Stack};
 
 const MTU: usize = 1280;

@@ -5,7 +5,7 @@ use vnet_tables::Address;
 use super::Speaker;
 use super::answer::{self, label};
 use super::options::{self, Writer};
-use super::wire::{HEADER4, HEADER6, addresses, checksum, half, is_six, octets6, protocol, pseudo, put};
+use super::wire::{HEADER4, HEADER6, addresses, checksum, half, is_six, length6, octets6, protocol, pseudo, put};
 
 /// Most bytes of an IPv4 error: RFC 1812 section 4.3.2.3.
 const LARGEST4: usize = 576;
@@ -164,7 +164,7 @@ fn error6(out: &mut Vec<u8>, trouble: Trouble, offender: &[u8], speaker: &Speake
     else {
         return None;
     };
-    let quoted = offender.len().min(LEAST6 - HEADER6 - HEADER);
+    let quoted = length6(offender)?.min(offender.len()).min(LEAST6 - HEADER6 - HEADER);
     let ends = (octets6(from, from_low), octets6(source, source_low));
     let flow = label(&ends, u32::from(kind) << 8 | u32::from(code));
     answer::header6(out, 0, flow, &ends, protocol::ICMP6, HEADER + quoted);

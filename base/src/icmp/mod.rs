@@ -47,9 +47,10 @@ use vnet_tables::Address;
 /// In whose name an answer is built, and what of it changes from one to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speaker {
-    /// The router's address that answers. On the way that is its address on the interface that leads back to the sender,
-    /// not that where the datagram came in or would have left (Linux's choice, of those that RFC 1812 section 4.3.2.4
-    /// allows); a router that was asked itself answers from the address that was asked, which [`local()`] sees to.
+    /// The router's address that answers, as Linux chooses it. IPv4: that of the interface which leads back to the sender;
+    /// IPv6: that of the interface where the datagram came in, link-local for a link-local sender. RFC 1812 section 4.3.2.4
+    /// and RFC 4443 section 2.2 allow either. A router that was asked itself answers from the address that was asked,
+    /// which [`local()`] sees to, and which is to be given here for its errors.
     pub from: Address,
     /// IPv4: the identification of the answer.
     pub ident: u16,

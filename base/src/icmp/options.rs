@@ -238,8 +238,7 @@ pub fn pass_options(header: &mut [u8], here: u32, out: u32, today: u32, mine: &d
 ///
 /// Returns how many bytes of `into` they take; `None` where Linux sends no answer.
 pub(super) fn echo(into: &mut [u8; 40], header: &[u8], found: &Compiled, writer: &Writer<'_>) -> Option<usize> {
-    if found.route != 0 {
-        // An answer along a source route: only where a fault came behind one, else it was refused without a word.
+    if found.route != 0 && goes_back(header, found.route) {
         return None;
     }
     let mut end = 0;
@@ -264,6 +263,13 @@ pub(super) fn echo(into: &mut [u8; 40], header: &[u8], found: &Compiled, writer:
     }
     // The rest of the last word is END, which is zero.
     Some(end.next_multiple_of(4))
+}
+
+/// Whether an answer would go back along a source route. That is only where a fault comes behind one, which else was
+/// refused without a word: Linux sends it along the route, which is not done here.
+fn goes_back(header: &[u8], route: usize) -> bool {
+    let (length, pointer) = (header.get(route + 1).copied().unwrap_or(0), header.get(route + 2).copied().unwrap_or(0));
+    pointer.min(length.saturating_add(1)) > 7
 }
 
 fn echo_record(option: &mut [u8], found: &Compiled, writer: &Writer<'_>) -> Option<()> {

@@ -5,7 +5,7 @@ use vnet_tables::Address;
 use super::options;
 use super::rules::is_group4;
 use super::tlv::{self, Fault};
-use super::wire::{HEADER4, HEADER6, addresses, checksum, half, protocol};
+use super::wire::{HEADER4, HEADER6, addresses, checksum, half, length6, protocol};
 
 /// What the rest of the way needs to know of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +106,8 @@ fn receive6(datagram: &[u8]) -> Result<Received, Refusal> {
     if from >> 56 == 0xff || bound || loopback(from, from_low) || loopback(to, to_low) {
         return Err(Refusal::Silent);
     }
-    let payload = usize::from(half(datagram, 4).ok_or(Refusal::Silent)?);
     let mut next = datagram[6];
-    let mut total = HEADER6 + payload;
-    // As Linux: no length and hop-by-hop options may be a jumbogram, whose length is what came.
-    if payload == 0 && next == protocol::HOP_BY_HOP {
-        total = datagram.len();
-    }
+    let total = length6(datagram).ok_or(Refusal::Silent)?;
     let bytes = datagram.get(..total).ok_or(Refusal::Silent)?;
     let mut header = HEADER6;
     if next == protocol::HOP_BY_HOP {

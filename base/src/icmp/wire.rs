@@ -45,6 +45,15 @@ pub(super) fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
     }
 }
 
+/// Bytes of an IPv6 datagram. As Linux has it, no length and hop-by-hop options may be a jumbogram, which is as long as
+/// what came.
+pub(super) fn length6(datagram: &[u8]) -> Option<usize> {
+    match half(datagram, 4)? {
+        0 if datagram.get(6) == Some(&protocol::HOP_BY_HOP) => Some(datagram.len()),
+        payload => Some(HEADER6 + usize::from(payload)),
+    }
+}
+
 /// The addresses of a datagram: source, destination.
 pub(super) fn addresses(datagram: &[u8]) -> Option<(Address, Address)> {
     if is_six(datagram) {

@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::fragments::Problem;
+use vnet_base::fragments::Problem;
+
 use super::head::addresses;
 
 /// Bytes of an ICMP error and its IP header that quote nothing.

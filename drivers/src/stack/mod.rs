@@ -4,7 +4,7 @@
 //!   mod       Stack: one datagram in, whatever is due out; never reads a clock
 //!   wire      what leaves: to whom it may wait for room, what became of a SYN
 //!   mend      ICMP errors made byte-exact
-//!   fragments what is larger than the MTU, on its way out and in
+//!   cut       what is larger than the MTU, on its way out
 //!   head      the few header fields that the stack looks at itself
 //!   tcp       connections: opening, sending, receiving, how they ended
 //!   close     what lives on after its owner let go of it
@@ -42,7 +42,7 @@
 
 pub mod app;
 mod close;
-pub mod fragments;
+mod cut;
 mod head;
 mod listen;
 mod mend;
@@ -60,9 +60,11 @@ use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use vnet_base::Verdict;
+use vnet_base::fragments::{self, Reassembler, Taken};
 
 pub use app::App;
 pub use close::LINGER;
+pub use cut::cut;
 pub(crate) use head::is_icmp;
 pub use listen::Listening;
 pub use smoltcp::socket::{tcp::Socket as TcpSocket, udp::Socket as UdpSocket};
@@ -71,7 +73,6 @@ pub use udp::{Udp, UdpError, UdpOptions};
 pub use wire::Outlet;
 
 use close::Orphan;
-use fragments::{Reassembler, Taken};
 use head::Head;
 use listen::Listener;
 use tcp::Connection;

@@ -20,7 +20,7 @@ use smoltcp::time::Instant;
 use vnet_base::{Sender, Verdict};
 
 use super::SOCKETS;
-use super::fragments::cut;
+use super::cut::cut;
 use super::head::{Segment, addresses, is_tcp, tcp_header};
 use super::mend::{is_echo_reply6, is_nothing, quote};
 

@@ -8,48 +8,19 @@
 
 #[path = "../../../base/tests/offload/datagrams.rs"]
 mod datagrams;
+#[path = "../namespace.rs"]
+mod namespace;
 #[path = "../../../base/tests/offload/plain.rs"]
 mod plain;
 mod tap;
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::process::Command;
-
 use datagrams::Shape;
+use namespace::in_a_namespace;
 use tap::Kernel;
 use vnet_base::offload::{Fields, Finisher, Offload, takes};
 use vnet_drivers::virtio_net;
 
 const ETHERNET: usize = 14;
-
-/// Runs a test again in a network namespace of its own; true where it is there already. A machine that has none to give
-/// skips the test with the sentence that names what lacks, but not in CI.
-fn in_a_namespace(test: &str) -> bool {
-    const INSIDE: &str = "VNET_TEST_INSIDE";
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let root = rustix::process::geteuid().is_root();
-    let unshare = |words: &[&OsStr]| {
-        let mut command = Command::new("unshare");
-        command.arg("--net").args((!root).then_some("--map-root-user")).args(words);
-        command.env(INSIDE, "1").output().expect("unshare of util-linux")
-    };
-    let device = File::options().read(true).write(true).open("/dev/net/tun").map_err(|error| error.to_string());
-    let namespace = Some(unshare(&["true".as_ref()])).filter(|done| !done.status.success());
-    let namespace = namespace.map(|done| String::from_utf8_lossy(&done.stderr).into_owned());
-    if let Some(lacking) = namespace.or(device.err().map(|error| format!("/dev/net/tun: {error}"))) {
-        assert!(std::env::var_os("CI").is_none(), "{lacking}");
-        eprintln!("{test} was skipped: {lacking}");
-        return false;
-    }
-    let own = std::env::current_exe().expect("the test's own program");
-    let done = unshare(&[own.as_ref(), "--exact".as_ref(), test.as_ref(), "--nocapture".as_ref()]);
-    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success() && said.contains("1 passed"), "{said}");
-    false
-}
 
 /// Every kind of datagram once, with what is odd about them in turn, and the size of its segments.
 fn shapes() -> Vec<(Shape, u16, bool)> {

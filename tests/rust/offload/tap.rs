@@ -2,16 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::process::Command;
+use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Of `linux/if_tun.h`.
-const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
-const IFF_TAP: i16 = 0x0002;
-const IFF_NO_PI: i16 = 0x1000;
-const IFF_VNET_HDR: i16 = 0x4000;
+use crate::namespace::{IFF_VNET_HDR, ip, set, tap};
 
 /// A frame from one station to another that the bridge has not heard of.
 const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
@@ -25,7 +20,7 @@ impl Kernel {
     /// Both TAPs and the bridge between them, in the namespace that this process has for itself.
     pub fn new() -> Self {
         // Silence: no packets but ours.
-        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a namespace of our own");
+        set("ipv6/conf/default/disable_ipv6", "1");
         let devices = Self { into: tap("into", IFF_VNET_HDR), out: tap("out", 0) };
         ip("link add between type bridge forward_delay 0 mcast_snooping 0");
         for name in ["into", "out"] {
@@ -55,21 +50,4 @@ impl Kernel {
         }
         finished
     }
-}
-
-fn tap(name: &str, flags: i16) -> File {
-    let file = File::options().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
-    // `struct ifreq`: 16 bytes of name, a union that begins with the flags.
-    let mut request = [0u8; 40];
-    request[..name.len()].copy_from_slice(name.as_bytes());
-    request[16..18].copy_from_slice(&(IFF_TAP | IFF_NO_PI | flags).to_ne_bytes());
-    // SAFETY: the request is as long as the kernel's `struct ifreq`, which is all that it reads and writes.
-    let done = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
-    assert_eq!(done, 0, "a TAP in a namespace of our own: {}", std::io::Error::last_os_error());
-    file
-}
-
-fn ip(words: &str) {
-    let done = Command::new("ip").args(words.split(' ')).output().expect("ip of iproute2");
-    assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
 }

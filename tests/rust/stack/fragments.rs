@@ -1,7 +1,8 @@
 //! Fragments: what is cut becomes whole again whatever the order, and what contradicts itself becomes nothing.
 
 use vnet_base::Verdict;
-use vnet_drivers::stack::fragments::{LIFE4, LIFE6, MOST, Reassembler, Taken, cut};
+use vnet_base::fragments::{LIFE4, LIFE6, MOST, Reassembler, Taken};
+use vnet_drivers::stack::cut;
 use vnet_drivers::stack::{Outlet, Stack, UdpOptions};
 
 use crate::hostile::Random;

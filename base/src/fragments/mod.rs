@@ -1,22 +1,19 @@
-//! Fragments: datagrams larger than the MTU leave in pieces, and pieces that come become datagrams again.
+//! Fragments that come become datagrams again, at hosts and at routers that datagrams are for.
 //!
 //! ```text
 //!   mod          Piece: what a fragment says of itself, IPv4 and IPv6
 //!   reassembly   Reassembler: pieces in, datagrams out
-//!   cut          datagrams in, pieces out
 //! ```
 //!
-//! smoltcp's own does IPv4 alone and holds its buffers whether they are needed or not; a thousand hosts that nobody sends
-//! fragments to should take no memory for them. What is done with pieces that contradict one another is what Linux does
+//! What is cut into pieces is cut by `icmp::fragment`. smoltcp's own does IPv4 alone and holds its buffers whether they
+//! are needed or not; a thousand hosts that nobody sends fragments to should take no memory for them. What is done with pieces that contradict one another is what Linux does
 //! (`net/ipv4/ip_fragment.c`, `net/ipv6/reassembly.c`), and `tests/stack/test_fragments.py` holds it against Linux.
 
-mod cut;
 mod reassembly;
 
-pub use cut::cut;
 pub use reassembly::{LIFE4, LIFE6, MOST, Problem, Reassembler, Taken, Tally};
 
-use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
+use crate::checksum::{fold, sum};
 
 /// Extension headers of IPv6 that may stand before a Fragment header, and that one: RFC 8200 section 4.
 const HOP_BY_HOP: u8 = 0;
@@ -93,44 +90,63 @@ pub fn may_be_one(datagram: &[u8]) -> bool {
     }
 }
 
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from(half(bytes, at)?) << 16 | u32::from(half(bytes, at + 2)?))
+}
+
+fn octets16(bytes: &[u8], at: usize) -> Option<u128> {
+    Some(u128::from_be_bytes(bytes.get(at..at + 16)?.try_into().ok()?))
+}
+
 fn piece4(datagram: &[u8]) -> Kind<'_> {
-    let Ok(packet) = Ipv4Packet::new_checked(datagram) else { return Kind::Damaged };
-    if packet.header_len() < 20 || !packet.verify_checksum() {
-        return Kind::Damaged;
+    read4(datagram).map_or(Kind::Damaged, Kind::Piece)
+}
+
+fn read4(datagram: &[u8]) -> Option<Piece<'_>> {
+    let header = usize::from(datagram[0] & 15) * 4;
+    let total = usize::from(half(datagram, 2)?);
+    let (head, data) = datagram.get(..total)?.split_at_checked(header).filter(|_| header >= 20)?;
+    if fold(sum(head)) != 0xffff {
+        return None;
     }
     let key = Key {
-        source: packet.src_addr().to_bits().into(),
-        destination: packet.dst_addr().to_bits().into(),
-        id: packet.ident().into(),
+        source: word(head, 12)?.into(),
+        destination: word(head, 16)?.into(),
+        id: half(head, 4)?.into(),
         version: 4,
-        protocol: packet.next_header().into(),
+        protocol: head[9],
     };
-    let (head, data) = datagram[..usize::from(packet.total_len())].split_at(packet.header_len().into());
-    let more = packet.more_frags();
+    let place = half(head, 6)?;
+    let more = place & 0x2000 != 0;
     // What does not fill a unit of eight cannot be followed: Linux takes no notice of it.
     let data = if more { &data[..data.len() & !7] } else { data };
-    Kind::Piece(Piece {
+    Some(Piece {
         key,
         head,
         data,
-        offset: packet.frag_offset().into(),
+        offset: usize::from(place & 0x1fff) * 8,
         more,
-        congestion: 1 << packet.ecn(),
-        whole: packet.dont_frag(),
+        congestion: 1 << (head[1] & 3),
+        whole: place & 0x4000 != 0,
     })
 }
 
 fn piece6(datagram: &[u8]) -> Kind<'_> {
-    let Ok(packet) = Ipv6Packet::new_checked(datagram) else { return Kind::Damaged };
-    let end = packet.total_len();
-    let Some((at, named_at)) = fragment_header(&datagram[..end]) else { return Kind::Whole };
-    let Some(header) = datagram[..end].get(at..at + 8) else { return Kind::Wrong(Problem::field(40)) };
+    let Some(payload) = half(datagram, 4) else { return Kind::Damaged };
+    let end = 40 + usize::from(payload);
+    let Some(datagram) = datagram.get(..end) else { return Kind::Damaged };
+    let Some((at, named_at)) = fragment_header(datagram) else { return Kind::Whole };
+    let Some(header) = datagram.get(at..at + 8) else { return Kind::Wrong(Problem::field(40)) };
     let flags = u16::from_be_bytes([header[2], header[3]]);
     let (offset, more) = (usize::from(flags & !7), flags & 1 != 0);
     if offset == 0 && !more {
         return Kind::Atomic { at, named_at };
     }
-    let (head, data) = datagram[..end].split_at(at + 8);
+    let (head, data) = datagram.split_at(at + 8);
     if offset == 0 && is_cut_short(header[0], data) {
         return Kind::Wrong(Problem::HEADERS_CUT);
     }
@@ -141,14 +157,13 @@ fn piece6(datagram: &[u8]) -> Kind<'_> {
     if more && !data.len().is_multiple_of(8) {
         return Kind::Wrong(Problem::field(4));
     }
-    let key = Key {
-        source: packet.src_addr().to_bits(),
-        destination: packet.dst_addr().to_bits(),
-        id: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-        version: 6,
-        protocol: 0,
+    let (Some(source), Some(destination)) = (octets16(datagram, 8), octets16(datagram, 24)) else {
+        return Kind::Damaged;
     };
-    let congestion = 1 << (packet.traffic_class() & 3);
+    let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    let key = Key { source, destination, id, version: 6, protocol: 0 };
+    // The two lower bits of the traffic class.
+    let congestion = 1 << (datagram[1] >> 4 & 3);
     Kind::Piece(Piece { key, head, data, offset, more, congestion, whole: false })
 }
 

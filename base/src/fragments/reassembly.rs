@@ -8,9 +8,8 @@
 //! whole datagram: which of the two is true nobody can know, and taking either has let attackers past filters (RFC 5722;
 //! Linux does so for IPv4 too).
 
-use smoltcp::wire::Ipv4Packet;
-
 use super::{FRAGMENT, Key, Kind, Piece};
+use crate::checksum::{fold, sum};
 
 /// How long the pieces of an IPv4 datagram wait for the rest, in nanoseconds from the first that came: Linux's
 /// `ipfrag_time`, the middle of what RFC 1122 section 3.3.2 asks to be chosen.
@@ -297,12 +296,11 @@ impl Pending {
             let total = u16::try_from(head.len() + self.length).ok()?;
             let mut datagram = before(self.data, &head);
             datagram[1] |= congestion;
-            let mut packet = Ipv4Packet::new_unchecked(&mut datagram[..]);
-            packet.set_total_len(total);
-            packet.clear_flags();
-            packet.set_frag_offset(0);
-            packet.set_dont_frag(self.largest_whole == self.largest);
-            packet.fill_checksum();
+            datagram[2..4].copy_from_slice(&total.to_be_bytes());
+            datagram[6..8].copy_from_slice(&if self.largest_whole == self.largest { [0x40, 0] } else { [0, 0] });
+            datagram[10..12].fill(0);
+            let sum = !fold(sum(&datagram[..head.len()]));
+            datagram[10..12].copy_from_slice(&sum.to_ne_bytes());
             return Some(datagram);
         }
         let (head, header) = head.split_at(head.len() - 8);

@@ -10,6 +10,8 @@
 //!   shape     routes → nodes
 //!   writer    `RouteWriter`: insert, remove, load, dump
 //!   listing   the routes themselves, packed behind a table that is kept in a file
+//!   layers    a table with two owners: the routers of a LAN, and who says what lies outside
+//!   text      lists of prefixes as people keep them in files
 //! ```
 //!
 //! # Theory of operation
@@ -22,12 +24,14 @@
 //! in the same block, which is mostly one cache line: a step down is one line, not two.
 //!
 //! ```text
-//!   root ─► array: 2^18 entries ─► node: bits 18…23 ─► class                    most of a full IPv4 table
+//!   root ─► array: 2^18 entries ─► direct node: bits 18…23 ─► class             most of a full IPv4 table
 //!                                  wide node ─► node: bits 24…29 ─► …           what is longer than /24, and IPv6
 //! ```
 //!
-//! A node of classes alone is *narrow*: 16 bits a run. A node with nodes below is *wide*: 32 bits a run. A table of
-//! few routes has no array: its root is a wide node, and it takes a page or two.
+//! A node of classes alone is *narrow*: 16 bits a run. A node with nodes below is *wide*: 32 bits a run. A *direct*
+//! node has 16 bits for each slot and no bitmap: below the array of IPv4, where most look-ups end, reading one word
+//! is worth more than the room. A table of few routes has no array: its root is a wide node, and it takes a page or
+//! two.
 //!
 //! Class 0 in the tree says "nothing longer than /0": the default routes are words of the header, so that 0.0.0.0/0
 //! and ::/0 come and go by one word and leave the array of a small table untouched.
@@ -46,22 +50,25 @@
 //! number means that all that it read was what it was linked as. Another number means: once more. The orders that
 //! this takes stand at [`RouteTable`] and in `space`; loom runs them (`tests/loom.rs`).
 //!
-//! A look-up starts over only where it met such a moment, which the writer makes about once in a thousand updates; it never waits. After
-//! [`reader::TURNS`] turns it keeps what it has, which only a table whose writer is gone mad or whose words are
-//! damaged can bring about. Damaged words can make a look-up wrong, never endless and never reach outside.
+//! A look-up starts over only where it met such a moment, which the writer makes once in hundreds of updates; it never
+//! waits. After 64 turns it keeps what it has, which only a writer gone mad can bring about. Damaged words can make a look-up wrong, never endless and never reach outside.
 
 mod bits;
+mod layers;
 mod listing;
 mod prefix;
 mod reader;
 mod rib;
 mod shape;
 mod space;
+mod text;
 mod words;
 mod writer;
 
+pub use layers::Layers;
 pub use listing::{Listing, ListingError};
 pub use prefix::{Prefix, PrefixError, Route};
 pub use reader::RouteTable;
+pub use text::{Text, TextError};
 pub use words::{Anatomy, LEAST_WORDS};
 pub use writer::{RouteWriter, RoutesError};

@@ -2,8 +2,8 @@
 
 use super::bits::Bits;
 use super::words::{
-    ARRAY, Anatomy, DIRECT_WORDS, Entry, FIRST, Head, Kind, REUSE, SLOTS, STRIDE, TOP, USED, VALUES, block_words, half,
-    run_of, word,
+    ARRAY, Anatomy, DIRECT_WORDS, Entry, FIRST, Head, Kind, REUSE, ROOT_WORDS, SLOTS, STRIDE, TOP, USED, VALUES,
+    block_words, half, run_of, word,
 };
 use crate::sync::{AtomicU32, Ordering, fence};
 
@@ -22,6 +22,10 @@ pub const TURNS: usize = 64;
 /// the walk read any word that was written after move n + 1, that fence pairs with the release fence between the
 /// move and the writing, and the second look sees the move. So equal looks mean that no word of the walk was written
 /// for another node meanwhile.
+///
+/// The class of the prefix of length 0 stands beside the root entry, in a block that is replaced when it changes, and
+/// never changes itself. A walk could take the old block and then, in nodes that stay, see changes that came after the
+/// new one; so the writer moves `reuse` before it links another block, too, and the second look tells.
 #[derive(Clone, Copy)]
 pub struct RouteTable<'m> {
     words: &'m [AtomicU32],
@@ -41,7 +45,8 @@ impl<'m> RouteTable<'m> {
     pub fn look_up4(&self, address: u32) -> u16 {
         let Some(head) = self.words.first_chunk() else { return 0 };
         let before = first_look(head);
-        let class = or_default(head, Head::V4, self.walk4(head, address));
+        let root = self.root(head, Head::V4);
+        let class = or_default(root, self.walk4(root, address));
         if second_look(head) == before { class } else { self.insist(head, address) }
     }
 
@@ -52,7 +57,8 @@ impl<'m> RouteTable<'m> {
         let Some(head) = self.words.first_chunk() else { return 0 };
         let address = u128::from(high) << 64 | u128::from(low);
         let before = first_look(head);
-        let class = or_default(head, Head::V6, self.walk(head, address));
+        let root = self.root(head, Head::V6);
+        let class = or_default(root, self.walk(root, address));
         if second_look(head) == before { class } else { self.insist(head, address) }
     }
 
@@ -62,7 +68,8 @@ impl<'m> RouteTable<'m> {
         let mut class = 0;
         for _ in 1..TURNS {
             let before = first_look(head);
-            class = or_default(head, A::HEAD, self.walk(head, address));
+            let root = self.root(head, A::HEAD);
+            class = or_default(root, self.walk(root, address));
             if second_look(head) == before {
                 break;
             }
@@ -70,12 +77,19 @@ impl<'m> RouteTable<'m> {
         class
     }
 
+    /// The root block of a family; that of an empty table where the header leads outside.
+    #[inline(always)]
+    fn root(&self, head: &'m Header, family: Head) -> &'m Root {
+        let at = followed(&head[family.root]).0 as usize;
+        self.words.get(at..at + ROOT_WORDS).unwrap_or(&head[..ROOT_WORDS]).first_chunk().expect("as many words")
+    }
+
     /// The usual IPv4 walk, without a branch between what is decided in the array and what is decided one node
     /// further on: for random addresses the processor would guess wrong half of the time, and a wrong guess costs
     /// more than looking into an empty node.
     #[inline(always)]
-    fn walk4(&self, head: &Header, address: u32) -> u16 {
-        let root = followed(&head[Head::V4.root]);
+    fn walk4(&self, root: &Root, address: u32) -> u16 {
+        let root = followed(&root[0]);
         if root.kind() != Kind::Direct {
             return self.walk_on(root, address, 0);
         }
@@ -92,8 +106,8 @@ impl<'m> RouteTable<'m> {
     }
 
     #[inline(always)]
-    fn walk<A: Bits>(&self, head: &Header, address: A) -> u16 {
-        let root = followed(&head[A::HEAD.root]);
+    fn walk<A: Bits>(&self, root: &Root, address: A) -> u16 {
+        let root = followed(&root[0]);
         if root.kind() == Kind::Direct {
             return self.walk_on(self.entry(root.at() + address.chunk(0, TOP)), address, TOP);
         }
@@ -140,7 +154,8 @@ impl<'m> RouteTable<'m> {
         let head = |at| word(self.words, at, Ordering::Relaxed);
         let mut live = u64::from(FIRST);
         for (family, width) in [(Head::V4, 32), (Head::V6, 128)] {
-            live += self.live_words(self.entry(family.root), 0, width);
+            let root = head(family.root) as usize;
+            live += if root == 0 { 0 } else { ROOT_WORDS as u64 } + self.live_words(self.entry(root), 0, width);
         }
         Anatomy {
             routes4: head(Head::V4.count),
@@ -171,6 +186,8 @@ impl<'m> RouteTable<'m> {
 
 /// The words before the first node.
 type Header = [AtomicU32; FIRST as usize];
+/// A root block.
+type Root = [AtomicU32; ROOT_WORDS];
 
 /// How often freed words were used again before a walk.
 #[inline(always)]
@@ -189,11 +206,11 @@ fn second_look(head: &Header) -> u32 {
 
 /// The class that a walk came to, or that of the prefix of length 0.
 #[inline(always)]
-fn or_default(head: &Header, family: Head, class: u16) -> u16 {
-    // The word after the default is zero. An index, because half of all random addresses have no longer route: the
+fn or_default(root: &Root, class: u16) -> u16 {
+    // The word behind the default is zero. An index, because half of all random addresses have no longer route: the
     // processor would guess a branch wrong as often, and the compiler makes branches of all else.
-    // Relaxed: a word of its own that says all there is to know.
-    class | head[family.default + usize::from(class != 0)].load(Ordering::Relaxed) as u16
+    // Relaxed: written before the block was linked, and never again.
+    class | root[1 + usize::from(class != 0)].load(Ordering::Relaxed) as u16
 }
 
 /// An entry that is to be followed.

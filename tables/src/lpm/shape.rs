@@ -4,7 +4,9 @@ use super::bits::Bits;
 use super::reader::starts_of;
 use super::rib::{Item, Rib};
 use super::space::{Block, NoRoom, Space};
-use super::words::{ARRAY, DIRECT_WORDS, Entry, Kind, SLOTS, STEP, STRIDE, TOP, VALUES, block_words, half, run_of};
+use super::words::{
+    ARRAY, DIRECT_WORDS, Entry, Head, Kind, ROOT_WORDS, SLOTS, STEP, STRIDE, TOP, VALUES, block_words, half, run_of,
+};
 use crate::sync::{AtomicU32, Ordering};
 
 /// What one change of the table does: done wholly by the writer's `publish()`, or undone by its `discard()`.
@@ -16,6 +18,8 @@ pub(crate) struct Edit {
     pub(crate) unlinked: Vec<Block>,
     /// Words to change, and what into.
     pub(crate) flips: Vec<(usize, u32)>,
+    /// Whether a root block is among what the flips link.
+    pub(crate) another_root: bool,
 }
 
 /// The route that changed: the addresses under it have `class` where no longer prefix says otherwise.
@@ -36,6 +40,27 @@ pub(crate) struct Shaper<'w, 'm> {
 }
 
 impl Shaper<'_, '_> {
+    /// Links another root block, or none for a family without routes.
+    pub(crate) fn link_root(&mut self, head: Head, entry: Entry, default: u16) -> Result<(), NoRoom> {
+        // Relaxed: only the writer writes.
+        let old = self.memory[head.root].load(Ordering::Relaxed);
+        let mut new = 0;
+        if entry != Entry::NONE || default != 0 {
+            (new, _) = self.take(ROOT_WORDS as u32)?;
+            let block = [entry.0, u32::from(default), 0, 0];
+            for (word, value) in self.memory[new as usize..].iter().zip(block) {
+                // Relaxed: not linked yet; `publish()` orders it.
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+        if old != 0 {
+            self.edit.unlinked.push(Block { at: old, words: ROOT_WORDS as u32 });
+        }
+        self.edit.another_root |= old != new;
+        self.flip(head.root, old, new);
+        Ok(())
+    }
+
     /// A root for all routes but that of length 0, sorted.
     pub(crate) fn root<A: Bits>(&mut self, items: &[Item<A>]) -> Result<Entry, NoRoom> {
         let items = if items.first().is_some_and(|item| item.length == 0) { &items[1..] } else { items };
@@ -210,7 +235,7 @@ impl Shaper<'_, '_> {
         Ok((at, untouched))
     }
 
-    fn flip(&mut self, word: usize, old: u32, new: u32) {
+    pub(crate) fn flip(&mut self, word: usize, old: u32, new: u32) {
         if old != new {
             self.edit.flips.push((word, new));
         }

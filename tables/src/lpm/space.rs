@@ -98,10 +98,7 @@ impl Space {
     }
 
     /// Moves `reuse`, after which what rested may be written.
-    fn give_back(&mut self, memory: &[AtomicU32]) {
-        if self.resting.is_empty() {
-            return;
-        }
+    pub(crate) fn give_back(&mut self, memory: &[AtomicU32]) {
         // Release: partners with the first look of `RouteTable::steadily()`; who sees the move sees every link to
         // these words gone. The counter wraps after 2^32 moves, each of them a thousand updates: a reader would have
         // to stand still in one look-up for a year of nothing but updates.

@@ -3,7 +3,8 @@
 //! ```text
 //!  word
 //!  0    ┌────────────────────────────────────────────────────────────────────────────┐
-//!       │ 0 reuse │ 1 root4 │ 2 default4 │ (zero) │ 4 root6 │ 5 default6 │ (zero) ×26 │ what each look-up reads
+//!       │ (zero) ×4: the root block of an empty table                                │ what each look-up reads
+//!       │ 4 reuse │ 5 root block, IPv4 │ 6 root block, IPv6 │ (zero) ×25             │
 //!  32   ├────────────────────────────────────────────────────────────────────────────┤
 //!       │ 32 used │ 33 count4 │ 34 count6 │ 35 listing at │ 36 listing bytes │ (zero) │ what changes with each update
 //!  48   ├────────────────────────────────────────────────────────────────────────────┤
@@ -17,7 +18,8 @@
 //!  narrow   │ starts 0…31 │ starts 32…63 │ class 16, class 16 │ …       run r: bits 16·(r mod 2) of word 2 + r/2
 //!  wide     │ starts 0…31 │ starts 32…63 │ entry │ entry │ …            run r: word 2 + r
 //!  direct   │ class 16, class 16 │ … 32 words                           slot s: bits 16·(s mod 2) of word s/2
-//!  root     │ entry of bits 0…17 = 0 │ … = 1 │ … 2^18 words             a direct entry that is the root
+//!  array    │ entry of bits 0…17 = 0 │ … = 1 │ … 2^18 words             where a direct entry at the root leads
+//!  root     │ entry │ class of the prefix of length 0 │ (zero) │ (zero)
 //! ```
 //!
 //! Bit `s` of `starts` is set where slot `s` begins a run; slot 0 always does, and its bit is clear. Words that are
@@ -29,7 +31,7 @@ use crate::sync::{AtomicU32, Ordering};
 pub const LEAST_WORDS: usize = 4096;
 
 /// The number that moves before freed words are used again.
-pub(crate) const REUSE: usize = 0;
+pub(crate) const REUSE: usize = 4;
 /// Words of the table that have ever been used, the listing not among them.
 pub(crate) const USED: usize = 32;
 /// Where the listing starts, in words; 0 where there is none.
@@ -58,20 +60,21 @@ pub(crate) const LINE: u32 = 16;
 /// Word offsets are below this.
 pub(crate) const MOST_WORDS: usize = 1 << 30;
 
+/// Words of a root block.
+pub(crate) const ROOT_WORDS: usize = 4;
+
 /// The header words of one family.
 #[derive(Clone, Copy)]
 pub(crate) struct Head {
-    /// The root entry.
+    /// Where the root block lies.
     pub(crate) root: usize,
-    /// The class of the prefix of length 0; 0 where there is none. The word after it is zero, always.
-    pub(crate) default: usize,
     /// How many routes there are.
     pub(crate) count: usize,
 }
 
 impl Head {
-    pub(crate) const V4: Self = Self { root: 1, default: 2, count: 33 };
-    pub(crate) const V6: Self = Self { root: 4, default: 5, count: 34 };
+    pub(crate) const V4: Self = Self { root: 5, count: 33 };
+    pub(crate) const V6: Self = Self { root: 6, count: 34 };
 }
 
 /// What an entry leads to.

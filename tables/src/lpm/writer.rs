@@ -207,12 +207,17 @@ impl<'m> RouteWriter<'m> {
                 self.edit.built.drain(..).for_each(|block| self.space.put(block));
                 self.edit.unlinked.clear();
                 self.edit.flips.clear();
+                self.edit.another_root = false;
                 Err(RoutesError::Full { bytes: self.memory.len() as u64 * 4 })
             }
         }
     }
 
     fn publish(&mut self) {
+        if core::mem::take(&mut self.edit.another_root) {
+            // Before the block is linked: see "Orders" at `RouteTable`.
+            self.space.give_back(self.memory);
+        }
         for (word, value) in self.edit.flips.drain(..) {
             // Release: partners with the acquire in `RouteTable::entry()`; who follows the word finds the node written.
             self.memory[word].store(value, Ordering::Release);
@@ -289,22 +294,14 @@ fn set_in<A: Bits>(
     item: Item<A>,
 ) -> Result<u16, NoRoom> {
     let before = rib.set(item.address, item.length, item.class);
-    let root = root_of(memory, A::HEAD);
-    let large = root.kind() == Kind::Direct;
-    let done = if item.length == 0 {
-        edit.flips.push((A::HEAD.default, u32::from(item.class)));
-        Ok(())
-    } else if if large { rib.len() < SMALL } else { rib.len() > LARGE } {
+    let root = Root::of(memory, A::HEAD);
+    let large = root.entry.kind() == Kind::Direct;
+    let done = if item.length > 0 && if large { rib.len() < SMALL } else { rib.len() > LARGE } {
         let items: Vec<Item<A>> = rib.items().collect();
         renew(memory, space, edit, &items)
     } else {
-        let change = change_of(rib, item.address, item.length, inside);
         let mut shaper = Shaper { memory, space, edit, large };
-        shaper.revised(root, 0, change, inside).map(|new| {
-            if new != root {
-                edit.flips.push((A::HEAD.root, new.0));
-            }
-        })
+        root.changed(&mut shaper, rib, inside, item)
     };
     match done {
         Ok(()) => {
@@ -323,16 +320,46 @@ fn renew<A: Bits>(memory: &[AtomicU32], space: &mut Space, edit: &mut Edit, item
     // Without room for an array a large table stays a tree: slower, and as true.
     let large = items.len() > LARGE && memory.len() > 4 * ARRAY;
     let mut shaper = Shaper { memory, space, edit, large };
-    let root = shaper.root(items)?;
-    shaper.unlink_all(root_of(memory, A::HEAD), 0);
+    let entry = shaper.root(items)?;
+    shaper.unlink_all(Root::of(memory, A::HEAD).entry, 0);
     let default = items.first().filter(|item| item.length == 0).map_or(0, |item| item.class);
-    edit.flips.push((A::HEAD.root, root.0));
-    edit.flips.push((A::HEAD.default, u32::from(default)));
+    shaper.link_root(A::HEAD, entry, default)?;
     edit.flips.push((A::HEAD.count, items.len() as u32));
     Ok(())
 }
 
-fn root_of(memory: &[AtomicU32], head: Head) -> Entry {
-    // Relaxed: only the writer writes.
-    Entry(memory[head.root].load(Ordering::Relaxed))
+/// The root of a family as it stands.
+struct Root {
+    at: usize,
+    entry: Entry,
+    default: u16,
+}
+
+impl Root {
+    fn of(memory: &[AtomicU32], head: Head) -> Self {
+        // Relaxed: only the writer writes.
+        let read = |at: usize| memory[at].load(Ordering::Relaxed);
+        let at = read(head.root) as usize;
+        Self { at, entry: Entry(read(at)), default: read(at + 1) as u16 }
+    }
+
+    /// Lays one route out that `rib` has or has no more.
+    fn changed<A: Bits>(
+        self,
+        shaper: &mut Shaper<'_, '_>,
+        rib: &Rib<A>,
+        inside: &mut Vec<Item<A>>,
+        item: Item<A>,
+    ) -> Result<(), NoRoom> {
+        if item.length == 0 {
+            return if item.class == self.default { Ok(()) } else { shaper.link_root(A::HEAD, self.entry, item.class) };
+        }
+        let change = change_of(rib, item.address, item.length, inside);
+        let entry = shaper.revised(self.entry, 0, change, inside)?;
+        if self.at == 0 || (entry == Entry::NONE && self.default == 0) {
+            return shaper.link_root(A::HEAD, entry, self.default);
+        }
+        shaper.flip(self.at, self.entry.0, entry.0);
+        Ok(())
+    }
 }

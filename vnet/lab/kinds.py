@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,16 @@ class Ground:
         defaults: what all nodes share.
         networks: by name.
         joined: the NICs of every node, by its name.
+        kinds: the kind of every node.
+        owners: the addresses that nodes have.
     """
 
     tree: Tree
     defaults: NodeDefaults
     networks: Mapping[str, Network]
     joined: Mapping[str, tuple[Joined, ...]]
+    kinds: Mapping[str, str]
+    owners: Collection[Address]
 
 
 # Keys that some kinds take, those kinds, and what is so of the others.
@@ -298,10 +302,24 @@ def _addresses_of(ground: Ground, place: tuple[Key, ...], name: str, text: str) 
     if address in own:
         raise tree.error(itself, place)
     prefixes = [prefix for network in names for prefix in ground.networks[network].prefixes]
+    if ground.kinds.get(name) != "netns" and address not in ground.owners and any(address in p for p in prefixes):
+        # The kernel of a namespace asks for itself, and somebody may come; the base must know whom it leads to.
+        raise tree.error(f"nobody has the address {address}; expected that of a router or another node", place)
     if not any(address in prefix for prefix in prefixes):
         message = f"{address} is outside network {where} ({', '.join(map(str, prefixes))})"
         raise tree.error(f"{message}; a gateway is a neighbour there", place)
     return (address,)
+
+
+def _check_nic_names(tree: Tree, paths: Mapping[str, tuple[Key, ...]], nodes: Mapping[str, Node]) -> None:
+    """See that no NIC of a node with several is called as another node."""
+    for node in nodes.values():
+        if len(node.joined) < 2:
+            continue
+        for each, nic in zip(node.joined, node.nics, strict=True):
+            if nic in nodes:
+                message = f"the NIC of {node.name!r} on network {each.network!r} is called so already"
+                raise tree.error(f"{message}; expected another name", paths[nic], at_key=True)
 
 
 # --- what must not meet -----------------------------------------------------------------------------------------------
@@ -318,6 +336,7 @@ def check_together(tree: Tree, paths: Mapping[str, tuple[Key, ...]], nodes: Mapp
     Raises:
         LabError: two have it.
     """
+    _check_nic_names(tree, paths, nodes)
     interfaces: dict[str, str] = {}
     bridges: dict[tuple[str, str], str] = {}
     gateways: dict[str, str] = {}

@@ -129,7 +129,9 @@ def _plan_everyone(tree: Tree, said: LabFile, directory: Path, seed: int) -> _Gr
     for each in links.values():
         for end, addresses in zip(each.ends, each.addresses, strict=True):
             on_links.setdefault(end, []).extend(addresses)
-    ground = Ground(tree, said.defaults.nodes, networks, joined)
+    owners = frozenset(address for some in joined.values() for each in some for address in each.addresses)
+    kinds = {name: role.kind for name, role in roles.items()}
+    ground = Ground(tree, said.defaults.nodes, networks, joined, kinds, owners)
     routing = RoutePlanner(tree, networks, joined, links)
     nodes: dict[str, Node] = {}
     for member in members:

@@ -79,7 +79,7 @@ class RoutePlanner:
             routes[prefix] = StaticRoute(prefix, tuple(hops))
         return tuple(routes.values())
 
-    def _prefix(self, text: str, path: tuple[Key, ...]) -> Prefix:
+    def _prefix(self, text: str, path: tuple[Key, ...], *, at_key: bool = True) -> Prefix:
         try:
             if "%" in text or "/" not in text:
                 raise ValueError
@@ -92,11 +92,11 @@ class RoutePlanner:
             loose = ip_interface(text)
         except ValueError:
             message = f"{text!r} is not a prefix; expected one such as 10.9.0.0/16 or fd00:9::/32"
-            raise self._tree.error(message, path, at_key=True) from None
+            raise self._tree.error(message, path, at_key=at_key) from None
         message = f"{text!r} is an address; expected a prefix such as {loose.network}"
         if "/" in text:
             message = f"{text!r} is an address inside {loose.network}; expected the prefix {loose.network}"
-        raise self._tree.error(message, path, at_key=True)
+        raise self._tree.error(message, path, at_key=at_key)
 
     def _next_hop(self, router: str, prefix: Prefix, via: str, path: tuple[Key, ...]) -> Address:
         """The address of a neighbour."""
@@ -164,13 +164,15 @@ class RoutePlanner:
                 found.append(Outside(self._via(nodes, route.via, None, at_via), None, file, line))
                 continue
             assert route.prefix is not None  # the model has seen to it
-            at_prefix = (*path, "prefix") if (*path, "prefix") in self._tree.values else path
-            prefix = self._prefix(route.prefix, at_prefix)
+            by_key = (*path, "prefix") not in self._tree.values
+            at_prefix = path if by_key else (*path, "prefix")
+            prefix = self._prefix(route.prefix, at_prefix, at_key=by_key)
             if prefix in own:
                 message = f"{prefix} is the prefix of network {own[prefix]!r}; expected one outside of the lab"
-                raise self._tree.error(message, at_prefix)
+                raise self._tree.error(message, at_prefix, at_key=by_key)
             if prefix in seen:
-                raise self._tree.error(f"{prefix} is here twice; expected one node that it lies behind", at_prefix)
+                message = f"{prefix} is here twice; expected one node that it lies behind"
+                raise self._tree.error(message, at_prefix, at_key=by_key)
             seen.add(prefix)
             found.append(Outside(self._via(nodes, route.via, prefix.version, at_via), prefix, None, line))
         return tuple(found)

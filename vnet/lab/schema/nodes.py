@@ -90,6 +90,9 @@ def _joined(said: Any) -> Any:
             name: [] if value is None else value if isinstance(value, list) else [value] for name, value in said.items()
         }
     names = one_or_many("the name of a network", said)
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise mistake(f"{name!r} is here twice; a node is on a network once", index)
     return {name: [] for name in names}
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .filtering import AttachedFilter
     from .filtering.keeping import Keeping
     from .hostside import Tap
-    from .images import ImageUse
+    from .images.lan import Images, ImageUse
     from .metrics import MetricsServer
     from .netns import Netns, Plug
     from .netns.client import Nursery
@@ -57,7 +57,8 @@ class Lan(RoutedLan):
         max_nics: how many NICs the LAN can have at one time, 1 to 65,533.
         buffer: largest input buffer of a NIC, in bytes; address space, which becomes memory as it fills.
         images: keep what takes long to compile in files of the user's cache directory, and map it from there where it
-            was compiled before; :attr:`images` tells what became of it.
+            was compiled before; :attr:`images` tells what became of it.  Where that directory cannot be used, a warning
+            says so, once; or a function that is given here instead of ``True`` is called with the sentence.
 
     Raises:
         NameTaken: a live LAN has the name.
@@ -75,7 +76,7 @@ class Lan(RoutedLan):
         seed: int = 0,
         max_nics: int = 4096,
         buffer: int = 4 << 20,
-        images: bool = False,
+        images: Images = False,
     ) -> None:
         if name is not None:
             check_name("LAN", name)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from . import _native
 from .errors import AddressError, AddressTaken, LanFull, NameTaken, NetworkFull, NicClosed
-from .images.lan import LanImages
+from .images.lan import Images, LanImages
 from .network import Address, Network, link_local, parse_address
 from .routing.gateways import Gateway, check_wish, parse_wish
 from .routing.manager import Routing
@@ -106,10 +106,10 @@ class Register:
         base: the native base.
         lan: the LAN's name, from which MAC addresses follow.
         buffer: bytes of the largest input buffer.
-        images: whether what takes long to compile is kept in images.
+        images: what :class:`vnet.images.LanImages` is told.
     """
 
-    def __init__(self, base: _native.Base, lan: str | None, buffer: int, images: bool = False) -> None:
+    def __init__(self, base: _native.Base, lan: str | None, buffer: int, images: Images = False) -> None:
         self.lock = threading.RLock()
         # Somebody came or went.
         self.changed = threading.Condition(self.lock)

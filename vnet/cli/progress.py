@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from vnet.cli.output import complain
+
 __all__ = ["Progress", "progress"]
 
 
@@ -32,6 +34,11 @@ class Progress:
         line = f"{words} ..." if width is None or len(words) + 4 < width else words[: max(0, width - 1)]
         self._write(f"\r\x1b[K{line}")
         self._shown = True
+
+    def say(self, sentence: str) -> None:
+        """Say something that stays."""
+        self.clear()
+        complain(f"vnet: {sentence}")
 
     def clear(self) -> None:
         """Take the line back."""

@@ -99,7 +99,7 @@ def _start(lab: Lab, origin: str, prometheus: str, as_json: bool, line: Progress
     with Signals():
         launch = Launch(lab, origin)
         try:
-            launch.wait(line)
+            launch.wait(line, line.say)
             _serve_metrics(lab.name, prometheus)
             line.clear()
             launch.hold_signals()

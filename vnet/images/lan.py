@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vnet import _native
 
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from .cache import Obtained
     from .recipe import Recipe
 
-__all__ = ["ImageUse", "LanImages"]
+__all__ = ["ImageUse", "Images", "LanImages"]
 
 # A plan of fewer routers is compiled in less time than it takes to look whether it was compiled before, and takes less
 # memory than the processes of a LAN do anyway: that of 700 routers takes 15 ms and 4 MiB.
 _MANY_ROUTERS = 700
+
+
+Images: TypeAlias = bool | Callable[[str], None]
+"""Whether to use images; or that, and whom to tell in one sentence, once, why something is not kept."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,18 @@ class LanImages:
 
     Arguments:
         base: the native base.
-        wanted: whether to use any.
+        wanted: whether to use any, and whom to tell of trouble; a warning is told of it where nobody is.
 
     Attributes:
         private: whether no other process has the LAN's memory.  To one that has it, a section would be empty that comes
             to lie in an image later.
-        complain: told in one sentence, once, why something is not kept.
     """
 
-    def __init__(self, base: _native.Base, wanted: bool) -> None:
+    def __init__(self, base: _native.Base, wanted: Images) -> None:
         self.private = True
-        self.complain: Callable[[str], None] = _warn
         self._base = base
-        self._wanted = wanted
+        self._wanted = wanted is not False
+        self._complain = wanted if callable(wanted) else _warn
         self._uses: dict[str, ImageUse] = {}
         self._planned = False
         self._complained = False
@@ -136,7 +139,7 @@ class LanImages:
         self._uses[section] = ImageUse(section, recipe.key.hex(), recipe.label, mapped, came.built, why, seconds)
         if came.trouble and not self._complained:
             self._complained = True
-            self.complain(f"what was compiled ({recipe.label}) is not kept for the next time: {came.trouble}")
+            self._complain(f"what was compiled ({recipe.label}) is not kept for the next time: {came.trouble}")
 
 
 def _warn(sentence: str) -> None:

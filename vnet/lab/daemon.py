@@ -140,7 +140,11 @@ def _live(lab: Lab, origin: str, link: socket.socket, wanted: Wanted, began: flo
     from vnet.lab.service import serve_lab
 
     settings = Settings(
-        kind="lab", origin=origin, progress=lambda words: _tell(link, progress=words), pause=wanted.pause
+        kind="lab",
+        origin=origin,
+        progress=lambda words: _tell(link, progress=words),
+        say=lambda line: _tell(link, said=line),
+        pause=wanted.pause,
     )
     session = Session(lab, settings)
     failure: BaseException | None = None

@@ -51,8 +51,12 @@ class Launch:
         theirs.close()
         self._reader = self._link.makefile("rb")
 
-    def wait(self, progress: Callable[[str], None]) -> float:
+    def wait(self, progress: Callable[[str], None], say: Callable[[str], None]) -> float:
         """Wait until the lab is up, and return the seconds that it took the base.
+
+        Args:
+            progress: called with a few words before each thing that may take a while.
+            say: called with each line that is for the user.
 
         Raises:
             VnetError: it did not come up, or the base died; nothing is left of it.
@@ -65,7 +69,10 @@ class Launch:
                 self._close()
                 self._reap()
                 raise _error(news["failed"])
-            progress(news["progress"])
+            if "said" in news:
+                say(news["said"])
+            else:
+                progress(news["progress"])
         self._close()
         code = self._reap()
         raise VnetError(

@@ -125,6 +125,7 @@ def _settings(options: Options) -> Settings:
         spare_name=True,
         logs=options.out / "logs" if options.out is not None else None,
         progress=options.progress,
+        say=options.say,
         make_lan=options.make_lan,
         attach_seconds=options.attach_seconds,
     )

@@ -52,6 +52,7 @@ class Settings:
         origin: which file the lab comes from, in a form that is the same for the same file.
         logs: the directory that gets ``NODE.log`` with each command's output; None: it is kept in memory only.
         progress: called with a few words before each thing that may take a while.
+        say: called with each line for whoever watches, such as what the LAN could not keep for the next time.
         pause: waits so many seconds; raises where the lab is not wanted any more.
         make_lan: makes the LAN; ``vnet.Lan`` unless a test says otherwise.
         attach_seconds: how long a process node's command may take until it has attached.
@@ -62,6 +63,7 @@ class Settings:
     origin: str = ""
     logs: Path | None = None
     progress: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
     pause: Callable[[float], None] = time.sleep
     make_lan: Callable[..., Any] | None = None
     attach_seconds: float = ATTACH_SECONDS
@@ -368,6 +370,7 @@ class Session:
             "seed": lab.seed,
             "max_nics": min(max(4096, sum(len(node.joined) for node in lab.nodes.values()) + 64), 65_533),
             "buffer": self._largest_buffer,
+            "images": self.settings.say,
         }
         try:
             return make(lab.name, **arguments)

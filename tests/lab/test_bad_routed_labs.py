@@ -165,7 +165,7 @@ MISTAKES = {
         LINK % "endpoints: [r1, r2], delay: 5ms",
         *(
             7,
-            33,
+            34,
             "links[0].delay",
             "this version of vnet does not support links with an impairment such as 'delay' yet",
         ),

@@ -9,6 +9,7 @@
 //!   ways      what of the tables decides about all datagrams of a NIC: ways out, filters
 //!   path      step 2 beyond the network: the routers on the way, composed once for each flow
 //!   routed    step 3 beyond the network: what each of them does with a datagram
+//!   speaking  what routers say of their own
 //!   writing   step 4: into the receiver's input buffer, or past it into its kernel
 //!   buffer    step 4: input buffers, many senders and one receiver; the memory-ordering argument stands there
 //!   lock      the lock of an input buffer, which a base can take from a dead owner
@@ -84,6 +85,8 @@ mod routed;
 pub mod routing;
 #[cfg(not(loom))]
 pub mod segment;
+#[cfg(not(loom))]
+mod speaking;
 pub mod sync;
 pub mod verdict;
 #[cfg(not(loom))]

@@ -153,7 +153,7 @@ impl Sender {
             return Ok(());
         }
         if judgement == Judgement::Reject && answered {
-            self.answer(router, into, Trouble::Prohibited, datagram);
+            self.answer(router, into, Trouble::Filtered, datagram);
         }
         Err(self.dropped(into, datagram, Verdict::Filtered))
     }
@@ -189,12 +189,12 @@ impl Sender {
 
     fn reject(&mut self, datagram: &[u8], at: SlotId) {
         let Ok(from) = crate::datagram::destination(datagram) else { return };
-        if !icmp::may_answer(datagram, Trouble::Prohibited) || !self.may_say(at, datagram) {
+        if !icmp::may_answer(datagram, Trouble::Filtered) || !self.may_say(at, datagram) {
             return;
         }
         let speaker = Speaker { from, ident: self.next_ident(), today: self.today(), mtu: self.mtu };
         let mut out = Vec::new();
-        if !icmp::error(&mut out, Trouble::Prohibited, datagram, &speaker, &|_| false) {
+        if !icmp::error(&mut out, Trouble::Filtered, datagram, &speaker, &|_| false) {
             return;
         }
         let row = self.tables.nic(self.slot);

@@ -118,6 +118,7 @@ class FakeLan:
     about: dict[str, Any] = field(default_factory=dict)
     nics: dict[str, Any] = field(default_factory=dict)
     buffer: int = 4 << 20
+    images: Any = False
     closed: bool = False
 
     def __post_init__(self) -> None:

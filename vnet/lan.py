@@ -442,10 +442,16 @@ class Lan(RoutedLan):
     def remove(self, name: str) -> None:
         """Takes the NIC ``name`` off the LAN, whoever holds it, with its place if one was kept for it.
 
+        Of a router, or a guest with several NICs, all go.
+
         Raises:
             KeyError: there is no such NIC.
         """
         self._check()
+        router = self.routers.get(name)
+        if router is not None:
+            router.close()
+            return
         if not self._register.withdraw(name):
             raise KeyError(name)
         borrowed = self._keeper.borrowed.pop(name, None)

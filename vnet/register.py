@@ -114,6 +114,8 @@ class Register:
         # Somebody came or went.
         self.changed = threading.Condition(self.lock)
         self.networks: dict[str, Network] = {}
+        # How many prefixes of each family they have.
+        self.families: Counter[int] = Counter()
         self.nics: dict[str, Entry] = {}
         # Names of guests and routers whose NICs are called otherwise, and how many those are.
         self.nodes: Counter[str] = Counter()
@@ -149,6 +151,7 @@ class Register:
             network = self.networks[name] = Network(name, prefixes, mtu, number)
             for prefix in prefixes:
                 self.routing.spaces.claim(prefix, f"network {name!r}")
+                self.families[prefix.version] += 1
             return network
 
     def network(self, name: str | None) -> Network:
@@ -183,6 +186,8 @@ class Register:
             del self.networks[name]
             for prefix in network.prefixes:
                 self.routing.spaces.give_back(prefix)
+                self.families[prefix.version] -= 1
+            self.families += Counter()
 
     # NICs
 
@@ -487,17 +492,22 @@ class Register:
                     entry.belongings.release()
 
     def withdraw(self, name: str) -> bool:
-        """Takes a NIC off the LAN, whoever holds it, with its place if one was kept.  Returns whether it was there."""
+        """Takes a NIC, or all NICs of a guest, off the LAN, whoever holds them, with places that were kept.
+
+        Returns whether there was one.
+        """
         with self.changed:
-            entry = self.nics.get(name)
-            if entry is None:
-                return False
-            if entry.watch is not None:
-                self._base.forget(entry.watch)
-                entry.watch = None
-            self._forget(entry)
+            several = name in self.nodes and name not in self.nics
+            one = [self.nics[name]] if name in self.nics else []
+            found = [entry for entry in self.nics.values() if entry.node == name] if several else one
+            with self.routing.batch():
+                for entry in found:
+                    if entry.watch is not None:
+                        self._base.forget(entry.watch)
+                        entry.watch = None
+                    self._forget(entry)
             self.changed.notify_all()
-            return True
+            return bool(found)
 
 
 def _mac_text(mac: int) -> str:

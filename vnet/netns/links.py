@@ -21,6 +21,8 @@ __all__ = ["change_routes", "configure", "move"]
 # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: the kernel makes no link-local address of its own, which it would only use
 # after a second of duplicate address detection; the base gives the same address.
 _NO_ADDRESS_OF_ITS_OWN = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+# What the kernel says of routes that are there already, or whose interface was changed by whoever uses the namespace.
+_BEARABLE = (errno.EEXIST, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENODEV, errno.EINVAL)
 # IFA_F_NODAD of linux/if_addr.h: the register has seen to it that nobody else has the address. Detection stays on for
 # what users add.
 _NODAD = 0x02
@@ -46,7 +48,8 @@ def _forward(wiring: Wiring) -> None:
     """
     # What comes later has the settings of 'default'. Where ways there and back differ, rp_filter would drop what comes.
     places = ("all", "default", wiring.interface)
-    settings = [(f"net/ipv4/conf/{place}/{name}", "0") for place in places for name in ("send_redirects", "rp_filter")]
+    off = ("send_redirects", "accept_redirects", "rp_filter")
+    settings = [(f"net/ipv4/conf/{place}/{name}", "0") for place in places for name in off]
     try:
         for name, value in (("net/ipv4/ip_forward", "1"), *settings):
             _write(name, value)
@@ -60,7 +63,8 @@ def _forward(wiring: Wiring) -> None:
 def change_routes(gone: Sequence[Route], came: Sequence[Route]) -> None:
     """Takes routes of this process's namespace away and adds others.
 
-    A route that is there already stays as it is, whoever made it, and one that has gone is not missed.
+    A route that is there already stays as it is, whoever made it, and one that has gone is not missed.  Where somebody
+    changed the interface so that a gateway is not next to it any more, there is no route by it.
 
     Raises:
         VnetError: the kernel refuses a route.
@@ -73,7 +77,7 @@ def change_routes(gone: Sequence[Route], came: Sequence[Route]) -> None:
             try:
                 route.route("add", **_route(each))
             except NetlinkError as error:
-                if error.code != errno.EEXIST:
+                if error.code not in _BEARABLE:
                     raise VnetError(
                         f"the route to {each.destination} via {each.gateway} cannot be added: {_words(error)}"
                     ) from None

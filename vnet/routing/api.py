@@ -73,7 +73,7 @@ class RoutedLan:
         from .routers import make_router
 
         self._check()
-        return make_router(self, name, networks, loopback, weights or {}, attributes or {})  # type: ignore[arg-type]
+        return make_router(self._register, name, networks, loopback, weights or {}, attributes or {})
 
     def link(
         self,
@@ -114,7 +114,7 @@ class RoutedLan:
 
         self._check()
         return make_link(
-            self,  # type: ignore[arg-type]
+            self._register,
             a,
             b,
             weight=weight,

@@ -161,7 +161,7 @@ class Gateways:
         """Of each family that the guest has, the address of the first router there that has one."""
         found: list[Address] = []
         ports = self._model.on_network.get(entry.network, ())
-        for version in sorted({address.version for address in entry.addresses}):
+        for version in sorted({address.version for address in entry.addresses if not address.is_link_local}):
             own = (port.address(version) for port in ports if port.slot != entry.slot)
             found += [address for address in own if address is not None][:1]
         return tuple(found)

@@ -13,7 +13,7 @@ from .model import MAX_MTU, RouterNode, Wire
 from .routers import Router, check_weight
 
 if TYPE_CHECKING:
-    from ..lan import Lan
+    from ..register import Register
     from .manager import Routing
 
 __all__ = ["Link", "make_link"]
@@ -36,8 +36,9 @@ class Link:
         attributes: whatever is to be known of it, such as ``LinkSpeedRaw``.
     """
 
-    def __init__(self, lan: Lan, wire: Wire) -> None:
-        self._lan = lan
+    def __init__(self, register: Register, wire: Wire) -> None:
+        # Not the LAN, as of routers.
+        self._register = register
         self._wire = wire
         self._closed = False
         self.name = wire.name
@@ -57,7 +58,7 @@ class Link:
     @property
     def closed(self) -> bool:
         """Whether it was taken away."""
-        return self._closed or self._lan.closed
+        return self._closed or self._register.closed
 
     @property
     def up(self) -> bool:
@@ -73,11 +74,11 @@ class Link:
     def weight(self, weight: int) -> None:
         check_weight(weight)
         self._check()
-        with self._lan._register.lock:
+        with self._register.lock:
             self._wire.weight = weight
             for port in self._wire.ports:
                 port.weight = weight
-            self._lan._register.routing.moved(*self._wire.ports)
+            self._register.routing.moved(*self._wire.ports)
 
     def cut(self) -> None:
         """Has it carry nothing.  Paths lead around it, where there is another way, when this returns."""
@@ -89,10 +90,10 @@ class Link:
 
     def _set(self, up: bool) -> None:
         self._check()
-        with self._lan._register.lock:
+        with self._register.lock:
             if self._wire.up != up:
                 self._wire.up = up
-                self._lan._register.routing.moved(*self._wire.ports)
+                self._register.routing.moved(*self._wire.ports)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns how it stands, for JSON."""
@@ -107,10 +108,10 @@ class Link:
 
     def close(self) -> None:
         """Takes it away, and its addresses.  May be called twice."""
-        if self.closed:
+        routing = self._register.routing
+        if self.closed or routing.forked:
             return
-        routing = self._lan._register.routing
-        with self._lan._register.lock:
+        with self._register.lock:
             self._closed = True
             routing.remove_link(self._wire)
 
@@ -123,7 +124,7 @@ class Link:
         self.close()
 
     def _check(self) -> None:
-        self._lan._check()
+        self._register.routing.check()
         if self._closed:
             raise NicClosed(f"the link {self.name!r} was taken away")
 
@@ -132,7 +133,7 @@ Ends = tuple[tuple[Address, ...], tuple[Address, ...]]
 
 
 def make_link(
-    lan: Lan,
+    register: Register,
     a: Router | str,
     b: Router | str,
     *,
@@ -145,13 +146,13 @@ def make_link(
 ) -> Link:
     """See :meth:`vnet.Lan.link`."""
     check_weight(weight)
-    register, routing = lan._register, lan._register.routing
+    routing = register.routing
     with register.lock:
         ends = _end(routing, a), _end(routing, b)
         if ends[0] is ends[1]:
             raise ValueError(f"a link has two ends: {ends[0].name!r} cannot be linked to itself")
         named = _name(routing, ends, name)
-        prefixes, own = _plan(lan, named, prefix, addresses)
+        prefixes, own = _plan(register, named, prefix, addresses)
         try:
             _check_mtu(named, mtu, prefixes)
             wire = routing.model.add_wire(
@@ -167,7 +168,7 @@ def make_link(
             for each in prefixes:
                 routing.spaces.give_back(each)
             raise
-        link = routing.links[named] = Link(lan, wire)
+        link = routing.links[named] = Link(register, wire)
         routing.changed()
         return link
 
@@ -210,13 +211,13 @@ def _check_mtu(name: str, mtu: int | None, prefixes: Sequence[Prefix]) -> None:
 
 
 def _plan(
-    lan: Lan,
+    register: Register,
     name: str,
     prefix: str | Sequence[str] | None,
     addresses: Sequence[str | Sequence[str]] | None,
 ) -> tuple[tuple[Prefix, ...], Ends]:
     """The prefixes of a link, which are claimed, and the addresses of its ends."""
-    routing = lan._register.routing
+    routing = register.routing
     given = None if prefix is None else parse_prefixes(prefix)
     whose = f"link {name!r}"
     ends: Ends | None = None
@@ -225,7 +226,8 @@ def _plan(
     claimed: list[Prefix] = []
     try:
         if given is None:
-            for version in _families(lan):
+            # Those that the LAN's networks have; IPv4 where it has none yet.
+            for version in sorted(register.families) or [4]:
                 claimed.append(routing.pool.take(version, whose))
         else:
             for each in given:
@@ -236,12 +238,6 @@ def _plan(
         for each in claimed:
             routing.spaces.give_back(each)
         raise
-
-
-def _families(lan: Lan) -> list[int]:
-    """The families of the LAN's networks; IPv4 where it has none yet."""
-    networks = lan._register.networks.values()
-    return sorted({prefix.version for network in networks for prefix in network.prefixes}) or [4]
 
 
 def _first_two(name: str, prefixes: Sequence[Prefix]) -> Ends:

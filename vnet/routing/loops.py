@@ -87,8 +87,9 @@ class _Steps:
         for known in chain:
             if _is_at(router, known.origin):
                 return []
-            if router in known.statics:
-                steps = known.statics[router]
+            # A route over a link that is cut is none.
+            steps = [step for step in known.statics.get(router, ()) if not isinstance(step, Via) or step.port.up]
+            if steps:
                 return [owner for step in steps if isinstance(step, Via) for owner in self._owner(step)]
             found = self._shortest(router, known)
             if found is not None:
@@ -96,8 +97,6 @@ class _Steps:
         return []
 
     def _owner(self, step: Via) -> Iterator[RouterNode]:
-        if not step.port.up:
-            return
         peer = step.port.peer
         if peer is not None:
             # Whatever the address: a link has one other end.

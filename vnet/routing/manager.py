@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AddressError, NameTaken
+from ..errors import AddressError, ForkedNic, LanClosed, NameTaken
 from ..network import Address, Network, Prefix, parse_address
 from .compiling import class_tuples, entries, nothing_behind, parents, port_tuples, router_tuples
 from .gateways import NONE, Gateways, Wish
@@ -30,7 +31,8 @@ class Routing:
 
     def __init__(self, register: Register, base: Any) -> None:
         self._register = register
-        self._base = base
+        self._pid = os.getpid()
+        self.base = base
         self.model = Model()
         self.spaces = AddressPlan()
         self.pool = LinkPools(self.spaces)
@@ -54,6 +56,22 @@ class Routing:
         self._deep = 0
         self._stale = False
         self._moved: dict[Port, None] = {}
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process whose LAN it is."""
+        return os.getpid() != self._pid
+
+    def check(self) -> None:
+        """Refuses what only the LAN's own process may do, and only while the LAN is there.
+
+        Raises:
+            ForkedNic, LanClosed: it is another process; the LAN has ended.
+        """
+        if self.forked:
+            raise ForkedNic("this LAN belongs to the parent process; attach to it by name after fork()")
+        if self._register.closed:
+            raise LanClosed("the LAN is closed")
 
     # Settings
 
@@ -115,7 +133,7 @@ class Routing:
         if stale:
             self._publish()
         else:
-            self._base.set_ports([(port.number, port.up, port.weight) for port in moved])
+            self.base.set_ports([(port.number, port.up, port.weight) for port in moved])
         for tell in list(self._kernels.values()):
             tell()
 
@@ -125,14 +143,14 @@ class Routing:
         # A prefix goes before its class means something else, and comes when its class means something.
         gone = [prefix for prefix in self._entered if prefix not in wanted]
         if gone:
-            self._base.routes_remove([str(prefix) for prefix in gone])
+            self.base.routes_remove([str(prefix) for prefix in gone])
         ports, classes = port_tuples(self.model), class_tuples(self.model, parents(self.model, self.covering))
         plan = router_tuples(self.model), ports, classes, self._hash_ports
         if not self._register.images.plan(*plan):
-            self._base.set_plan(*plan)
+            self.base.set_plan(*plan)
         came = [(str(prefix), number) for prefix, number in wanted.items() if self._entered.get(prefix) != number]
         if came:
-            self._base.routes_insert(came)
+            self.base.routes_insert(came)
         self._entered = wanted
 
     def _show_all(self) -> None:
@@ -141,9 +159,9 @@ class Routing:
             if router.shown_as or router.guest or not router.ports:
                 continue
             if self._between is None:
-                self._between = self._base.add_network(None, None, MAX_MTU)
+                self._between = self.base.add_network(None, None, MAX_MTU)
             port, mac = router.ports[0].number + 1, self._register.own_mac(router.name)
-            router.slot, self._shown[router] = self._base.add_nic(
+            router.slot, self._shown[router] = self.base.add_nic(
                 router.name, self._between, [], mac, MAX_MTU, 0, False, True, port=port
             )
 
@@ -202,7 +220,7 @@ class Routing:
         self.model.remove_router(router)
         del self.routers[router.name]
         if router in self._shown:
-            self._base.remove(router.slot, self._shown.pop(router))
+            self.base.remove(router.slot, self._shown.pop(router))
         self.changed()
 
     def remove_link(self, wire: Wire) -> None:
@@ -236,7 +254,8 @@ class Routing:
         register = self._register
         if name in self.routers or name in self._forwarding or name in register.nodes:
             raise NameTaken(f"a {kind} cannot be called {name!r}: a router or a guest of that name is there already")
-        if name in register.nics:
+        held = register.nics.get(name)
+        if held is not None and (held.reserved or register.is_up(held)):
             raise NameTaken(f"a {kind} cannot be called {name!r}: a NIC of that name is on the LAN already")
 
     # Prefixes behind guests

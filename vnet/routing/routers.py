@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import AddressError, AddressOutside, NicClosed
 from ..network import Address, Prefix, parse_address
 from ..runtime import check_name
-from ..statistics import NicStatistics
+from ..statistics import NicStatistics, read_statistics
 from .model import MAX_WEIGHT, REFUSALS, Port, Refusal, RouterNode, Step, Via, host_prefix
 
 if TYPE_CHECKING:
-    from ..lan import Lan
+    from ..register import Register
     from .links import Link
+    from .spaces import AddressPlan
 
 __all__ = [
     "Addresses",
@@ -58,8 +59,9 @@ class Router:
         attributes: whatever is to be known of it, such as its latitude and longitude.
     """
 
-    def __init__(self, lan: Lan, node: RouterNode) -> None:
-        self._lan = lan
+    def __init__(self, register: Register, node: RouterNode) -> None:
+        # The LAN itself it must not keep: one that nobody holds ends, and the register keeps its routers.
+        self._register = register
         self._node = node
         self._closed = False
         self.name = node.name
@@ -74,7 +76,7 @@ class Router:
     @property
     def closed(self) -> bool:
         """Whether it is off the LAN."""
-        return self._closed or self._lan.closed
+        return self._closed or self._register.closed
 
     @property
     def networks(self) -> Mapping[str, tuple[str, ...]]:
@@ -96,7 +98,7 @@ class Router:
     @property
     def links(self) -> tuple[Link, ...]:
         """Its links to other routers, in the order in which they were made."""
-        links = self._lan._register.routing.links
+        links = self._register.routing.links
         return tuple(links[port.wire.name] for port in self._node.ports if port.wire and port.wire.name in links)
 
     # Static routes
@@ -125,8 +127,8 @@ class Router:
         """
         self._check()
         wanted = parse_prefix(prefix)
-        routing = self._lan._register.routing
-        with self._lan._register.lock:
+        routing = self._register.routing
+        with self._register.lock:
             step = self._step(wanted, via)
             steps = self._node.statics.get(wanted, [])
             if step in steps:
@@ -144,8 +146,8 @@ class Router:
         """
         self._check()
         wanted = parse_prefix(prefix)
-        routing = self._lan._register.routing
-        with self._lan._register.lock:
+        routing = self._register.routing
+        with self._register.lock:
             steps = self._node.statics.get(wanted, [])
             gone = steps if via is None else [step for step in steps if _told(step) == _plain(via)]
             if not gone:
@@ -164,7 +166,7 @@ class Router:
             raise AddressError(f"{via!r} is no next hop: expected an address, {words}") from None
         if address.version != prefix.version:
             raise AddressError(f"{address} cannot be the next hop to {prefix}: they are of two families")
-        if self._lan._register.routing.model.owners.get(address) in (*self._node.ports, self._node):
+        if self._register.routing.model.owners.get(address) in (*self._node.ports, self._node):
             raise AddressError(f"the next hop {address} is router {self.name!r} itself")
         for port in self._node.ports:
             if _reaches(port, address):
@@ -175,14 +177,18 @@ class Router:
 
     def statistics(self) -> Mapping[str, NicStatistics]:
         """Returns what its NIC on each of its networks has sent and received."""
-        nics = self._lan.statistics().nics
-        return MappingProxyType({port.network.name: nics[port.nic] for port in self._node.ports if port.network})
+        self._check()
+        base = self._register.routing.base
+        read = {
+            port.network.name: read_statistics(base.segment(), port.slot) for port in self._node.ports if port.network
+        }
+        return MappingProxyType(read)
 
     def close(self) -> None:
         """Takes the router off the LAN, with its links and its NICs.  May be called twice."""
-        if self.closed:
+        register, routing = self._register, self._register.routing
+        if self.closed or routing.forked:
             return
-        register, routing = self._lan._register, self._lan._register.routing
         with register.lock, routing.batch():
             self._closed = True
             for link in self.links:
@@ -200,13 +206,13 @@ class Router:
         self.close()
 
     def _check(self) -> None:
-        self._lan._check()
+        self._register.routing.check()
         if self._closed:
             raise NicClosed(f"the router {self.name!r} is off the LAN")
 
 
 def make_router(
-    lan: Lan,
+    register: Register,
     name: str,
     networks: Networks,
     loopback: Addresses,
@@ -221,13 +227,13 @@ def make_router(
             raise ValueError(f"router {name!r} has a weight for network {network!r}, which it is not on")
         check_weight(weight)
     own = [] if loopback is None else [loopback] if isinstance(loopback, str) else list(loopback)
-    register, routing = lan._register, lan._register.routing
+    routing = register.routing
     with register.lock, routing.batch():
         routing.check_free("router", name)
-        loopbacks = _loopbacks(lan, name, own)
+        loopbacks = _loopbacks(routing.spaces, name, own)
         node = routing.model.add_router(name, loopbacks=loopbacks)
         node.attributes.update(attributes)
-        router = routing.routers[name] = Router(lan, node)
+        router = routing.routers[name] = Router(register, node)
         try:
             for nic, (network, address) in zip(nic_names(name, list(wanted)), wanted.items(), strict=True):
                 number = routing.model.ports.next()
@@ -260,8 +266,7 @@ def wanted_networks(kind: str, name: str, networks: Networks) -> dict[str, Addre
     return dict.fromkeys(names)
 
 
-def _loopbacks(lan: Lan, name: str, texts: Sequence[str]) -> tuple[Address, ...]:
-    spaces = lan._register.routing.spaces
+def _loopbacks(spaces: AddressPlan, name: str, texts: Sequence[str]) -> tuple[Address, ...]:
     claimed: list[Address] = []
     try:
         for text in texts:

@@ -69,15 +69,18 @@ class Neutral:
         # The rest of a datagram that was cut has no ICMP header.
         whole = not int.from_bytes(datagram[6:8], "big") & 0x3FFF
         if whole and datagram[9] == _ICMP and datagram[header] in _QUOTING[4]:
-            quoted, times = self._without_times(datagram[header + 8 :])
+            quoted, times = self._without_times(datagram[header + 8 :], quoted=True)
             if times:
                 assert not checksum(datagram[header:]), f"the ICMP checksum is wrong: {datagram.hex()}"
                 changed[header + 2 : header + 4] = b"\0\0"
                 changed[header + 8 :] = quoted
         return bytes(changed)
 
-    def _without_times(self, datagram: bytes) -> tuple[bytes, bool]:
-        """The datagram without the time in timestamp options, and without its checksum where there are such."""
+    def _without_times(self, datagram: bytes, *, quoted: bool = False) -> tuple[bytes, bool]:
+        """The datagram without the time in timestamp options, and without its checksum where there are such.
+
+        What a router quotes bears the checksum with which it came, and a time that was written since.
+        """
         changed = bytearray(datagram)
         header = min(4 * (datagram[0] & 15), len(datagram))
         found = False
@@ -87,7 +90,7 @@ class Neutral:
             if (now - stamp) % _DAY < _PATIENCE:
                 changed[at : at + 4] = b"\xff" * 4
                 found = True
-        if found and checksum(datagram[:header]) == 0:
+        if found and (quoted or checksum(datagram[:header]) == 0):
             changed[10:12] = b"\0\0"
         return bytes(changed), found
 

@@ -123,9 +123,11 @@ class _Space:
         fcntl.ioctl(self.socket, _SIOCETHTOOL, request)
         return index
 
-    def hasten(self) -> None:
-        """Has it give up neighbours that do not answer after 3 x 20 ms rather than 3 s."""
+    def settle(self) -> None:
+        """Has it forward IPv6, and give up neighbours that do not answer after 3 x 20 ms rather than 3 s."""
         self.enter()
+        # When its interfaces are there: only then it is in all groups of routers, RFC 4291 section 2.7.1.
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
         for setting in Path("/proc/sys/net").glob("ipv[46]/neigh/*/retrans_time_ms"):
             setting.write_text("20")
 
@@ -138,7 +140,6 @@ class _Space:
 _NO_STACK = {"ipv6/conf/default/disable_ipv6": "1", "ipv6/conf/all/disable_ipv6": "1"}
 _ROUTER = {
     "ipv4/ip_forward": "1",
-    "ipv6/conf/all/forwarding": "1",
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "0",
     "ipv4/conf/all/send_redirects": "0",
@@ -292,7 +293,7 @@ class KernelSide:
             self._introduce(host, mac)
         for router in scheme.routers:
             self._give_routes(router)
-            self._spaces[router].hasten()
+            self._spaces[router].settle()
 
     def _veth(self, here: _Space, name: str, mac: bytes | None, there: _Space, peer: str, peers: bytes | None) -> None:
         own = {"address": _text(mac)} if mac else {}

@@ -139,7 +139,7 @@ DESTINATIONS = [
             ("an IPv4 address in IPv6", "::ffff:10.2.1.1", "a: ICMPv6 Destination Unreachable 0"),
             ("all nodes", "ff02::1", ask),
             ("all routers", "ff02::2", ask),
-            ("all routers of the site", "ff05::2", SILENCE),
+            ("all routers of the site", "ff05::2", ask),
             ("a global group", "ff0e::77", SILENCE),
             ("a group of one host", "ff01::1", SILENCE),
             # RFC 4291, section 2.6.1: the lowest address of a network is that of any of its routers.

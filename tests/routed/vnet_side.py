@@ -41,7 +41,7 @@ class VnetSide:
 
     def _build(self) -> None:
         scheme = self.scheme
-        self.lan = self._open.enter_context(vnet.Lan(None, max_nics=64, buffer=1 << 20))
+        self.lan = self._open.enter_context(vnet.Lan(None, buffer=1 << 20))
         for name, network in scheme.networks.items():
             self.lan.add_network(name, network.prefixes, mtu=network.mtu)
         for name, networks in scheme.routers.items():

@@ -80,7 +80,10 @@ fn local4(
     let (head, body) = datagram.split_at_checked(header).filter(|_| header >= HEADER4)?;
     match datagram[9] {
         protocol::ICMP => icmp4(out, head, body, speaker, mine),
-        protocol::TCP => rst::reset(out, datagram, header),
+        protocol::TCP => {
+            let (options, length) = echoed(head, speaker, mine)?;
+            rst::reset(out, datagram, header, options.get(..length)?)
+        }
         number @ (protocol::UDP | protocol::UDP_LITE) => udp(datagram, header, number),
         // What Linux listens to, without a word: group memberships, which routers of multicasts heed.
         protocol::IGMP | protocol::PIM => None,
@@ -109,19 +112,9 @@ fn icmp4(out: &mut Vec<u8>, head: &[u8], body: &[u8], speaker: &Speaker, mine: &
         _ => return None,
     };
     let (asked, source) = (word(head, 16)?, word(head, 12)?);
-    let mut written = [0; 60];
-    let written = written.get_mut(..head.len())?;
-    written.copy_from_slice(head);
-    let mut echoed = [0; 40];
-    let mut options = 0;
-    if head.len() > HEADER4 {
-        let writer = Writer { here: asked, today: speaker.today, mine };
-        let (found, done) = options::compile(written, Some(&writer));
-        done.ok()?;
-        options = options::echo(&mut echoed, written, &found, &writer)?;
-    }
+    let (options, bytes) = echoed(head, speaker, mine)?;
     let length = 8 + data.len();
-    answer::header4(out, head[1], speaker.ident, (asked, source), &echoed[..options], protocol::ICMP, length);
+    answer::header4(out, head[1], speaker.ident, (asked, source), options.get(..bytes)?, protocol::ICMP, length);
     let start = out.len();
     out.extend_from_slice(&[kind, code, 0, 0]);
     out.extend_from_slice(&rest.to_be_bytes());
@@ -129,6 +122,22 @@ fn icmp4(out: &mut Vec<u8>, head: &[u8], body: &[u8], speaker: &Speaker, mine: &
     let sum = checksum(&[&out[start..]]);
     put(out, start + 2, &sum);
     Some(Local::Reply)
+}
+
+/// The options of an answer to a datagram with this header, and how many bytes of them there are.
+fn echoed(head: &[u8], speaker: &Speaker, mine: &dyn Fn(u32) -> bool) -> Option<([u8; 40], usize)> {
+    let mut echoed = [0; 40];
+    if head.len() == HEADER4 {
+        return Some((echoed, 0));
+    }
+    let mut written = [0; 60];
+    let written = written.get_mut(..head.len())?;
+    written.copy_from_slice(head);
+    let writer = Writer { here: word(head, 16)?, today: speaker.today, mine };
+    let (found, done) = options::compile(written, Some(&writer));
+    done.ok()?;
+    let bytes = options::echo(&mut echoed, written, &found, &writer)?;
+    Some((echoed, bytes))
 }
 
 /// A UDP datagram, or a UDP-Lite one (RFC 3828): nobody listens, if it is one.
@@ -193,7 +202,7 @@ fn local6(out: &mut Vec<u8>, datagram: &[u8], reach: Reach, speaker: &Speaker) -
                 (named_at, at) = (at, at + 8);
             }
             protocol::ICMP6 => return icmp6(out, datagram, at, reach, speaker),
-            protocol::TCP if reach == Reach::Own => return rst::reset(out, datagram, at),
+            protocol::TCP if reach == Reach::Own => return rst::reset(out, datagram, at, &[]),
             protocol::UDP | protocol::UDP_LITE if reach != Reach::Group => return udp(datagram, at, number),
             protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::NONE | protocol::PIM => return None,
             _ => return Some(Local::Error(Trouble::ProtocolUnreachable(named_at as u32), datagram.len())),

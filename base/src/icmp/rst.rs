@@ -18,8 +18,8 @@ const ACK: u8 = 16;
 /// section 6.1.1.
 const CONGESTION: u8 = 3;
 
-/// Answers the TCP segment at `at` by a reset, if it is one and no reset itself.
-pub(super) fn reset(out: &mut Vec<u8>, datagram: &[u8], at: usize) -> Option<Local> {
+/// Answers the TCP segment at `at` by a reset with these IPv4 options, if it is one and no reset itself.
+pub(super) fn reset(out: &mut Vec<u8>, datagram: &[u8], at: usize, options: &[u8]) -> Option<Local> {
     let segment = datagram.get(at..)?;
     let (ports, sequence, acknowledged) = (word(segment, 0)?, word(segment, 4)?, word(segment, 8)?);
     let (offset, flags) = (usize::from(*segment.get(12)? >> 4) * 4, *segment.get(13)?);
@@ -35,11 +35,12 @@ pub(super) fn reset(out: &mut Vec<u8>, datagram: &[u8], at: usize) -> Option<Loc
     };
     let head = match addresses(datagram)? {
         (Address::V4(source), Address::V4(asked)) => {
-            // Neither options nor an identification: it is never cut.
-            answer::header4(out, datagram[1] & !CONGESTION, 0, (asked, source), &[], protocol::TCP, HEADER);
+            // No identification: it is never cut.
+            answer::header4(out, datagram[1] & !CONGESTION, 0, (asked, source), options, protocol::TCP, HEADER);
             put(out, 6, &[0x40]);
-            super::wire::seal(out.get_mut(..HEADER4)?);
-            HEADER4
+            let head = HEADER4 + options.len();
+            super::wire::seal(out.get_mut(..head)?);
+            head
         }
         (Address::V6(source, source_low), Address::V6(asked, asked_low)) => {
             let ends = (octets6(asked, asked_low), octets6(source, source_low));

@@ -204,6 +204,20 @@ class Base:
             ValueError: there is no such port, or a weight is not 1 to 1,048,575.  Nothing has changed then.
         """
 
+    def routes_insert(self, entries: list[tuple[str, int]]) -> None:
+        """Enters prefixes that the routers know themselves, or changes their classes, in the route table.
+
+        Raises:
+            ValueError: one is no prefix, or class 0.
+            LanFull: the table has no room; those before have been entered.
+        """
+
+    def routes_remove(self, prefixes: list[str]) -> None:
+        """Takes prefixes that the routers know themselves out of the route table; what lies outside shows again."""
+
+    def routes(self) -> Routes:
+        """Returns what lies outside, in the same table."""
+
     def hold(self, slot: int) -> int:
         """Gives a NIC that is down to a new holder and returns the new generation."""
 
@@ -258,6 +272,65 @@ class Base:
         """Forgets threads and connections in a forked child."""
 
     def close(self) -> None: ...
+
+@final
+class RouteList:
+    """Prefixes that were read from text: one a line, behind it perhaps a word that says where it leads.
+
+    Raises:
+        ValueError: a line is wrong; its arguments are the line's number and the reason.
+    """
+
+    def __new__(cls, text: bytes) -> RouteList: ...
+    def __len__(self) -> int: ...
+    def words(self) -> list[tuple[str, int]]:
+        """Returns the words, each with the line in which it comes first; the first is ``""``, its line 0 if unused."""
+
+    def first_of(self, prefixes: list[str]) -> tuple[str, int] | None:
+        """Returns the first prefix of the list that is one of these, and its place among the list's prefixes."""
+
+@final
+class Routes:
+    """What lies outside of a LAN: the part of its route table that is not the routers' own.
+
+    Changes hold when the call returns, for all senders.  A prefix that the routers have themselves is kept, and shows
+    when they have it no more.
+
+    Raises:
+        ValueError: something is no prefix or no address, or class 0.
+        LanFull: the table has no room; it is as before.
+    """
+
+    def insert(self, prefix: str, class_: int) -> int:
+        """Enters a prefix or changes its class; returns the class that it had, 0 for none."""
+
+    def remove(self, prefix: str) -> int:
+        """Takes a prefix out; returns the class that it had, 0 for none."""
+
+    def extend(self, list: RouteList, classes: list[int]) -> None:
+        """Enters the prefixes of a list, each with the class that ``classes`` has for its word; all of them or none."""
+
+    def remove_classes(self, classes: list[int]) -> int:
+        """Takes all prefixes of these classes out; returns how many there were."""
+
+    def clear(self) -> None:
+        """Takes all prefixes out."""
+
+    def get(self, prefix: str) -> int:
+        """Returns the class of exactly this prefix, 0 for none."""
+
+    def look_up(self, address: str) -> tuple[int, str, bool] | None:
+        """Returns what senders find for an address: class and prefix, and whether the prefix is the routers' own."""
+
+    def covering(self, prefix: str) -> tuple[int, int] | None:
+        """Returns the longest prefix outside that has all addresses of this one: its length and its class."""
+
+    def __len__(self) -> int: ...
+    def page(self, after: str | None, count: int) -> list[tuple[str, int]]:
+        """Returns at most ``count`` prefixes with their classes, in order, from the one behind ``after`` on."""
+
+    def anatomy(self) -> tuple[int, int, int, int]:
+        """Returns IPv4 and IPv6 routes of the whole table, bytes that look-ups can touch, and bytes ever used."""
 
 # A guest that forwards, the number is in use.
 _Router: TypeAlias = tuple[bool, bool]

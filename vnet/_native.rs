@@ -37,6 +37,8 @@ mod filter;
 mod image;
 #[path = "_native_port.rs"]
 mod port;
+#[path = "_native_routes.rs"]
+mod routes;
 #[path = "_native_routing.rs"]
 mod routing;
 #[path = "_native_service.rs"]
@@ -225,6 +227,7 @@ struct Base {
     injector: Mutex<()>,
     captures: Arc<Hub>,
     plan: routing::Latest,
+    routes: Arc<routes::Table>,
 }
 
 #[pymethods]
@@ -238,7 +241,8 @@ impl Base {
         let undertaker = Undertaker::new(Arc::clone(&lan))?;
         let captures = Arc::new(Hub::new(Arc::clone(&lan)));
         let (taps, injector, plan) = (tap::Taps::default(), Mutex::new(()), routing::Latest::default());
-        Ok(Self { lan, workers, taps, undertaker, injector, captures, plan })
+        let routes = Arc::new(routes::Table::new(Arc::clone(&lan)));
+        Ok(Self { lan, workers, taps, undertaker, injector, captures, plan, routes })
     }
 
     fn segment(&self) -> Segment {
@@ -313,6 +317,19 @@ impl Base {
 
     fn set_ports(&self, py: Python<'_>, changes: Vec<routing::Change>) -> PyResult<()> {
         routing::set_ports(py, self, changes)
+    }
+
+    fn routes_insert(&self, py: Python<'_>, entries: Vec<(String, u16)>) -> PyResult<()> {
+        self.routes.insert_own(py, &entries)
+    }
+
+    fn routes_remove(&self, py: Python<'_>, prefixes: Vec<String>) -> PyResult<()> {
+        self.routes.remove_own(py, &prefixes)
+    }
+
+    /// What lies outside of the LAN.
+    fn routes(&self) -> routes::Routes {
+        routes::Routes::new(Arc::clone(&self.routes))
     }
 
     fn hold(&self, py: Python<'_>, slot: u16) -> PyResult<u32> {
@@ -590,6 +607,8 @@ mod _native {
     use super::image::{adopt_image, image_check, image_peek, image_write, section_words};
     #[pymodule_export]
     use super::port::{Held, Port};
+    #[pymodule_export]
+    use super::routes::{RouteList, Routes};
     #[pymodule_export]
     use super::routing::{Plan, PlanDraft};
     #[pymodule_export]

@@ -170,6 +170,13 @@ impl<'m> Layers<'m> {
         self.writer.routes().filter_map(|route| self.outside(route))
     }
 
+    /// What lies outside and comes behind a prefix in that order; all of it without one.
+    pub fn routes_after(&self, prefix: Option<Prefix>) -> impl Iterator<Item = Route> {
+        let all = prefix.is_none().then(|| self.routes());
+        let behind = prefix.map(|prefix| self.writer.routes_after(prefix).filter_map(|route| self.outside(route)));
+        all.into_iter().flatten().chain(behind.into_iter().flatten())
+    }
+
     /// The longest route outside that has all addresses of a prefix, its own among them.
     #[must_use]
     pub fn covering(&self, prefix: Prefix) -> Option<Route> {

@@ -1,5 +1,6 @@
 //! The routes themselves, in order: what the writer knows and the nodes do not tell any more.
 
+use core::ops::Bound;
 use std::collections::BTreeMap;
 
 use super::bits::Bits;
@@ -42,6 +43,12 @@ impl<A: Bits> Rib<A> {
 
     pub(crate) fn items(&self) -> impl Iterator<Item = Item<A>> {
         self.0.iter().map(|(&(address, length), &class)| Item { address, length, class })
+    }
+
+    /// The items behind a prefix.
+    pub(crate) fn items_after(&self, address: A, length: u8) -> impl Iterator<Item = Item<A>> {
+        let behind = (Bound::Excluded((address, length)), Bound::Unbounded);
+        self.0.range(behind).map(|(&(address, length), &class)| Item { address, length, class })
     }
 
     /// Puts all prefixes inside of this one and longer than it into `items`.

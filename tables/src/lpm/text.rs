@@ -12,7 +12,8 @@ use super::prefix::{Prefix, PrefixError};
 pub struct Text {
     /// The prefixes in the order of the list, each with the number of its word.
     pub prefixes: Vec<(Prefix, u32)>,
-    /// The words, each with the line in which it comes first, from 1; the first one is "" for lines without.
+    /// The words, each with the line in which it comes first, from 1; the first one is "" for lines without, 0 if all
+    /// have one.
     pub words: Vec<(String, usize)>,
 }
 
@@ -42,7 +43,12 @@ impl Text {
             let Some(prefix) = parts.next() else { continue };
             let prefix = read_prefix(prefix).map_err(|message| TextError { line, message })?;
             let word = match parts.next() {
-                None => 0,
+                None => {
+                    if list.words[0].1 == 0 {
+                        list.words[0].1 = line;
+                    }
+                    0
+                }
                 Some(word) => match known.get(word) {
                     Some(number) => *number,
                     None => {

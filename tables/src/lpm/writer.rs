@@ -128,6 +128,17 @@ impl<'m> RouteWriter<'m> {
         self.v4.items().map(route4).chain(self.v6.items().map(route6))
     }
 
+    /// The routes behind a prefix in that order, whether it is among them or not.
+    pub fn routes_after(&self, prefix: Prefix) -> impl Iterator<Item = Route> {
+        let (v4, v6) = match prefix {
+            Prefix::V4(address, length) => (Some(self.v4.items_after(address, length)), None),
+            Prefix::V6(address, length) => (None, Some(self.v6.items_after(address, length))),
+        };
+        let all6 = v6.is_none().then(|| self.v6.items());
+        let v6 = v6.into_iter().flatten().chain(all6.into_iter().flatten());
+        v4.into_iter().flatten().map(route4).chain(v6.map(route6))
+    }
+
     /// Enters a prefix or changes its class; returns the class that it had.
     ///
     /// # Errors

@@ -19,8 +19,8 @@ from vnet.lab.schema.words import LEFT_OUT
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "labs.md"
 _TABLE = re.compile(r"(<!-- keys (\w+) -->\n)(.*?)(<!-- end of keys -->\n)", re.DOTALL)
-# Words of the language that this version refuses.
-_TO_COME = ("links", "graph")
+# What is said of words of the language that this version refuses.
+_TO_COME = "not in this version"
 
 
 def page(text: str) -> str:
@@ -34,7 +34,7 @@ def table(model: type[schema.Said]) -> str:
     lines = [f"| key | value | {'such as' if expects else 'when left out'} |", "| --- | --- | --- |"]
     for name, field in model.model_fields.items():
         name = field.alias or name
-        if name in _TO_COME or name == "condition":
+        if field.description == _TO_COME or name == "condition":
             continue
         if expects:
             last = ", ".join(f"`{written(example)}`" for example in field.examples or ())

@@ -30,8 +30,8 @@ def test_the_tables_of_the_reference_are_those_of_the_models() -> None:
 
 
 def test_the_reference_has_a_table_for_every_mapping_of_the_language() -> None:
-    # Steps and defaults are told in words; ReplayExpect has one key more than InjectExpect.
-    told = {"ReplayExpect", "AnyExpect", "NodeDefaults", "StepFile"}
+    # Steps and defaults are told in words; ReplayExpect has one key more than InjectExpect, HostsFile those of a node.
+    told = {"ReplayExpect", "AnyExpect", "NodeDefaults", "StepFile", "HostsFile"}
     models = [
         model
         for model in vars(schema).values()

@@ -68,7 +68,7 @@ class PingStepFile(StepFile):
 
 
 class PingAllStepFile(StepFile):
-    """Every host and namespace pings every other of its network."""
+    """Every host and namespace pings every other of its network, and of those that routers join it to."""
 
     ping_all: PingAllFile = key("how; may be empty", {"sample": 20})
     expect: PingAllExpect | None = key("what it is held to", {"loss": "0%"}, left_out="=`{loss: 0%}`", default=None)

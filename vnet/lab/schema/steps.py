@@ -60,7 +60,7 @@ class PingFile(Said):
 
 
 class PingAllFile(Said):
-    """Every host and namespace pings every other of its network."""
+    """Every host and namespace pings every other of its network, and of those that routers join it to."""
 
     count: PingCount = key("echo requests of each pair", 2, left_out=1, default=1)
     timeout: PositiveDuration = key("time after which a request is lost", "1s", left_out="1s", default=1.0)

@@ -1,4 +1,4 @@
-"""``ping_all``: every host and namespace pings every other of its network, or a seeded choice of the pairs."""
+"""``ping_all``: every host and namespace pings every other that it can reach, or a seeded choice of the pairs."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
     """Choose the pairs of a ping_all step.
 
     Raises:
-        LabError: the lab has no two hosts or namespaces on one network that could ping one another.
+        LabError: the lab has no two hosts or namespaces that could ping one another.
     """
     ping = said.ping_all
     groups = _groups(context, ping.family)
-    sizes = [len(group) * (len(group) - 1) for group in groups]
+    sizes = [len(group) * (len(group) - 1) for _, group in groups]
     possible = sum(sizes)
     if not possible:
         family = f" with IPv{ping.family} addresses" if ping.family else ""
         raise context.error(f"no network has two hosts{family} that could ping one another")
-    if any(node.kind == "netns" for group in groups for node in group):
+    if any(node.kind == "netns" for _, group in groups for node in group):
         context.programs.add("ping")
     chosen = _choose(possible, ping.sample, context.random())
     return PingAllStep(
@@ -103,20 +103,45 @@ def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:
         line=context.line,
         expectations=expectations(said.expect) if said.expect is not None else no_loss(),
         timeout=said.timeout,
-        pairs=tuple(_pair(groups, sizes, index, ping.family) for index in chosen),
+        pairs=tuple(_pair(groups, sizes, index) for index in chosen),
         possible=possible,
         count=ping.count,
         patience=ping.timeout,
     )
 
 
-def _groups(context: StepContext, family: int | None) -> list[list[Node]]:
-    """The hosts and namespaces of each network; all of a network have addresses of the same families."""
-    groups: dict[str, list[Node]] = {name: [] for name in context.networks}
+def _groups(context: StepContext, family: int | None) -> list[tuple[int, list[Node]]]:
+    """The hosts and namespaces that can reach one another: of one network, or of such as routers and links join.
+
+    Where only some have an IPv4 address they fall into two groups, and each pings by the family that it has.
+    """
+    parts = _joined_networks(context)
+    groups: dict[tuple[str, int], list[Node]] = {}
     for node in context.nodes.values():
-        if node.kind in _PINGERS and node.address(family):
-            groups[node.network].append(node)
-    return list(groups.values())
+        version = family or (4 if node.address(4) else 6)
+        if node.kind in _PINGERS and node.address(version):
+            groups.setdefault((parts[node.network], version), []).append(node)
+    return [(version, group) for (_, version), group in groups.items()]
+
+
+def _joined_networks(context: StepContext) -> dict[str, str]:
+    """For each network the first of those that routers, links and guests that forward join it to."""
+    import networkx
+
+    routers = [node for node in context.nodes.values() if node.kind == "router" or node.forward]
+    if not routers:
+        return {name: name for name in context.networks}
+    graph = networkx.Graph()
+    graph.add_nodes_from(context.networks)
+    # A colon is in no name.
+    graph.add_edges_from((each.network, f":{node.name}") for node in routers for each in node.joined)
+    graph.add_edges_from((f":{link.ends[0]}", f":{link.ends[1]}") for link in context.links.values())
+    rank = {name: number for number, name in enumerate(context.networks)}
+    found: dict[str, str] = {}
+    for part in networkx.connected_components(graph):
+        own = sorted((name for name in part if name in rank), key=rank.__getitem__)
+        found |= dict.fromkeys(own, own[0] if own else "")
+    return found
 
 
 def _choose(possible: int, sample: int | None, choices: random.Random) -> list[int] | range:
@@ -126,12 +151,12 @@ def _choose(possible: int, sample: int | None, choices: random.Random) -> list[i
     return choices.sample(range(possible), sample)
 
 
-def _pair(groups: list[list[Node]], sizes: list[int], index: int, family: int | None) -> tuple[str, str, str]:
+def _pair(groups: list[tuple[int, list[Node]]], sizes: list[int], index: int) -> tuple[str, str, str]:
     group = 0
     while index >= sizes[group]:
         index -= sizes[group]
         group += 1
-    hosts = groups[group]
+    family, hosts = groups[group]
     first, second = divmod(index, len(hosts) - 1)
     sender, target = hosts[first], hosts[second + (second >= first)]
     return sender.name, str(target.address(family)), target.name

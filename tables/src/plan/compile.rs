@@ -1,9 +1,10 @@
 //! From a description to words; and from one description to the next with no more work than the difference makes.
 
 use super::description::{Attached, Description, DescriptionError, MAX_WEIGHT, PortId};
-use super::graph::{Graph, Rewired, Tree, wire};
+use super::graph::{Graph, Rewired, wire};
 use super::layout::{CELL, FAR, MOST_EQUAL, NEXT_IS_SET, NO_NEXT, head};
 use super::sets::Sets;
+use super::tree::Tree;
 use super::words::{self, Sections};
 
 /// A change of a port that runs: a link cut or mended, a weight.
@@ -195,7 +196,7 @@ impl Compiled {
             for &router in tree.touched() {
                 let at = row + router as usize * CELL;
                 self.words[at] = tree.distances()[router as usize];
-                graph.hops(&tree, router, MOST_EQUAL, &mut hops);
+                tree.hops(&graph, router, MOST_EQUAL, &mut hops);
                 self.words[at + 1] = self.next_word(&hops);
             }
         }
@@ -211,8 +212,8 @@ impl Compiled {
 
     fn write_row(&mut self, graph: &Graph, tree: &Tree, to: usize) {
         let mut hops = Vec::with_capacity(MOST_EQUAL);
-        for router in 0..graph.routers() {
-            graph.hops(tree, router as u32, MOST_EQUAL, &mut hops);
+        for router in 0..graph.routers {
+            tree.hops(graph, router as u32, MOST_EQUAL, &mut hops);
             let at = self.sections.cell(router, to);
             self.words[at] = tree.distances()[router];
             self.words[at + 1] = self.next_word(&hops);

@@ -12,6 +12,7 @@ README = Path(__file__).parent.parent / "README.md"
 LABELS = {
     "stream_64B": "64-byte datagrams, batches of 32",
     "stream_1500B": "1,500-byte datagrams, batches of 32",
+    "stream_64B_routed": "64-byte datagrams, across 8 routers",
     "roundtrip_spin": "round trip, both sides spinning",
     "roundtrip_sleep": "round trip, both sides asleep",
     "python_single": "from Python, one call for each datagram",

@@ -11,6 +11,7 @@ UNITS = {
     "stream_1500B": "datagrams/s",
     "stream_64B_captured": "datagrams/s",
     "stream_1500B_captured": "datagrams/s",
+    "stream_64B_routed": "datagrams/s",
     "roundtrip_spin": "s",
     "roundtrip_sleep": "s",
     "python_single": "datagrams/s",

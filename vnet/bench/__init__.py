@@ -6,6 +6,7 @@ name               what                                                         
 stream_64B         64-byte datagrams, process to process, batches of 32           bare single-producer ring
 stream_1500B       the same with 1,500 bytes                                      bare single-producer ring
 stream_…_captured  both of them while a capture writes all into memory            the same, not captured
+stream_64B_routed  the first of them across eight routers in a row                 the same on one network
 roundtrip_spin     there and back, both sides polling                             cache-line ping-pong
 roundtrip_sleep    there and back, both sides sleeping                            futex ping-pong
 python_single      from Python, one call a datagram                               Unix datagram socket

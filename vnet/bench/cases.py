@@ -57,6 +57,10 @@ CASES = (
         {}, 1500, 1_500_000, 1_500_000, 0.5,
     ),
     Case(
+        "stream_64B_routed", "the same across 8 routers", "datagrams/s", "lan_routed", "lan", "one network",
+        {}, 64, 2_000_000, 2_000_000, 0.8,
+    ),
+    Case(
         "roundtrip_spin", "round trip, both sides polling", "s", "lan_spin", "line", "cache line",
         {"Unix datagram socket": "unix_trip", "UDP on loopback": "udp_trip"}, 64, 200_000, 200_000, 1.5, lower=True,
     ),

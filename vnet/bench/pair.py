@@ -13,6 +13,7 @@ from types import TracebackType
 from .. import _native
 from ..errors import VnetError
 from ..lan import Lan
+from . import routed
 from .halves import Side, prepare_socket, receive_half
 from .streams import MTUS, network
 
@@ -44,6 +45,8 @@ class Pair:
             name, prefix, (own, _) = network(mtu)
             self._lan.add_network(name, prefix, mtu=mtu)
             streams[mtu] = self._lan.attach(f"bench-{mtu}", own, network=name)
+        routed.build(self._lan)
+        beyond = self._lan.attach("bench-routed", routed.OURS[1], network=routed.OURS[0])
         self._ours, theirs = {}, {}
         self._ours["unix"], theirs["unix"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours["udp"], theirs["udp"] = _udp_pair()
@@ -73,7 +76,8 @@ class Pair:
         address = self._hear()
         for sock in theirs.values():
             sock.close()
-        self._side = Side(_native.Arena(self._arena_fd), nic, address, self._ours, streams, port)
+        arena = _native.Arena(self._arena_fd)
+        self._side = Side(arena, nic, address, self._ours, streams, port, beyond, routed.PEERS[1])
 
     def _tell(self, line: str) -> None:
         assert self._peer.stdin is not None

@@ -10,6 +10,7 @@ import sys
 
 from .. import _native
 from ..control import attach
+from . import routed
 from .halves import Side, prepare_socket, send_half
 from .streams import MTUS, network
 
@@ -28,7 +29,9 @@ def main() -> None:
         for mtu in MTUS:
             name, _, (_, own) = network(mtu)
             streams[mtu] = nics.enter_context(attach(lan, f"peer-{mtu}", own, network=name))
-        side = Side(_native.Arena(setup["arena"]), nic, setup["address"], sockets, streams, setup["stream_port"])
+        beyond = nics.enter_context(attach(lan, "peer-routed", routed.PEERS[1], network=routed.PEERS[0]))
+        arena, port = _native.Arena(setup["arena"]), setup["stream_port"]
+        side = Side(arena, nic, setup["address"], sockets, streams, port, beyond, routed.OURS[1])
         print(nic.address, flush=True)
         for line in sys.stdin:
             name, size, count = json.loads(line)

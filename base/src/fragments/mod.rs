@@ -14,12 +14,15 @@ mod reassembly;
 pub use reassembly::{LIFE4, LIFE6, MOST, Problem, Reassembler, Taken, Tally};
 
 use crate::checksum::{fold, sum};
+use crate::icmp::wire::{half, skip, word};
 
 /// Extension headers of IPv6 that may stand before a Fragment header, and that one: RFC 8200 section 4.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
+/// Nothing follows: RFC 8200 section 4.7.
+const NOTHING: u8 = 59;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -90,14 +93,6 @@ pub fn may_be_one(datagram: &[u8]) -> bool {
     }
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from(half(bytes, at)?) << 16 | u32::from(half(bytes, at + 2)?))
-}
-
 fn octets16(bytes: &[u8], at: usize) -> Option<u128> {
     Some(u128::from_be_bytes(bytes.get(at..at + 16)?.try_into().ok()?))
 }
@@ -147,7 +142,7 @@ fn piece6(datagram: &[u8]) -> Kind<'_> {
         return Kind::Atomic { at, named_at };
     }
     let (head, data) = datagram.split_at(at + 8);
-    if offset == 0 && is_cut_short(header[0], data) {
+    if offset == 0 && is_cut_short(datagram) {
         return Kind::Wrong(Problem::HEADERS_CUT);
     }
     // RFC 8200 section 4.5, both.
@@ -191,17 +186,15 @@ pub fn nested(datagram: &[u8]) -> Option<Problem> {
     Some(Problem::field(at))
 }
 
-/// Whether the data of a first fragment ends before the header of the upper layer does: RFC 8200 section 4.5.
-fn is_cut_short(mut next: u8, data: &[u8]) -> bool {
-    let mut at = 0;
-    while [HOP_BY_HOP, ROUTING, DESTINATION].contains(&next) {
-        let Some(&[named, length]) = data.get(at..at + 2) else { return true };
-        (next, at) = (named, at + (usize::from(length) + 1) * 8);
-    }
-    let header = match next {
+/// Whether a first fragment ends before the header of the upper layer does, RFC 8200 section 4.5: as Linux looks at it,
+/// which lets go by what ends within an extension header.
+fn is_cut_short(datagram: &[u8]) -> bool {
+    let Some(skipped) = skip(datagram).filter(|skipped| skipped.next != FRAGMENT) else { return false };
+    let header = match skipped.next {
         TCP => 20,
         UDP | ICMP6 => 8,
+        NOTHING => 0,
         _ => 1,
     };
-    data.len() < at + header
+    datagram.len() < skipped.at + header
 }

@@ -31,7 +31,7 @@ pub mod receive;
 mod rst;
 pub mod rules;
 mod tlv;
-mod wire;
+pub(crate) mod wire;
 
 pub use error::{Trouble, error};
 pub use fragment::fragment;

@@ -28,12 +28,12 @@ pub(super) fn is_six(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|byte| byte >> 4 == 6)
 }
 
-pub(super) fn half(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn half(bytes: &[u8], at: usize) -> Option<u16> {
     let bytes: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
     Some(u16::from_be_bytes(bytes))
 }
 
-pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
     Some(u32::from_be_bytes(bytes))
 }
@@ -108,7 +108,7 @@ pub(super) fn holds(datagram: &[u8], protocol: u8, length: usize, bytes: &[u8]) 
 }
 
 /// Where a walk over extension headers ends, as Linux's `ipv6_skip_exthdr` does it.
-pub(super) struct Skipped {
+pub(crate) struct Skipped {
     /// What the last header names.
     pub next: u8,
     /// Where that starts.
@@ -118,7 +118,7 @@ pub(super) struct Skipped {
 }
 
 /// Walks over the extension headers of an IPv6 datagram. `None`: they end within one, or in none.
-pub(super) fn skip(datagram: &[u8]) -> Option<Skipped> {
+pub(crate) fn skip(datagram: &[u8]) -> Option<Skipped> {
     use protocol::{AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, NONE, ROUTING};
 
     let (mut next, mut at, mut fragment) = (*datagram.get(6)?, HEADER6, false);

@@ -6,6 +6,7 @@ use etherparse::checksum::Sum16BitWords;
 #[derive(Clone, Debug)]
 pub struct Four {
     pub service: u8,
+    pub id: u16,
     pub place: u16,
     pub ttl: u8,
     pub protocol: u8,
@@ -18,6 +19,7 @@ impl Default for Four {
     fn default() -> Self {
         Self {
             service: 0,
+            id: 7,
             place: 0,
             ttl: 9,
             protocol: 17,
@@ -60,8 +62,9 @@ pub fn v4(header: &Four, body: &[u8]) -> Vec<u8> {
     options.resize(options.len().next_multiple_of(4), 0);
     let bytes = 20 + options.len();
     let [high, low] = ((bytes + body.len()) as u16).to_be_bytes();
-    let [place_high, place_low] = header.place.to_be_bytes();
-    let mut datagram = vec![0x40 | (bytes / 4) as u8, header.service, high, low, 0, 7, place_high, place_low];
+    let mut datagram = vec![0x40 | (bytes / 4) as u8, header.service, high, low];
+    datagram.extend_from_slice(&header.id.to_be_bytes());
+    datagram.extend_from_slice(&header.place.to_be_bytes());
     datagram.extend_from_slice(&[header.ttl, header.protocol, 0, 0]);
     datagram.extend_from_slice(&header.source);
     datagram.extend_from_slice(&header.destination);

@@ -82,7 +82,11 @@ impl Kernel {
             let header = build::Six { destination: build::six(address), next: 58, ..Default::default() };
             let echo = build::v6(&header, &build::echo6(&header.source, &header.destination, 0));
             let begun = Instant::now();
-            while !self.ask(&[&echo], Side::Left).iter().any(|(_, datagram)| datagram[40..42] == [129, 0]) {
+            while !self
+                .ask(std::slice::from_ref(&echo), Side::Left)
+                .iter()
+                .any(|(_, datagram)| datagram[40..42] == [129, 0])
+            {
                 assert!(begun.elapsed() < Duration::from_secs(10), "{address} does not answer");
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -92,7 +96,7 @@ impl Kernel {
     /// What the router sends when these datagrams come in, in the order in which it does for each side.
     ///
     /// An echo request follows, whose answer says that all is out: the kernel does one after the other.
-    pub fn ask(&mut self, datagrams: &[&[u8]], side: Side) -> Sent {
+    pub fn ask(&mut self, datagrams: &[Vec<u8>], side: Side) -> Sent {
         self.fence = self.fence.wrapping_add(1);
         let number = self.fence.to_be_bytes();
         let fence =
@@ -117,6 +121,15 @@ impl Kernel {
         }
         sent.retain(|(_, datagram)| !is_chatter(datagram));
         sent
+    }
+
+    /// What the router sends to this side next of its own accord: patiently.
+    pub fn next(&self, side: Side) -> Vec<u8> {
+        loop {
+            if let Some(datagram) = self.take(side).filter(|datagram| !is_chatter(datagram)) {
+                return datagram;
+            }
+        }
     }
 
     fn file(&self, side: Side) -> &File {

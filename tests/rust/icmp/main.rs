@@ -4,6 +4,7 @@
 
 mod build;
 mod kernel;
+mod limits;
 mod model;
 #[path = "../namespace.rs"]
 mod namespace;
@@ -11,9 +12,9 @@ mod probes;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kernel::{Kernel, Sent};
+use kernel::{Kernel, Sent, Side};
 use model::{Choice, Router};
-use namespace::in_a_namespace;
+use namespace::{in_a_namespace, ip, set};
 use probes::Probe;
 
 fn today() -> u32 {
@@ -34,30 +35,26 @@ fn without_labels(sent: &mut Sent, given: &[u8]) {
 /// What the kernel sends, where that is not what is expected.
 fn differs(kernel: &mut Kernel, probe: &Probe) -> Option<String> {
     let mut complaint = String::new();
+    let given = &probe.datagrams[0];
     // A time that moves on between two places where it is written can be seen once, and not again and again.
     for _ in 0..3 {
         let before = today();
-        let mut theirs = kernel.ask(&[&probe.datagram], probe.side);
+        let mut theirs = kernel.ask(&probe.datagrams, probe.side);
         let after = today();
         let mut choice = Choice::default();
         if let Some((_, first)) = theirs.first() {
             choice.ident = u16::from_be_bytes([first[4], first[5]]);
             choice.ident6 = first.get(44..48).map_or(0, |id| u32::from_be_bytes(id.try_into().expect("4 bytes")));
         }
-        without_labels(&mut theirs, &probe.datagram);
+        without_labels(&mut theirs, given);
         for today in before..=after {
-            let mut ours = Router::take(&probe.datagram, probe.side, Choice { today, ..choice });
-            without_labels(&mut ours, &probe.datagram);
+            let mut ours = Router::take(&probe.datagrams, probe.side, Choice { today, ..choice });
+            without_labels(&mut ours, given);
             if ours == theirs {
                 return None;
             }
             let name = &probe.name;
-            complaint = format!(
-                "{name}\n  asked  {}\n{}{}",
-                hex(&probe.datagram),
-                told("theirs", &theirs),
-                told("ours", &ours)
-            );
+            complaint = format!("{name}\n  asked  {}\n{}{}", hex(given), told("theirs", &theirs), told("ours", &ours));
         }
     }
     Some(complaint)
@@ -82,7 +79,7 @@ fn compare(probes: impl Iterator<Item = Probe>) {
     for probe in probes {
         compared += 1;
         complaints.extend(differs(&mut kernel, &probe));
-        said += usize::from(!Router::take(&probe.datagram, probe.side, Choice::default()).is_empty());
+        said += usize::from(!Router::take(&probe.datagrams, probe.side, Choice::default()).is_empty());
     }
     let wrong = complaints.len();
     complaints.truncate(12);
@@ -116,5 +113,46 @@ fn options_of_all_kinds_have_the_consequences_that_the_kernel_knows() {
 fn datagrams_with_wrong_bytes_have_the_consequences_that_the_kernel_knows() {
     if in_a_namespace("datagrams_with_wrong_bytes_have_the_consequences_that_the_kernel_knows") {
         compare(probes::damaged());
+    }
+}
+
+#[test]
+fn routers_make_fragments_for_themselves_whole_as_the_kernel_does() {
+    if in_a_namespace("routers_make_fragments_for_themselves_whole_as_the_kernel_does") {
+        compare(probes::pieces());
+    }
+}
+
+#[test]
+fn routers_say_that_nobody_is_there_as_the_kernel_does() {
+    if !in_a_namespace("routers_say_that_nobody_is_there_as_the_kernel_does") {
+        return;
+    }
+    let mut kernel = Kernel::new(false);
+    // Now neighbours are asked for, and none answers: once, for a moment.
+    ip("link set dev right arp on");
+    for family in ["ipv4", "ipv6"] {
+        set(&format!("{family}/neigh/right/mcast_solicit"), "1");
+        set(&format!("{family}/neigh/right/retrans_time_ms"), "20");
+    }
+    for probe in probes::absent() {
+        let before = today();
+        assert!(
+            !kernel.ask(&probe.datagrams, probe.side).iter().any(|(side, _)| *side == Side::Left),
+            "{}",
+            probe.name
+        );
+        let mut theirs = vec![(Side::Left, kernel.next(Side::Left))];
+        let answer = &theirs[0].1;
+        let choice = Choice { ident: u16::from_be_bytes([answer[4], answer[5]]), ..Choice::default() };
+        let given = &probe.datagrams[0];
+        without_labels(&mut theirs, given);
+        let same = (before..=today()).any(|today| {
+            let mut ours = Router::find_nobody(given, probe.side, Choice { today, ..choice });
+            without_labels(&mut ours, given);
+            ours == theirs
+        });
+        let ours = Router::find_nobody(given, probe.side, choice);
+        assert!(same, "{}\n{}{}", probe.name, told("theirs", &theirs), told("ours", &ours));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use vnet_base::fragments::{self, Problem, Reassembler, Taken};
 use vnet_base::icmp::{self, Local, Reach, Received, Refusal, Speaker, Trouble, fragment, local};
 use vnet_base::tables::Address;
 
@@ -114,17 +115,32 @@ pub struct Router {
     choice: Choice,
     side: Side,
     sent: Sent,
+    reassembler: Reassembler,
 }
 
 impl Router {
-    /// What the router sends when this datagram comes in.
-    pub fn take(datagram: &[u8], side: Side, choice: Choice) -> Sent {
-        let mut router = Self { choice, side, sent: Sent::new() };
-        match icmp::receive(datagram) {
-            Ok(received) => router.route(&datagram[..received.total], &received),
-            Err(Refusal::Silent) => {}
-            Err(Refusal::Parameter { code, pointer }) => router.answer(Trouble::Parameter { code, pointer }, datagram),
+    /// What the router sends when these datagrams come in, one after the other.
+    pub fn take(datagrams: &[Vec<u8>], side: Side, choice: Choice) -> Sent {
+        let mut router = Self { choice, side, sent: Sent::new(), reassembler: Reassembler::default() };
+        for datagram in datagrams {
+            match icmp::receive(datagram) {
+                Ok(received) => router.route(&datagram[..received.total], &received),
+                Err(Refusal::Silent) => {}
+                Err(Refusal::Parameter { code, pointer }) => {
+                    router.answer(Trouble::Parameter { code, pointer }, datagram);
+                }
+            }
         }
+        router.sent
+    }
+
+    /// What the router sends about a datagram for which nobody on the last network answers.
+    pub fn find_nobody(datagram: &[u8], side: Side, choice: Choice) -> Sent {
+        let mut router = Self { choice, side, sent: Sent::new(), reassembler: Reassembler::default() };
+        let received = icmp::receive(datagram).expect("a datagram that goes on");
+        router.route(datagram, &received);
+        let (_, passed) = router.sent.pop().expect("a datagram that went on");
+        router.answer(Trouble::HostUnreachable, &passed);
         router.sent
     }
 
@@ -196,7 +212,20 @@ impl Router {
         match icmp::local(&mut out, datagram, reach, &self.speaker(self.speaks_from(source)), &is_mine) {
             Local::Reply => self.send(out),
             Local::Error(trouble, quote) => self.answer(trouble, &datagram[..quote]),
-            Local::Fragment | Local::Silent => {}
+            Local::Fragment => self.gather(datagram),
+            Local::Silent => {}
+        }
+    }
+
+    fn gather(&mut self, fragment: &[u8]) {
+        let wrong = |problem: Problem| Trouble::Parameter { code: problem.code, pointer: problem.pointer };
+        match self.reassembler.take(fragment, 0) {
+            Taken::Completed(whole) => match fragments::nested(&whole) {
+                Some(problem) => self.answer(wrong(problem), &whole),
+                None => self.local(&whole, Reach::Own),
+            },
+            Taken::Wrong(problem) => self.answer(wrong(problem), fragment),
+            Taken::Whole | Taken::Nothing => {}
         }
     }
 

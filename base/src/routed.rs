@@ -164,10 +164,33 @@ impl Sender {
             }
             Err(refused) => refused,
         };
-        if let (icmp::Refusal::Parameter { code, pointer }, Some(router)) = (refused, router) {
+        if let (icmp::Refusal::Parameter { code, pointer }, Some(router)) = (refused, router)
+            && forger != Some(router)
+        {
             self.answer(router, into, Trouble::Parameter { code, pointer }, &work);
         }
         self.dropped(into, &work, Verdict::Malformed)
+    }
+
+    /// A router looks at IPv4 options as they come: what routers before it wrote may have left no room for what it has to
+    /// write (RFC 791 section 3.1).
+    fn looks_at_options(
+        &mut self,
+        router: RouterId,
+        into: Option<PortId>,
+        work: &[u8],
+        whose: Whose,
+    ) -> Result<(), Verdict> {
+        if work[0] >> 4 != 4 || work[0] & 15 == 5 || whose.is_forged(router) {
+            return Ok(());
+        }
+        let Err(refused) = icmp::receive(work) else { return Ok(()) };
+        if let icmp::Refusal::Parameter { code, pointer } = refused
+            && whose.is_answered()
+        {
+            self.answer(router, into, Trouble::Parameter { code, pointer }, work);
+        }
+        Err(self.dropped(into, work, Verdict::Malformed))
     }
 
     /// Takes a datagram from the router `at` of its path to where it ends.
@@ -183,10 +206,10 @@ impl Sender {
             let own = whose == Whose::Routers && index == 0;
             let fits = size(work, unfinished) <= hop.mtu as usize;
             if !own {
-                let may = match self.guard(hop.router, hop.into, Way::In, work, whose.is_answered()) {
-                    Ok(()) => self.may_go_on(hop, fits, work, whose),
-                    refused => refused,
-                };
+                let may = self
+                    .looks_at_options(hop.router, hop.into, work, whose)
+                    .and_then(|()| self.guard(hop.router, hop.into, Way::In, work, whose.is_answered()))
+                    .and_then(|()| self.may_go_on(hop, fits, work, whose));
                 if let Err(verdict) = may {
                     return verdict;
                 }
@@ -296,6 +319,11 @@ impl Sender {
         {
             return self.dropped(into, work, Verdict::Malformed);
         }
+        if let End::Router(router, into) | End::Refused(router, into, _) = path.end
+            && let Err(verdict) = self.looks_at_options(router, into, work, whose)
+        {
+            return verdict;
+        }
         match path.end {
             End::Nic { network, address } => {
                 let Some(last) = last else { return Verdict::NoRoute };
@@ -342,6 +370,8 @@ impl Sender {
                 }
                 let (trouble, verdict) = match refusal {
                     Refusal::NoRoute => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
+                    // Linux's IPv6 has one word for no route and for one that says so.
+                    Refusal::Unreachable if work[0] >> 4 == 6 => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
                     Refusal::Unreachable => (Some(Trouble::HostUnreachable), Verdict::NoRoute),
                     Refusal::Prohibited => (Some(Trouble::Prohibited), Verdict::Filtered),
                     Refusal::Blackhole => (None, Verdict::NoRoute),
@@ -410,8 +440,8 @@ fn quick6(summary: &Summary, datagram: &[u8], bytes: usize) -> Change {
     let Some(head) = datagram.first_chunk::<HEADER6>() else { return Change::NONE };
     let hops = u32::from(head[7]);
     let total = HEADER6 + usize::from(u16::from_be_bytes([head[4], head[5]]));
-    // Next header 0 are hop-by-hop options, which routers look at (RFC 8200 section 4.3).
-    let plain = total == datagram.len() && head[6] != 0;
+    // Next header 0 are hop-by-hop options, which routers look at (RFC 8200 section 4.3); nobody's datagram goes nowhere.
+    let plain = total == datagram.len() && head[6] != 0 && head[8..24] != [0; 16];
     if !plain || bytes > summary.mtu as usize || hops <= summary.hops {
         return Change::NONE;
     }

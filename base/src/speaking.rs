@@ -47,7 +47,8 @@ impl Sender {
         match become_of {
             Local::Reply => self.send_as(router, port, &mut out),
             Local::Error(trouble, quoted) => {
-                let from = if own { Some(destination) } else { None };
+                // RFC 4291 section 2.6 says nothing of errors from an anycast address; Linux sends them from it.
+                let from = (reach != Reach::Group).then_some(destination);
                 self.say(router, into, trouble, &work[..quoted.min(work.len())], from);
             }
             Local::Fragment => self.piece(router, into, work, reach),
@@ -108,8 +109,8 @@ impl Sender {
         self.say(router, into, trouble, offender, None);
     }
 
-    /// Has a router say something about a datagram, if the rules and its limits let it: from the address on the port that
-    /// leads back, if it is not said from which.
+    /// Has a router say something about a datagram, if the rules and its limits let it. If it is not said from which
+    /// address: from the one that was asked, if that is the router's; else from that on the port that leads back.
     pub(crate) fn say(
         &mut self,
         router: RouterId,
@@ -128,6 +129,8 @@ impl Sender {
         if !routed.limits.allow(router.0, to, trouble, now) {
             return;
         }
+        let asked = crate::datagram::destination(offender).ok();
+        let from = from.or_else(|| asked.filter(|asked| self.owner_of(&plan, *asked) == Some(router)));
         speaker.from = from.unwrap_or(speaker.from);
         speaker.ident = self.next_ident();
         let mut out = Vec::new();

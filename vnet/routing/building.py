@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AddressError, NetworkFull
@@ -63,42 +64,78 @@ def build(
         layout: as :func:`vnet.routing.graphs.read_graph` reads it, or :mod:`vnet.routing.generate` makes it.
         hosts: how many hosts at each; 0 for no networks either.
         pools: prefixes out of which the networks get theirs, in order, one of each family: a /24 and a /64 each, or
-            what so many hosts need.
+            what so many hosts need, or what there is room for.
         mtu: that of networks and links, in bytes of IP.
         buffer: bytes of each host's input buffer; ``None`` for the LAN's largest.
         host: makes a host in place of ``lan.host``, with the same arguments.
 
     Raises:
-        NameTaken, LanFull: as of :meth:`vnet.Lan.router`; what was made until then is there.
+        NameTaken, LanFull: as of :meth:`vnet.Lan.router`.  Then nothing was made.
         NetworkFull: the pools are used up.
     """
     if not isinstance(hosts, int) or isinstance(hosts, bool) or hosts < 0:
         raise ValueError(f"hosts is how many there are at each router, not {hosts!r}")
-    make = host or lan.host
-    routing = lan.routing
-    networks: dict[str, Network] = {}
-    made: dict[str, tuple[Host, ...]] = {}
-    routers: dict[str, Router] = {}
-    with routing.batch():
-        plan = prefixes_for(pools, hosts + 1, routing.spaces)
+    made = _Made(lan, {}, [], {}, {})
+    with lan.routing.batch():
+        try:
+            made.build(layout, hosts, pools, mtu, buffer, host or lan.host)
+        except BaseException:
+            made.undo()
+            raise
+    return Built(made.routers, tuple(made.links), made.networks, made.hosts)
+
+
+@dataclass
+class _Made:
+    """What was made until now."""
+
+    lan: Lan
+    routers: dict[str, Router]
+    links: list[Link]
+    networks: dict[str, Network]
+    hosts: dict[str, tuple[Host, ...]]
+
+    def build(
+        self,
+        layout: Layout,
+        hosts: int,
+        pools: str | Sequence[str],
+        mtu: int,
+        buffer: int | None,
+        make: Callable[..., Any],
+    ) -> None:
+        lan = self.lan
+        where = [sketch.name for sketch in layout.routers if hosts and sketch.hosts]
+        plan = prefixes_for(pools, len(where), hosts + 1, lan.routing.spaces)
+        # All of them, before anything is there.
+        prefixes = dict(zip(where, list(islice(plan, len(where))), strict=True))
         for sketch in layout.routers:
-            own: dict[str, None] = {}
-            if hosts and sketch.hosts:
-                network = lan.add_network(f"{sketch.name}-net", [str(prefix) for prefix in next(plan)], mtu=mtu)
-                networks[sketch.name] = network
-                own = {network.name: None}
-            routers[sketch.name] = lan.router(sketch.name, own, attributes=sketch.attributes)
-        links = tuple(
-            lan.link(link.a, link.b, weight=link.weight, mtu=mtu, attributes=link.attributes) for link in layout.links
-        )
-        for name, network in networks.items():
-            names = (f"{name}-host-{number}" for number in range(1, hosts + 1))
-            made[name] = tuple(make(each, network=network.name, buffer=buffer) for each in names)
-    return Built(routers, links, networks, made)
+            own: list[str] = []
+            if sketch.name in prefixes:
+                own = [f"{sketch.name}-net"]
+                network = lan.add_network(own[0], [str(prefix) for prefix in prefixes[sketch.name]], mtu=mtu)
+                self.networks[sketch.name] = network
+            self.routers[sketch.name] = lan.router(sketch.name, own, attributes=sketch.attributes)
+        for link in layout.links:
+            self.links.append(lan.link(link.a, link.b, weight=link.weight, mtu=mtu, attributes=link.attributes))
+        for name, network in self.networks.items():
+            for number in range(1, hosts + 1):
+                host = make(f"{name}-host-{number}", network=network.name, buffer=buffer)
+                self.hosts[name] = (*self.hosts.get(name, ()), host)
+
+    def undo(self) -> None:
+        for router in self.routers.values():
+            router.close()
+        for name, network in self.networks.items():
+            for host in self.hosts.get(name, ()):
+                self.lan.remove(host.name)
+            self.lan.remove_network(network.name)
 
 
-def prefixes_for(pools: str | Sequence[str], addresses: int, spaces: AddressPlan) -> Iterator[tuple[Prefix, ...]]:
-    """Prefixes for networks of so many addresses each, out of ``pools`` in order, one of each family.
+def prefixes_for(
+    pools: str | Sequence[str], count: int, addresses: int, spaces: AddressPlan
+) -> Iterator[tuple[Prefix, ...]]:
+    """Prefixes for ``count`` networks of so many addresses each, out of ``pools`` in order, one of each family.
 
     What is claimed in ``spaces`` is left out; nothing is claimed here.
 
@@ -108,19 +145,19 @@ def prefixes_for(pools: str | Sequence[str], addresses: int, spaces: AddressPlan
     """
     runs = []
     for pool in parse_prefixes(pools):
-        length = _length(pool.version, addresses)
+        length = _length(pool, count, addresses)
         if pool.prefixlen > length:
             raise AddressError(f"the pool {pool} has no room for a network of {addresses} addresses, a /{length}")
         runs.append(_run(pool, length, spaces))
     return zip(*runs, strict=True)
 
 
-def _length(version: int, addresses: int) -> int:
-    length = _LENGTHS[version]
-    if version == 4:
-        # Network and broadcast address beside them.
-        length = min(length, 32 - (addresses + 1).bit_length())
-    return length
+def _length(pool: Prefix, count: int, addresses: int) -> int:
+    """The usual length; longer, down to what the addresses need, where not all networks have room so."""
+    # Network and broadcast address beside them, or the anycast address: no more is reserved.
+    needed = pool.max_prefixlen - (addresses + 1).bit_length()
+    least = pool.prefixlen + max(0, count - 1).bit_length()
+    return min(max(_LENGTHS[pool.version], least), needed)
 
 
 def _run(pool: Prefix, length: int, spaces: AddressPlan) -> Iterator[Prefix]:

@@ -17,6 +17,7 @@ from .spaces import AddressPlan, LinkPools
 if TYPE_CHECKING:
     from ..register import Entry, Register
     from .links import Link
+    from .loops import RouteLoop
     from .routers import Router
 
 __all__ = ["Routing"]
@@ -98,6 +99,13 @@ class Routing:
         with self._register.lock:
             self._hash_ports = bool(ports)
             self.changed()
+
+    def loops(self) -> list[RouteLoop]:
+        """Returns the circles that static routes make as the LAN stands, each with its prefix and routers."""
+        from .loops import find_loops
+
+        with self._register.lock:
+            return find_loops(self.model)
 
     # Changes
 

@@ -211,7 +211,7 @@ impl Sender {
         self.say_filter(Place::Out(self.slot), datagram, &mut told.rules)?;
         // 4 write, 5 ring
         match target {
-            Target::Nic { slot, generation } => {
+            Target::Nic { slot, generation } | Target::Guarded { slot, generation } => {
                 self.say_entering(self.network, SlotId(slot as u16), datagram, &mut told.rules)?;
                 let write = self.say_write(SlotId(slot as u16), generation, datagram);
                 told.writes.push(write);
@@ -241,7 +241,9 @@ impl Sender {
         let everyone = matches!(target, Target::Everyone);
         let bridged = matches!(target, Target::Bridges);
         let gateway = match &target {
-            Target::Nic { slot, .. } | Target::Routed { slot } if row.is_none() => Some(SlotId(*slot as u16)),
+            Target::Nic { slot, .. } | Target::Guarded { slot, .. } | Target::Routed { slot } if row.is_none() => {
+                Some(SlotId(*slot as u16))
+            }
             _ => None,
         };
         let refused = if let Target::Nowhere(verdict) = target { Some(verdict) } else { None };

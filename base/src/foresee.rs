@@ -83,7 +83,7 @@ impl Sender {
         let last = |router, into| Stop { router, into, out: None, ttl, mtu: 0, cut: false };
         match path.end {
             End::Nic { network, address } => match self.look_up_on(network, address) {
-                Target::Nic { slot, generation } => {
+                Target::Nic { slot, generation } | Target::Guarded { slot, generation } => {
                     self.say_entering(network, SlotId(slot as u16), datagram, &mut told.rules)?;
                     let write = self.say_write(SlotId(slot as u16), generation, datagram);
                     said(told, write)

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use vnet_tables::{Address, Destination, Found, NetworkId, NicState, SlotId, Tables};
+use vnet_tables::{Address, Destination, Found, NetworkId, NicRow, NicState, SlotId, Tables};
 
 use crate::control::{TxCounters, add};
 use crate::datagram;
@@ -40,6 +40,11 @@ pub struct Unfinished {
 /// Where a datagram goes. The fields are words: narrower ones are packed, and unpacking stalls the processor.
 pub(crate) enum Target {
     Nic {
+        slot: u32,
+        generation: u32,
+    },
+    /// A NIC that a filter stands before.
+    Guarded {
         slot: u32,
         generation: u32,
     },
@@ -184,7 +189,7 @@ impl Sender {
             // 4 write: reserve in the receiver's input buffer, copy, publish.
             let own = (self.network, self.slot);
             match target {
-                Target::Nic { slot, generation } => {
+                Target::Nic { slot, generation } | Target::Guarded { slot, generation } => {
                     self.write(slot, generation, self.slot, datagram, Change::NONE, unfinished)
                 }
                 Target::Routed { slot } => {
@@ -220,7 +225,7 @@ impl Sender {
             self.may_leave(datagram)?;
         }
         match target {
-            Target::Nic { slot, .. } => self.passes(self.network, SlotId(*slot as u16), datagram, Change::NONE),
+            Target::Guarded { slot, .. } => self.passes(self.network, SlotId(*slot as u16), datagram, Change::NONE),
             _ => Ok(()),
         }
     }
@@ -263,13 +268,7 @@ impl Sender {
             // The NIC left between the two reads, and its slot may be another's by now.
             return self.look_up_again(destination);
         }
-        if row.state() != NicState::Up {
-            return Target::Nowhere(Verdict::NicDown);
-        }
-        if row.port() != 0 {
-            return Target::Routed { slot: u32::from(found.slot.0) };
-        }
-        Target::Nic { slot: u32::from(found.slot.0), generation }
+        self.at(found.slot, row, generation)
     }
 
     /// The NIC that has an address on another network, where a path ends.
@@ -300,13 +299,7 @@ impl Sender {
         if !found.holds() {
             return self.look_up_on_again(network, address);
         }
-        if row.state() != NicState::Up {
-            return Target::Nowhere(Verdict::NicDown);
-        }
-        if row.port() != 0 {
-            return Target::Routed { slot: u32::from(found.slot.0) };
-        }
-        Target::Nic { slot: u32::from(found.slot.0), generation }
+        self.at(found.slot, row, generation)
     }
 
     #[cold]
@@ -371,13 +364,28 @@ impl Sender {
         if slot == self.slot || row.generation() != generation || row.network() != self.network {
             return Target::Nowhere(Verdict::NoRoute);
         }
-        if row.state() != NicState::Up {
-            return Target::Nowhere(Verdict::NicDown);
+        self.at(slot, row, generation)
+    }
+
+    /// The NIC in a slot as a target.
+    #[inline(always)]
+    fn at(&self, slot: SlotId, row: &NicRow, generation: u32) -> Target {
+        if row.is_plain() {
+            Target::Nic { slot: u32::from(slot.0), generation }
+        } else {
+            self.look_closer(slot, generation)
         }
-        if row.port() != 0 {
-            return Target::Routed { slot: u32::from(slot.0) };
+    }
+
+    #[cold]
+    fn look_closer(&self, slot: SlotId, generation: u32) -> Target {
+        let row = self.tables.nic(slot);
+        let slot = u32::from(slot.0);
+        match row.state() {
+            NicState::Up if row.port() != 0 => Target::Routed { slot },
+            NicState::Up => Target::Guarded { slot, generation },
+            _ => Target::Nowhere(Verdict::NicDown),
         }
-        Target::Nic { slot: u32::from(slot.0), generation }
     }
 
     #[inline]

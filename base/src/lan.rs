@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use vnet_tables::layout::{CAPTURE_RING, FLAG_CAPTURE, FLAG_CLOSED, FLAG_DROPS, Geometry, MIN_RING};
-use vnet_tables::nic::{BRIDGES, NicConfig};
+use vnet_tables::nic::{BRIDGES, GUARDED, NicConfig};
 use vnet_tables::{NetworkId, NicState, Prefixes, SlotId, TablesError, Writer};
 
 use crate::doorbell::Listener;
@@ -262,6 +262,7 @@ impl Lan {
             // Nobody reads a router's datagrams: they are settled by those who send them.
             _ => 0,
         };
+        let guarded = self.segment.tables().network(entry.request.network).is_some_and(|network| network.filter() != 0);
         let config = NicConfig {
             network: entry.request.network,
             mtu: entry.request.mtu,
@@ -270,7 +271,7 @@ impl Lan {
             mac: entry.request.mac,
             worker: entry.request.worker,
             offloads: entry.request.offloads,
-            flags: if entry.request.bridges { BRIDGES } else { 0 },
+            flags: if entry.request.bridges { BRIDGES } else { 0 } | if guarded { GUARDED } else { 0 },
             port: entry.request.port,
             gateways: entry.gateways,
             filters: entry.filters,

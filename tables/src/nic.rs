@@ -52,6 +52,14 @@ pub const NO_WORKER: u32 = u32::MAX;
 /// datagrams for addresses of its network that nobody has.
 pub const BRIDGES: u32 = 1;
 
+/// `NicRow::flags`: what enters the NIC's network passes a filter.
+pub const GUARDED: u32 = 2;
+
+/// `NicRow::state` of a NIC that is up and about which there is nothing else to know.
+const PLAIN: u32 = NicState::Up as u32;
+/// `NicRow::state` of a NIC that is up, and a router's or behind a filter: whoever sends to it looks closer.
+const SPECIAL: u32 = 3;
+
 /// What a NIC row holds while it does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NicConfig {
@@ -69,7 +77,7 @@ pub struct NicConfig {
     pub worker: Option<u32>,
     /// What its guest takes unfinished; bits of the base's `offload` module.
     pub offloads: u32,
-    /// [`BRIDGES`] or 0.
+    /// [`BRIDGES`], [`GUARDED`].
     pub flags: u32,
     /// The router's port that it is: its number in the plan plus one, 0 for none.
     pub port: u32,
@@ -92,14 +100,27 @@ impl NicRow {
         self.port.store(config.port, Ordering::Relaxed);
         self.gateways.store(pair(config.gateways.0.0, config.gateways.1.0), Ordering::Relaxed);
         self.filters.store(pair(config.filters.0, config.filters.1), Ordering::Relaxed);
-        self.state.store(state as u32, Ordering::Relaxed);
+        self.state.store(self.word(state), Ordering::Relaxed);
         // Release: partners with the acquire in `generation()`; who sees the number sees the row above.
         self.generation.store(generation, Ordering::Release);
     }
 
     pub(crate) fn set_state(&self, state: NicState) {
         // Release: partners with the acquire in `state()`.
-        self.state.store(state as u32, Ordering::Release);
+        self.state.store(self.word(state), Ordering::Release);
+    }
+
+    /// The state as it is stored: so that one look tells a sender whether there is anything to look closer at.
+    fn word(&self, state: NicState) -> u32 {
+        let (inward, _) = self.filters();
+        let guarded = inward != 0 || self.flags.load(Ordering::Relaxed) & GUARDED != 0;
+        if state == NicState::Up && (guarded || self.port() != 0) { SPECIAL } else { state as u32 }
+    }
+
+    pub(crate) fn set_guarded(&self, guarded: bool) {
+        let flags = self.flags.load(Ordering::Relaxed) & !GUARDED;
+        self.flags.store(if guarded { flags | GUARDED } else { flags }, Ordering::Relaxed);
+        self.set_state(self.state());
     }
 
     pub(crate) fn set_worker(&self, worker: Option<u32>) {
@@ -116,6 +137,7 @@ impl NicRow {
 
     pub(crate) fn set_port(&self, port: u32) {
         self.port.store(port, Ordering::Release);
+        self.set_state(self.state());
     }
 
     pub(crate) fn set_gateways(&self, v4: SlotId, v6: SlotId) {
@@ -124,6 +146,7 @@ impl NicRow {
 
     pub(crate) fn set_filters(&self, inward: u16, outward: u16) {
         self.filters.store(pair(inward, outward), Ordering::Release);
+        self.set_state(self.state());
     }
 
     /// The router's port that the NIC is: its number in the plan plus one, 0 where it is none.
@@ -164,9 +187,17 @@ impl NicRow {
         // Acquire: partners with the release in `set_state()`.
         match self.state.load(Ordering::Acquire) {
             1 => NicState::Down,
-            2 => NicState::Up,
+            PLAIN | SPECIAL => NicState::Up,
             _ => NicState::Free,
         }
+    }
+
+    /// Whether the NIC takes datagrams, is a guest's, and no filter looks at them.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        // Acquire: as in `state()`.
+        self.state.load(Ordering::Acquire) == PLAIN
     }
 
     /// The network that the NIC is on.

@@ -264,8 +264,13 @@ impl Writer {
 
     /// Says which filter a network has, its number plus one.
     pub fn set_network_filter(&mut self, network: NetworkId, filter: u32) {
-        if let Some(row) = self.tables.network(network) {
-            row.set_filter(filter);
+        let Some(row) = self.tables.network(network) else { return };
+        row.set_filter(filter);
+        for slot in self.tables.slots() {
+            let nic = self.tables.nic(slot);
+            if nic.network() == network {
+                nic.set_guarded(filter != 0);
+            }
         }
     }
 

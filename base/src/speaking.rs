@@ -80,7 +80,8 @@ impl Sender {
         match taken {
             Taken::Completed(whole) => self.for_itself(router, into, &whole, None, Some(reach)),
             Taken::Wrong(Problem { code, pointer }) => {
-                self.answer(router, into, Trouble::Parameter { code, pointer }, work);
+                let asked = crate::datagram::destination(work).ok().filter(|_| reach != Reach::Group);
+                self.say(router, into, Trouble::Parameter { code, pointer }, work, asked);
             }
             Taken::Whole | Taken::Nothing => {}
         }

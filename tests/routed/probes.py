@@ -73,6 +73,7 @@ class Probe:
         families: those that it is for.
         sender: the host.
         wait: seconds until an answer may begin to come.
+        differs: what vnet's do, where that is meant to be something else.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Probe:
     families: Sequence[int] = (4, 6)
     sender: str = "a"
     wait: float = 0.0
+    differs: str | None = None
 
     def datagrams(self, way: Way) -> list[bytes]:
         """The bytes to send."""

@@ -112,6 +112,11 @@ class Scheme:
             found |= {each for each in networks.get("lo", ()) if ip_address(each).version == family}
         return found
 
+    def speakers(self, family: int) -> set[str]:
+        """What routers' own datagrams may come from: their addresses, and in IPv6 those of all routers of a network."""
+        prefixes = (_prefix(network.prefixes, 6) for network in self.networks.values()) if family == 6 else ()
+        return self.router_addresses(family) | {str(each.network_address) for each in prefixes if each is not None}
+
     def host_addresses(self, host: str, family: int) -> list[str]:
         """The addresses of a host, which it has many of."""
         return self._host_addresses[host, family]

@@ -135,6 +135,10 @@ HOP_BY_HOP = [
         for kind, told in {**UNKNOWN, SKIP: ARRIVED}.items()
     ),
     *(
+        Probe(f"an unknown option {kind:#x} to r2", lambda w, k=kind: ping(w, options(HOPS, option(k))), told, (6,))
+        for kind, told in UNKNOWN.items()
+    ),
+    *(
         Probe(
             f"an unknown option {kind:#x} to r1",
             lambda w, k=kind: ping(w, options(HOPS, option(k)), router="r1", attached="left"),

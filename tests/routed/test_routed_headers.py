@@ -299,6 +299,13 @@ OPTIONS = [
         PROBLEM,
         (4,),
     ),
+    Probe("an option that is wrong, to a far router", lambda w: ping(w, bytes([30, 0, 0, 0])), PROBLEM, (4,)),
+    Probe(
+        "an option that is wrong, to the near router",
+        lambda w: ping(w, bytes([30, 0, 0, 0]), "r1", "r2"),
+        PROBLEM,
+        (4,),
+    ),
     Probe("40 bytes of options", lambda w: by_hand(w, options=recording(6) + stamping(2, 0)), ARRIVED, (4,)),
     Probe(
         "record route and times to a router, and back", lambda w: ping(w, recording(4) + stamping(3, 0)), REPLIED, (4,)

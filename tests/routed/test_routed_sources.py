@@ -82,7 +82,8 @@ CARRIED6 = {
     *("site-local", "an IPv4 address in IPv6", "the network's routers", "nobody that is known", "unique local"),
     *("the first router", "the first router's far address", "the second router"),
 }
-# A broadcast address of its own network answers are sent to, where they are not about what came from far.
+# Linux answers the broadcast address of its own network, by broadcast. vnet keeps to RFC 1122, section 3.2.2: nothing
+# is said to a source that is not a single host.
 ANSWERED = {"the network's broadcast address": {"at once": "a: time-exceeded 0", "first": "a: echo-reply"}}
 
 
@@ -90,15 +91,17 @@ def each(wrong: dict[str, str], carried: set[str], family: int) -> Iterator[Prob
     for name, address in wrong.items():
         both, told = (address, address), ANSWERED.get(name, {})
 
-        def probe(what: str, make: Any, told: str, name: str = name) -> Probe:
-            return Probe(f"from {name}{what}", make, told, (family,))
+        def probe(what: str, make: Any, told: str, name: str = name, **more: Any) -> Probe:
+            return Probe(f"from {name}{what}", make, told, (family,), **more)
 
+        less = {"differs": SILENCE} if told else {}
         yield probe("", lambda w, a=both: spoofed(w, *a), "b: UDP" if name in carried else SILENCE)
-        yield probe(", and the TTL ends at once", lambda w, a=both: spoofed(w, *a, ttl=1), told.get("at once", SILENCE))
+        ends = told.get("at once", SILENCE)
+        yield probe(", and the TTL ends at once", lambda w, a=both: spoofed(w, *a, ttl=1), ends, **less)
         yield probe(", and the TTL ends later", lambda w, a=both: spoofed(w, *a, ttl=2), SILENCE)
         yield probe(", to a router", lambda w, a=both: asks(w, *a), SILENCE)
-        near = {"router": ("r1", "left")}
-        yield probe(", to the first router", lambda w, a=both, r=near: asks(w, *a, **r), told.get("first", SILENCE))
+        near, first = {"router": ("r1", "left")}, told.get("first", SILENCE)
+        yield probe(", to the first router", lambda w, a=both, r=near: asks(w, *a, **r), first, **less)
 
 
 SOURCES = [*each(WRONG4, CARRIED, 4), *each(WRONG6, CARRIED6, 6)]
@@ -143,10 +146,11 @@ DESTINATIONS = [
             ("a global group", "ff0e::77", SILENCE),
             ("a group of one host", "ff01::1", SILENCE),
             # RFC 4291, section 2.6.1: the lowest address of a network is that of any of its routers.
-            ("the network's routers", "fd00:1::", port),
             ("the far network's routers", "fd00:2::", port),
         )
     ),
+    # On the sender's own network nobody is asked for it in vnet.
+    Probe("to one's own network's routers", lambda w: to(w, "", "fd00:1::", "echo"), REPLIED, (6,), differs=SILENCE),
     Probe("to a group, and the hop limit ends", lambda w: to(w, "", "ff0e::77", ttl=1), SILENCE, (6,)),
     Probe("an unknown option to a group, told", lambda w: odd_group(w, 0x9E), "a: ICMPv6 Parameter Problem 2", (6,)),
     Probe("an unknown option to a group, not told", lambda w: odd_group(w, 0xDE), SILENCE, (6,)),

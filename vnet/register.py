@@ -8,7 +8,7 @@ import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _native
 from .errors import AddressError, AddressTaken, LanFull, NameTaken, NetworkFull, NicClosed
@@ -17,6 +17,9 @@ from .network import Address, Network, link_local, parse_address
 from .routing.gateways import Gateway, check_wish, parse_wish
 from .routing.manager import Routing
 from .runtime import check_name
+
+if TYPE_CHECKING:
+    from .routes import Routes
 
 __all__ = ["LARGEST", "LARGEST_ON_TAP", "Belongings", "Entry", "NicInfo", "Register", "derive"]
 
@@ -131,6 +134,17 @@ class Register:
         # NICs of this process that were dropped without close(), with their generations.
         self._dropped: deque[tuple[Entry, int]] = deque()
         self.routing = Routing(self, base)
+        self._outside: Routes | None = None
+
+    @property
+    def outside(self) -> Routes:
+        """What lies behind the guests."""
+        from .routes import Routes
+
+        with self.lock:
+            if self._outside is None:
+                self._outside = Routes(self, self._base.routes())
+            return self._outside
 
     # Networks
 
@@ -298,7 +312,7 @@ class Register:
             entry = self.nics[name]
             wish = parse_wish(entry.network, gateway)
             check_wish(entry.network, wish, entry.addresses, somebody=entry.kind != "netns")
-            self.routing.gateways.set(entry, wish)
+            self.routing.set_gateway(entry, wish)
 
     def _addresses(
         self, network: Network, address: str | Sequence[str] | None, *, lowest: bool = False

@@ -10,6 +10,7 @@ from .gateways import Gateway
 
 if TYPE_CHECKING:
     from ..register import Register
+    from ..routes import Routes
     from .links import Link
     from .manager import Routing
     from .routers import Addresses, Networks, Router
@@ -39,6 +40,12 @@ class RoutedLan:
     def links(self) -> Mapping[str, Link]:
         """The links between routers by name, in the order in which they came."""
         return MappingProxyType(self._register.routing.links)
+
+    @property
+    def routes(self) -> Routes:
+        """What lies outside, behind the LAN's guests: prefixes by hand, or a full Internet table."""
+        self._check()
+        return self._register.outside
 
     def router(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from ..network import Network, Prefix
-from .model import Behind, Class, Model, Origin, Port, RouterNode, Step, Via, Wire
+from .model import Behind, Class, Model, Origin, Port, Refusal, RouterNode, Step, Via, Wire
 
 __all__ = [
     "ClassTuple",
@@ -68,7 +68,11 @@ def class_tuples(model: Model, parents: dict[Prefix, int]) -> list[ClassTuple]:
             found.append(_NO_CLASS)
             continue
         parent = 0 if each.prefix is None else parents[each.prefix]
-        found.append((*_kind(each.origin), parent, _statics(each)))
+        if isinstance(each.origin, Refusal):
+            statics = [_step(router, each.origin) for router in model.routers if not router.guest]
+        else:
+            statics = _statics(each)
+        found.append((*_kind(each.origin), parent, statics))
     return found
 
 

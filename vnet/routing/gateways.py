@@ -92,6 +92,8 @@ class Gateways:
         self._asking: dict[tuple[Network, Address], dict[Entry, None]] = {}
         # What has to be told, because the guest's own stack decides.
         self._followers: dict[Entry, Callable[[], None]] = {}
+        # Those of them that have not been told yet.
+        self.untold: dict[Callable[[], None], None] = {}
 
     def wish(self, entry: Entry) -> Wish:
         """What a guest asked for."""
@@ -107,7 +109,7 @@ class Gateways:
         self._renew(entry)
 
     def follow(self, entry: Entry, told: Callable[[], None]) -> None:
-        """Has ``told`` called whenever ``entry.gateways`` has changed."""
+        """Has ``told`` called when ``entry.gateways`` has changed, with the other changes of a batch."""
         self._followers[entry] = told
 
     def came(self, entry: Entry) -> None:
@@ -121,6 +123,7 @@ class Gateways:
         """A NIC left."""
         self._followers.pop(entry, None)
         self._forget(entry)
+        entry.gateways, entry.gateway_slots = (), (0, 0)
         # The base has forgotten it as a gateway already; here it is about who comes in its place.
         self.came(entry)
 
@@ -155,7 +158,7 @@ class Gateways:
             entry.gateways = addresses
             told = self._followers.get(entry)
             if told is not None:
-                told()
+                self.untold[told] = None
 
     def _first(self, entry: Entry) -> tuple[Address, ...]:
         """Of each family that the guest has, the address of the first router there that has one."""

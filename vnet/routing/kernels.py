@@ -101,6 +101,6 @@ class KernelRoutes:
         for prefix, (out, into) in ways(self._model, self._router).items():
             address = into.address(prefix.version)
             # A next router without an address of the family is none that a kernel could be told of.
-            if address is not None:
+            if address is not None and out.nic in interfaces:
                 found.append(Route(str(prefix), str(address), interfaces[out.nic]))
         return found

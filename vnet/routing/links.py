@@ -169,7 +169,11 @@ def make_link(
                 routing.spaces.give_back(each)
             raise
         link = routing.links[named] = Link(register, wire)
-        routing.changed()
+        try:
+            routing.changed()
+        except BaseException:
+            link.close()
+            raise
         return link
 
 

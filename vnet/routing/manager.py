@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AddressError, ForkedNic, LanClosed, NameTaken
-from ..network import Address, Network, Prefix, parse_address
+from ..errors import AddressError, ForkedNic, LanClosed, NameTaken, VnetError
+from ..network import Address, Network, Prefix
 from .compiling import class_tuples, entries, nothing_behind, parents, port_tuples, router_tuples
 from .gateways import NONE, Gateways, Wish
-from .model import MAX_MTU, Behind, Model, Port, RouterNode, Wire, host_prefix
+from .model import MAX_MTU, Model, Port, RouterNode, Wire, host_prefix
 from .spaces import AddressPlan, LinkPools
 
 if TYPE_CHECKING:
@@ -131,19 +131,39 @@ class Routing:
         self._moved.update(dict.fromkeys(ports))
         self._flush()
 
+    def set_gateway(self, entry: Entry, wish: Wish) -> None:
+        """Gives a guest other default gateways."""
+        self.gateways.set(entry, wish)
+        self._flush()
+
+    def settle(self) -> None:
+        """Has the changes of a batch so far take effect."""
+        deep, self._deep = self._deep, 0
+        try:
+            self._flush()
+        finally:
+            self._deep = deep
+
     def _flush(self) -> None:
-        if self._deep or not (self._stale or self._moved):
+        if self._deep or self._register.closed:
             return
-        stale, self._stale = self._stale, False
-        moved, self._moved = self._moved, {}
-        if self._register.closed:
-            return
-        if stale:
+        if self._stale:
             self._publish()
-        else:
-            self.base.set_ports([(port.number, port.up, port.weight) for port in moved])
-        for tell in list(self._kernels.values()):
-            tell()
+        elif self._moved:
+            self.base.set_ports([(port.number, port.up, port.weight) for port in self._moved])
+        if self._stale or self._moved:
+            self.gateways.untold.update(dict.fromkeys(self._kernels.values()))
+        # Not before it was done: what failed is tried again with the next change.
+        self._stale, self._moved = False, {}
+        failed: VnetError | None = None
+        while self.gateways.untold:
+            tell, _ = self.gateways.untold.popitem()
+            try:
+                tell()
+            except VnetError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _publish(self) -> None:
         self._show_all()
@@ -220,6 +240,7 @@ class Routing:
         self.gateways.left(entry)
         if port is not None:
             self.gateways.routers_changed(entry.network)
+            self._flush()
 
     def remove_router(self, router: RouterNode) -> None:
         """Takes away a router that has no ports any more."""
@@ -268,26 +289,17 @@ class Routing:
 
     # Prefixes behind guests
 
-    def behind(self, via: str) -> int:
-        """Returns the number of the class of prefixes that lie behind the guest at an address.
-
-        Raises:
-            AddressError: it is not an address, or on no network with a router.
-        """
-        address = parse_address(via)
-        with self._register.lock:
-            step = Behind(self._network_of(address), address)
-            if step not in self.model.by_step:
-                self.model.behind(step)
-                self.changed()
-            return self.model.behind(step).number
-
     def owns(self, prefix: Prefix) -> bool:
         """Whether a prefix is that of a network, a link or a router of the LAN."""
         known = self.model.by_prefix.get(prefix)
         return known is not None and isinstance(known.origin, Network | Wire | RouterNode)
 
-    def _network_of(self, address: Address) -> Network:
+    def network_of(self, address: Address) -> Network:
+        """Returns the network that the next hop of what lies behind a guest is on.
+
+        Raises:
+            AddressError: it is on none, or on one without a router.
+        """
         for network in self._register.networks.values():
             if network.prefix_of(address) is not None:
                 if network not in self.model.on_network:

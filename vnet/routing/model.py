@@ -213,8 +213,8 @@ class Behind:
     via: Address
 
 
-# What the prefix of a class is; None: only static routes lead there.
-Origin = Network | Wire | RouterNode | Behind | None
+# What the prefix of a class is; a refusal: all routers refuse it; None: only static routes lead there.
+Origin = Network | Wire | RouterNode | Behind | Refusal | None
 
 
 @dataclass(eq=False)
@@ -237,7 +237,7 @@ class Model:
         self.classes: Numbered[Class] = Numbered("prefixes and next hops", 1, MAX_CLASSES)
         self.wires: dict[str, Wire] = {}
         self.by_prefix: dict[Prefix, Class] = {}
-        self.by_step: dict[Behind, Class] = {}
+        self.by_step: dict[Behind | Refusal, Class] = {}
         # In the order in which they came: the first is the default gateway there.
         self.on_network: dict[Network, list[Port]] = {}
         self.owners: dict[Address, Port | RouterNode] = {}
@@ -348,8 +348,8 @@ class Model:
 
     # Prefixes
 
-    def behind(self, step: Behind) -> Class:
-        """Returns the class of all prefixes behind a guest, which is made when it is first asked for."""
+    def behind(self, step: Behind | Refusal) -> Class:
+        """Returns the class of all prefixes behind a guest, or refused; it is made when it is first asked for."""
         known = self.by_step.get(step)
         if known is None:
             known = self.by_step[step] = Class(self.classes.next(), None, step)

@@ -25,7 +25,7 @@ def attached(model: Model, origin: Origin) -> dict[RouterNode, int]:
         return {port.router: port.weight for port in reversed(model.on_network.get(origin, ()))}
     if isinstance(origin, Wire):
         return {port.router: port.weight for port in origin.ports if port.up}
-    return {} if origin is None else {origin: 0}
+    return {origin: 0} if isinstance(origin, RouterNode) else {}
 
 
 def distances(model: Model, targets: Mapping[RouterNode, int]) -> dict[RouterNode, int]:

@@ -22,6 +22,8 @@ __all__ = [
     "Plan",
     "Port",
     "Program",
+    "RouteList",
+    "Routes",
     "Rules",
     "Segment",
     "Service",
@@ -113,7 +115,7 @@ class Segment:
     """The memory files of a LAN, mapped into this process."""
 
     @staticmethod
-    def attach(files: list[int], alarms: list[int], images: list[tuple[str, int]] = []) -> Segment:
+    def attach(files: list[int], alarms: list[int], images: list[tuple[str, int]] = ...) -> Segment:
         """Maps the files behind the descriptors of tables, buffers and routing.
 
         Arguments:
@@ -254,7 +256,7 @@ class Base:
         """Has the base worker send back what the NIC gets."""
 
     def ping(
-        self, host: HostCalls, destination: str, count: int, interval: float, timeout: float, size: int
+        self, host: HostCalls, destination: str, count: int, interval: float, timeout: float, size: int, hop_limit: int
     ) -> PingRun: ...
     def inject(
         self, slot: int, datagrams: Iterable[Any], block: bool = False, timeout: float | None = None
@@ -283,32 +285,45 @@ class RouteList:
 
     def __new__(cls, text: bytes) -> RouteList: ...
     def __len__(self) -> int: ...
-    def words(self) -> list[tuple[str, int]]:
-        """Returns the words, each with the line in which it comes first; the first is ``""``, its line 0 if unused."""
+    def words(self) -> list[tuple[str, int, int]]:
+        """Returns the words, the first one for lines without.
 
-    def first_of(self, prefixes: list[str]) -> tuple[str, int] | None:
-        """Returns the first prefix of the list that is one of these, and its place among the list's prefixes."""
+        With each come the lines where it first stands behind an IPv4 and an IPv6 prefix, 0 for nowhere.
+        """
 
 @final
 class Routes:
     """What lies outside of a LAN: the part of its route table that is not the routers' own.
 
     Changes hold when the call returns, for all senders.  A prefix that the routers have themselves is kept, and shows
-    when they have it no more.
+    when they have it no more.  What lies in an image is copied out of it when more than its look-ups is wanted.
 
     Raises:
         ValueError: something is no prefix or no address, or class 0.
         LanFull: the table has no room; it is as before.
+        VnetError: the image that it lies in has been damaged since it was checked.
     """
 
-    def insert(self, prefix: str, class_: int) -> int:
-        """Enters a prefix or changes its class; returns the class that it had, 0 for none."""
+    def insert(self, prefix: str, class_: int) -> tuple[int, bool]:
+        """Enters a prefix or changes its class.
 
-    def remove(self, prefix: str) -> int:
-        """Takes a prefix out; returns the class that it had, 0 for none."""
+        Returns:
+            The class that it had, 0 for none, and whether a prefix of the routers is inside.
+        """
 
-    def extend(self, list: RouteList, classes: list[int]) -> None:
-        """Enters the prefixes of a list, each with the class that ``classes`` has for its word; all of them or none."""
+    def remove(self, prefix: str) -> tuple[int, bool]:
+        """Takes a prefix out; returns as :meth:`insert` does."""
+
+    def extend(self, list: RouteList, classes: list[tuple[int, int]]) -> bool:
+        """Enters the prefixes of a list, all of them or none.
+
+        Arguments:
+            list: the prefixes.
+            classes: for each word of the list those of IPv4 and IPv6 prefixes with it; 0 leaves them out.
+
+        Returns:
+            Whether prefixes of the routers are inside of one.
+        """
 
     def remove_classes(self, classes: list[int]) -> int:
         """Takes all prefixes of these classes out; returns how many there were."""
@@ -322,6 +337,9 @@ class Routes:
     def look_up(self, address: str) -> tuple[int, str, bool] | None:
         """Returns what senders find for an address: class and prefix, and whether the prefix is the routers' own."""
 
+    def class_of(self, address: str) -> int:
+        """Returns the class that senders find for an address, wherever the table lies; 0 for none."""
+
     def covering(self, prefix: str) -> tuple[int, int] | None:
         """Returns the longest prefix outside that has all addresses of this one: its length and its class."""
 
@@ -331,6 +349,19 @@ class Routes:
 
     def anatomy(self) -> tuple[int, int, int, int]:
         """Returns IPv4 and IPv6 routes of the whole table, bytes that look-ups can touch, and bytes ever used."""
+
+    def own(self) -> list[tuple[str, int]]:
+        """Returns the routers' prefixes with their classes, in order: with what lies outside they make the table."""
+
+    def draft(self, list: RouteList, classes: list[tuple[int, int]]) -> bytes:
+        """Returns the words of the section that a list would make of the table, if nothing lies outside so far."""
+
+    def adopt(self, fd: int, at: int, words: int) -> None:
+        """Has senders go by a table that lies in an image: that of :meth:`draft`, with the routers' prefixes as they are.
+
+        Raises:
+            VnetError, OSError: as of :func:`adopt_image`.
+        """
 
 # A guest that forwards, the number is in use.
 _Router: TypeAlias = tuple[bool, bool]
@@ -424,7 +455,7 @@ class PingRun:
     """Echo requests under way."""
 
     def wait(self, timeout: float) -> list[float | Verdict | str | None] | None:
-        """Returns seconds for a reply, a verdict or an ICMP error's name instead of one, None for nothing.
+        """Returns seconds for a reply, a verdict or an ICMP error's name and sender instead of one, None for nothing.
 
         None in place of the list: not all are settled within ``timeout`` seconds.
         """

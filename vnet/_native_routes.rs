@@ -1,5 +1,6 @@
 //! The binding of the route table: the routers' own prefixes, and what `vnet/routes.py` says of what lies outside.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,62 +8,138 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use vnet_base::Lan;
-use vnet_base::tables::lpm::{Layers, Prefix, PrefixError, Route, RouteWriter, RoutesError, Text};
+use vnet_base::routing::Section;
+use vnet_base::tables::lpm::{Layers, Listing, Prefix, PrefixError, Route, RouteTable, RouteWriter, RoutesError, Text};
+use vnet_base::tables::sync::AtomicU32;
 
-use super::error;
+use super::{duplicate, error, lan_error};
+
+/// Words of address space in which a table is laid out for an image: three full Internet tables.
+const DRAFT: usize = 12 << 20;
+
+/// Why the table cannot be used.
+enum Trouble {
+    Routes(RoutesError),
+    Damaged(String),
+}
+
+impl From<RoutesError> for Trouble {
+    fn from(failure: RoutesError) -> Self {
+        Self::Routes(failure)
+    }
+}
+
+fn raised(py: Python<'_>, trouble: &Trouble) -> PyErr {
+    match trouble {
+        Trouble::Routes(failure @ (RoutesError::Full { .. } | RoutesError::TooSmall)) => {
+            error(py, "LanFull", &failure.to_string())
+        }
+        Trouble::Routes(failure) => PyValueError::new_err(failure.to_string()),
+        Trouble::Damaged(why) => error(py, "VnetError", why),
+    }
+}
 
 /// The route table of a LAN; made when the first route comes.
 pub(crate) struct Table {
     lan: Arc<Lan>,
-    layers: Mutex<Option<Layers<'static>>>,
+    standing: Mutex<Standing>,
+}
+
+#[derive(Default)]
+struct Standing {
+    layers: Option<Layers<'static>>,
+    /// What lies outside lies in an image, and `layers` knows the routers' prefixes only.
+    kept: bool,
+    /// What covers the routers' prefixes, as it was found in the image.
+    around: Option<BTreeMap<Prefix, Route>>,
+}
+
+impl Standing {
+    /// The layers, for changes: what lies in an image is copied out of it first.
+    fn layers(&mut self, lan: &Lan) -> Result<&mut Layers<'static>, Trouble> {
+        if self.layers.is_none() {
+            let place = lan.routes_place();
+            self.layers = Some(Layers::new(RouteWriter::new(place)?));
+            lan.lead_to_routes(place.len());
+        }
+        let Some(layers) = &mut self.layers else { unreachable!("just made") };
+        if self.kept {
+            layers.replace(listed(lan)?)?;
+            self.kept = false;
+            self.around = None;
+            lan.lead_to_routes(lan.routes_place().len());
+        }
+        Ok(layers)
+    }
+
+    /// The longest route outside that covers a prefix.
+    fn covering(&mut self, lan: &Lan, prefix: Prefix) -> Result<Option<Route>, Trouble> {
+        let Some(layers) = &self.layers else { return Ok(None) };
+        if !self.kept {
+            return Ok(layers.covering(prefix));
+        }
+        if !layers.is_own(prefix) {
+            return Ok(self.layers(lan)?.covering(prefix));
+        }
+        if self.around.is_none() {
+            // One pass over the list answers for all that are asked of together.
+            let mut around = BTreeMap::new();
+            for route in Listing::of(lan.segment().section(Section::Routes)) {
+                let route = route.map_err(|failure| Trouble::Damaged(failure.to_string()))?;
+                // Shorter before longer: the last one stays.
+                around.extend(layers.own_inside(route.prefix).map(|own| (own, route)));
+            }
+            self.around = Some(around);
+        }
+        Ok(self.around.as_ref().and_then(|around| around.get(&prefix)).copied())
+    }
+}
+
+/// What the image says that lies outside.
+fn listed(lan: &Lan) -> Result<Vec<Route>, Trouble> {
+    let listed = Listing::of(lan.segment().section(Section::Routes)).collect::<Result<_, _>>();
+    listed.map_err(|failure| Trouble::Damaged(failure.to_string()))
 }
 
 impl Table {
     pub(crate) fn new(lan: Arc<Lan>) -> Self {
-        Self { lan, layers: Mutex::default() }
+        Self { lan, standing: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Layers<'static>>> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the layers; `none` where there was no route yet.
-    fn ask<T>(&self, py: Python<'_>, none: T, question: impl FnOnce(&Layers<'static>) -> T + Send) -> T
-    where
-        T: Send,
-    {
-        py.detach(|| match &*self.lock() {
-            Some(layers) => question(layers),
-            None => none,
-        })
+    fn ask<T: Send>(
+        &self,
+        py: Python<'_>,
+        none: T,
+        question: impl FnOnce(&Layers<'static>) -> T + Send,
+    ) -> PyResult<T> {
+        let answer = py.detach(|| {
+            let mut standing = self.lock();
+            if standing.layers.is_none() {
+                return Ok(none);
+            }
+            standing.layers(&self.lan).map(|layers| question(layers))
+        });
+        answer.map_err(|trouble| raised(py, &trouble))
     }
 
     /// Changes the layers, and has senders compose their paths anew.
-    fn change<T>(
+    fn change<T: Send>(
         &self,
         py: Python<'_>,
         change: impl FnOnce(&mut Layers<'static>) -> Result<T, RoutesError> + Send,
-    ) -> PyResult<T>
-    where
-        T: Send,
-    {
+    ) -> PyResult<T> {
         let changed = py.detach(|| {
-            let mut guard = self.lock();
-            if guard.is_none() {
-                let place = self.lan.routes_place();
-                *guard = Some(Layers::new(RouteWriter::new(place)?));
-                self.lan.lead_to_routes(place.len());
-            }
-            let changed = guard.as_mut().map(change).transpose();
+            let mut standing = self.lock();
+            let changed = standing.layers(&self.lan).and_then(|layers| Ok(change(layers)?));
             self.lan.bump_routing();
             changed
         });
-        match changed {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(error(py, "VnetError", "the route table could not be made")),
-            Err(RoutesError::NoClass) => Err(PyValueError::new_err(RoutesError::NoClass.to_string())),
-            Err(failure) => Err(error(py, "LanFull", &failure.to_string())),
-        }
+        changed.map_err(|trouble| raised(py, &trouble))
     }
 
     /// Enters prefixes of the routers or changes their classes.
@@ -99,30 +176,31 @@ impl Routes {
 
 #[pymethods]
 impl Routes {
-    /// Enters a prefix or changes its class; returns the class that it had, 0 for none.
+    /// Enters a prefix or changes its class; returns the class that it had, 0 for none, and whether a prefix of the
+    /// routers is inside.
     #[pyo3(signature = (prefix, class_))]
-    fn insert(&self, py: Python<'_>, prefix: &str, class_: u16) -> PyResult<u16> {
-        let route = Route { prefix: self::prefix(prefix)?, class: class_ };
-        Ok(self.0.change(py, |layers| layers.insert(route))?.unwrap_or(0))
-    }
-
-    /// Takes a prefix out; returns the class that it had, 0 for none.
-    fn remove(&self, py: Python<'_>, prefix: &str) -> PyResult<u16> {
+    fn insert(&self, py: Python<'_>, prefix: &str, class_: u16) -> PyResult<(u16, bool)> {
         let prefix = self::prefix(prefix)?;
-        Ok(self.0.change(py, |layers| layers.remove(prefix))?.unwrap_or(0))
+        self.0.change(py, |layers| {
+            let before = layers.insert(Route { prefix, class: class_ })?;
+            Ok((before.unwrap_or(0), layers.covers_own(prefix)))
+        })
     }
 
-    /// Enters the prefixes of a list, each with the class that `classes` has for its word.
-    fn extend(&self, py: Python<'_>, list: &RouteList, classes: Vec<u16>) -> PyResult<()> {
-        if classes.len() != list.0.words.len() {
-            return Err(PyValueError::new_err("there must be a class for each word"));
-        }
+    /// Takes a prefix out; returns as `insert` does.
+    fn remove(&self, py: Python<'_>, prefix: &str) -> PyResult<(u16, bool)> {
+        let prefix = self::prefix(prefix)?;
+        self.0.change(py, |layers| Ok((layers.remove(prefix)?.unwrap_or(0), layers.covers_own(prefix))))
+    }
+
+    /// Enters the prefixes of a list, with the classes that there are for its words, IPv4 and IPv6; class 0 leaves out.
+    /// Returns whether prefixes of the routers are inside of one.
+    fn extend(&self, py: Python<'_>, list: &RouteList, classes: Vec<(u16, u16)>) -> PyResult<bool> {
+        let routes = list.routes(&classes)?;
         self.0.change(py, |layers| {
-            let routes = list.0.prefixes.iter().map(|(prefix, word)| {
-                let class = classes.get(*word as usize).copied().unwrap_or(0);
-                Route { prefix: *prefix, class }
-            });
-            layers.extend(routes.collect())
+            let covers = routes.iter().any(|route| layers.covers_own(route.prefix));
+            layers.extend(routes)?;
+            Ok(covers)
         })
     }
 
@@ -139,7 +217,7 @@ impl Routes {
     /// The class of exactly this prefix; 0 for none.
     fn get(&self, py: Python<'_>, prefix: &str) -> PyResult<u16> {
         let prefix = self::prefix(prefix)?;
-        Ok(self.0.ask(py, 0, |layers| layers.get(prefix).unwrap_or(0)))
+        self.0.ask(py, 0, |layers| layers.get(prefix).unwrap_or(0))
     }
 
     /// What look-ups of an address find: the class and the prefix, and whether the prefix is the routers' own.
@@ -148,47 +226,120 @@ impl Routes {
             address.parse().map_err(|_| PyValueError::new_err(format!("{address:?} is no IP address")))?;
         let host = Prefix::new(address, if address.is_ipv4() { 32 } else { 128 });
         let host = host.map_err(|failure| PyValueError::new_err(failure.to_string()))?;
-        Ok(self.0.ask(py, None, |layers| {
+        self.0.ask(py, None, |layers| {
             // The words themselves answer, as they do for senders; the prefix is what the routes say of them.
-            let table = layers.writer().table();
-            let class = match address {
-                IpAddr::V4(address) => table.look_up4(address.to_bits()),
-                IpAddr::V6(address) => table.look_up6((address.to_bits() >> 64) as u64, address.to_bits() as u64),
-            };
+            let class = class_of(layers.writer().table(), address);
             let route = layers.writer().longest(host)?;
             Some((class, route.prefix.to_string(), layers.is_own(route.prefix)))
-        }))
+        })
+    }
+
+    /// What senders find for an address, in the segment or in the image; 0 for nothing.
+    fn class_of(&self, address: &str) -> PyResult<u16> {
+        let address: IpAddr =
+            address.parse().map_err(|_| PyValueError::new_err(format!("{address:?} is no IP address")))?;
+        Ok(class_of(RouteTable::new(self.0.lan.segment().section(Section::Routes)), address))
     }
 
     /// The longest prefix outside that has all of this one's addresses: its length and its class.
     fn covering(&self, py: Python<'_>, prefix: &str) -> PyResult<Option<(u8, u16)>> {
         let prefix = self::prefix(prefix)?;
-        Ok(self.0.ask(py, None, |layers| layers.covering(prefix).map(|route| (route.prefix.length(), route.class))))
+        let found = py.detach(|| self.0.lock().covering(&self.0.lan, prefix));
+        let found = found.map_err(|trouble| raised(py, &trouble))?;
+        Ok(found.map(|route| (route.prefix.length(), route.class)))
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
-        self.0.ask(py, 0, Layers::len)
+        py.detach(|| {
+            let standing = self.0.lock();
+            match &standing.layers {
+                Some(_) if standing.kept => Listing::of(self.0.lan.segment().section(Section::Routes)).count(),
+                Some(layers) => layers.len(),
+                None => 0,
+            }
+        })
     }
 
     /// At most `count` prefixes with their classes, in order, from the one behind `after` on.
     #[pyo3(signature = (after, count))]
     fn page(&self, py: Python<'_>, after: Option<&str>, count: usize) -> PyResult<Vec<(String, u16)>> {
         let after = after.map(prefix).transpose()?;
-        Ok(self.0.ask(py, Vec::new(), |layers| layers.routes_after(after).take(count).map(told).collect()))
+        self.0.ask(py, Vec::new(), |layers| layers.routes_after(after).take(count).map(told).collect())
     }
 
     /// IPv4 and IPv6 routes of the whole table, the bytes that look-ups can touch, those up to the last block used.
-    fn anatomy(&self, py: Python<'_>) -> (u32, u32, u64, u64) {
+    fn anatomy(&self, py: Python<'_>) -> PyResult<(u32, u32, u64, u64)> {
         self.0.ask(py, (0, 0, 0, 0), |layers| {
             let counted = layers.writer().anatomy();
             (counted.routes4, counted.routes6, counted.bytes, counted.extent)
         })
+    }
+
+    /// The routers' prefixes with their classes, in order: with what lies outside they make the table.
+    fn own(&self, py: Python<'_>) -> Vec<(String, u16)> {
+        py.detach(|| {
+            let standing = self.0.lock();
+            standing.layers.as_ref().map_or_else(Vec::new, |layers| layers.own().map(told).collect())
+        })
+    }
+
+    /// The words of the table that a list would make of this one, if nothing lies outside so far.
+    fn draft<'py>(&self, py: Python<'py>, list: &RouteList, classes: Vec<(u16, u16)>) -> PyResult<Bound<'py, PyBytes>> {
+        let routes = list.routes(&classes)?;
+        let words = py.detach(|| {
+            let own: Vec<Route> = self.0.lock().layers.as_ref().map_or_else(Vec::new, |layers| layers.own().collect());
+            let memory: Vec<AtomicU32> = (0..DRAFT).map(|_| AtomicU32::new(0)).collect();
+            let mut layers = Layers::new(RouteWriter::new(&memory)?);
+            own.into_iter().try_for_each(|route| layers.insert_own(route))?;
+            layers.replace(routes)?;
+            Ok::<_, RoutesError>(layers.image().iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>())
+        });
+        let words = words.map_err(|failure| raised(py, &failure.into()))?;
+        Ok(PyBytes::new(py, &words))
+    }
+
+    /// Has senders go by a table that lies in an image: that of `draft`, with the routers' prefixes as they are.
+    fn adopt(&self, py: Python<'_>, fd: i32, at: u64, words: usize) -> PyResult<()> {
+        let file = duplicate(fd)?;
+        let adopted = py.detach(|| {
+            let mut standing = self.0.lock();
+            // There are layers from now on, or nobody would know later that the image has something in it.
+            standing.layers(&self.0.lan).map_err(Err)?;
+            self.0.lan.adopt_image(Section::Routes, file, at, words).map_err(Ok)?;
+            standing.kept = true;
+            Ok(())
+        });
+        adopted.map_err(|failure: Result<_, Trouble>| match failure {
+            Ok(failure) => lan_error(py, &failure),
+            Err(trouble) => raised(py, &trouble),
+        })
+    }
+}
+
+fn class_of(table: RouteTable<'_>, address: IpAddr) -> u16 {
+    match address {
+        IpAddr::V4(address) => table.look_up4(address.to_bits()),
+        IpAddr::V6(address) => table.look_up6((address.to_bits() >> 64) as u64, address.to_bits() as u64),
     }
 }
 
 /// Prefixes that were read from text.
 #[pyclass(frozen, module = "vnet._native")]
 pub(crate) struct RouteList(Text);
+
+impl RouteList {
+    /// The prefixes with the classes of their words, without those of class 0.
+    fn routes(&self, classes: &[(u16, u16)]) -> PyResult<Vec<Route>> {
+        if classes.len() != self.0.words.len() {
+            return Err(PyValueError::new_err("there must be classes for each word"));
+        }
+        let routes = self.0.prefixes.iter().map(|&(prefix, word)| {
+            let (class4, class6) = classes[word as usize];
+            Route { prefix, class: if matches!(prefix, Prefix::V4(..)) { class4 } else { class6 } }
+        });
+        Ok(routes.filter(|route| route.class != 0).collect())
+    }
+}
 
 #[pymethods]
 impl RouteList {
@@ -204,16 +355,9 @@ impl RouteList {
         self.0.prefixes.len()
     }
 
-    /// The words, each with the line in which it comes first; the first one is "" with the line of the first prefix
-    /// that has none, or 0.
-    fn words(&self) -> Vec<(String, usize)> {
-        self.0.words.clone()
-    }
-
-    /// The prefixes that one of these is: the first of them that the list has, and its line number among prefixes.
-    fn first_of(&self, prefixes: Vec<String>) -> PyResult<Option<(String, usize)>> {
-        let wanted = prefixes.iter().map(|text| prefix(text)).collect::<PyResult<std::collections::BTreeSet<_>>>()?;
-        let found = self.0.prefixes.iter().position(|(prefix, _)| wanted.contains(prefix));
-        Ok(found.map(|index| (self.0.prefixes[index].0.to_string(), index)))
+    /// The words, the first one for lines without, each with the lines where it first stands behind an IPv4 and an IPv6
+    /// prefix, 0 for nowhere.
+    fn words(&self) -> Vec<(&str, usize, usize)> {
+        self.0.words.iter().map(|word| (word.text.as_str(), word.line4, word.line6)).collect()
     }
 }

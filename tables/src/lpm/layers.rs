@@ -140,8 +140,7 @@ impl<'m> Layers<'m> {
                 *hidden = Some(route.class);
             }
         }
-        let own = self.own.keys().filter_map(|&prefix| Some(Route { prefix, class: self.writer.get(prefix)? }));
-        let own: Vec<Route> = own.collect();
+        let own: Vec<Route> = self.own().collect();
         self.writer.load(outside.into_iter().chain(own))?;
         self.own = hidden;
         Ok(())
@@ -194,6 +193,29 @@ impl<'m> Layers<'m> {
     #[must_use]
     pub fn is_own(&self, prefix: Prefix) -> bool {
         self.own.contains_key(&prefix)
+    }
+
+    /// Whether one of the routers' prefixes is inside of this one, or is it.
+    #[must_use]
+    pub fn covers_own(&self, prefix: Prefix) -> bool {
+        self.own_inside(prefix).next().is_some()
+    }
+
+    /// The routers' prefixes inside of this one, itself among them.
+    pub fn own_inside(&self, prefix: Prefix) -> impl Iterator<Item = Prefix> {
+        // What is inside comes behind it, and nothing else comes between.
+        self.own.range(prefix..).map(|(own, _)| *own).take_while(move |own| prefix.covers(*own))
+    }
+
+    /// The routers' prefixes with their classes.
+    pub fn own(&self) -> impl Iterator<Item = Route> {
+        self.own.keys().filter_map(|&prefix| Some(Route { prefix, class: self.writer.get(prefix)? }))
+    }
+
+    /// The table as words to keep in a file, with what lies outside packed behind it.
+    #[must_use]
+    pub fn image(&self) -> Vec<u32> {
+        self.writer.image(self.routes())
     }
 
     /// A route of the table as the outside has it.

@@ -11,7 +11,7 @@
 
 use super::bits::Bits;
 use super::prefix::{Prefix, Route};
-use super::rib::{Item, Rib};
+use super::rib::Item;
 use super::words::{LISTING, LISTING_BYTES, word};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -46,30 +46,49 @@ enum Family {
     Done,
 }
 
-/// Packs the routes.
-pub(crate) fn pack(v4: &Rib<u32>, v6: &Rib<u128>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    pack_family(&mut bytes, v4);
-    pack_family(&mut bytes, v6);
+/// Packs routes, which are sorted.
+pub(crate) fn pack(routes: impl Iterator<Item = Route>) -> Vec<u8> {
+    let (mut v4, mut v6) = (Packer::<u32>::new(), Packer::<u128>::new());
+    for Route { prefix, class } in routes {
+        match prefix {
+            Prefix::V4(address, length) => v4.add(Item { address, length, class }),
+            Prefix::V6(address, length) => v6.add(Item { address, length, class }),
+        }
+    }
+    let mut bytes = Vec::with_capacity(v4.bytes.len() + v6.bytes.len() + 16);
+    number(&mut bytes, v4.count);
+    bytes.append(&mut v4.bytes);
+    number(&mut bytes, v6.count);
+    bytes.append(&mut v6.bytes);
     bytes
 }
 
-fn pack_family<A: Bits>(bytes: &mut Vec<u8>, rib: &Rib<A>) {
-    number(bytes, rib.len() as u128);
-    let mut before = Item { address: A::ZERO, length: 0, class: 0 };
-    for item in rib.items() {
+/// The routes of one family, packed one after the other.
+struct Packer<A> {
+    bytes: Vec<u8>,
+    count: u128,
+    before: Item<A>,
+}
+
+impl<A: Bits> Packer<A> {
+    fn new() -> Self {
+        Self { bytes: Vec::new(), count: 0, before: Item { address: A::ZERO, length: 0, class: 0 } }
+    }
+
+    fn add(&mut self, item: Item<A>) {
         let bits = u32::from(item.length);
-        let step = item.address.shifted(bits) - before.address.shifted(bits);
-        let other = item.length != before.length;
-        bytes.push((step & 0x1f) as u8 | u8::from(other) << 5 | u8::from(step >> 5 != 0) << 7);
+        let step = item.address.shifted(bits) - self.before.address.shifted(bits);
+        let other = item.length != self.before.length;
+        self.bytes.push((step & 0x1f) as u8 | u8::from(other) << 5 | u8::from(step >> 5 != 0) << 7);
         if step >> 5 != 0 {
-            number(bytes, step >> 5);
+            number(&mut self.bytes, step >> 5);
         }
         if other {
-            bytes.push(item.length);
+            self.bytes.push(item.length);
         }
-        number(bytes, u128::from(item.class));
-        before = item;
+        number(&mut self.bytes, u128::from(item.class));
+        self.count += 1;
+        self.before = item;
     }
 }
 

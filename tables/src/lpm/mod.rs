@@ -69,6 +69,6 @@ pub use layers::Layers;
 pub use listing::{Listing, ListingError};
 pub use prefix::{Prefix, PrefixError, Route};
 pub use reader::RouteTable;
-pub use text::{Text, TextError};
+pub use text::{Text, TextError, Word};
 pub use words::{Anatomy, LEAST_WORDS};
 pub use writer::{RouteWriter, RoutesError};

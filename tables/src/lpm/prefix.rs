@@ -55,6 +55,20 @@ impl Prefix {
         Ok(given)
     }
 
+    /// Whether all addresses of the other prefix are in this one.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::V4(address, length), Self::V4(other, longer)) => {
+                length <= longer && other.masked(u32::from(length)) == address
+            }
+            (Self::V6(address, length), Self::V6(other, longer)) => {
+                length <= longer && other.masked(u32::from(length)) == address
+            }
+            _ => false,
+        }
+    }
+
     /// The first address.
     #[must_use]
     pub fn address(self) -> IpAddr {

@@ -12,9 +12,19 @@ use super::prefix::{Prefix, PrefixError};
 pub struct Text {
     /// The prefixes in the order of the list, each with the number of its word.
     pub prefixes: Vec<(Prefix, u32)>,
-    /// The words, each with the line in which it comes first, from 1; the first one is "" for lines without, 0 if all
-    /// have one.
-    pub words: Vec<(String, usize)>,
+    /// The words; the first one is "" for lines without.
+    pub words: Vec<Word>,
+}
+
+/// A word that says where prefixes lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    /// The word itself.
+    pub text: String,
+    /// The line where it first stands behind an IPv4 prefix, from 1; 0 if nowhere.
+    pub line4: usize,
+    /// The same for IPv6.
+    pub line6: usize,
 }
 
 /// A line that cannot be read.
@@ -34,7 +44,7 @@ impl Text {
     ///
     /// The first line that is not as it should be.
     pub fn read(bytes: &[u8]) -> Result<Self, TextError> {
-        let mut list = Self { prefixes: Vec::new(), words: vec![(String::new(), 0)] };
+        let mut list = Self { prefixes: Vec::new(), words: vec![Word::default()] };
         let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
         for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = index + 1;
@@ -42,29 +52,28 @@ impl Text {
             let mut parts = said.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
             let Some(prefix) = parts.next() else { continue };
             let prefix = read_prefix(prefix).map_err(|message| TextError { line, message })?;
-            let word = match parts.next() {
-                None => {
-                    if list.words[0].1 == 0 {
-                        list.words[0].1 = line;
-                    }
-                    0
-                }
+            let number = match parts.next() {
+                None => 0,
                 Some(word) => match known.get(word) {
                     Some(number) => *number,
                     None => {
-                        let text = shown(word);
                         let number = list.words.len() as u32;
                         known.insert(word.to_vec(), number);
-                        list.words.push((text, line));
+                        list.words.push(Word { text: shown(word), ..Word::default() });
                         number
                     }
                 },
             };
+            let word = &mut list.words[number as usize];
+            let first = if matches!(prefix, Prefix::V4(..)) { &mut word.line4 } else { &mut word.line6 };
+            if *first == 0 {
+                *first = line;
+            }
             if let Some(more) = parts.next() {
                 let message = format!("expected a prefix and at most one word more, found {:?} too", shown(more));
                 return Err(TextError { line, message });
             }
-            list.prefixes.push((prefix, word));
+            list.prefixes.push((prefix, number));
         }
         Ok(list)
     }

@@ -244,14 +244,14 @@ impl<'m> RouteWriter<'m> {
         self.table().anatomy()
     }
 
-    /// The table as words to keep in a file, its routes packed behind it. [`RouteTable::new`] over them looks up,
-    /// [`Listing::of`] tells the routes.
+    /// The table as words to keep in a file. [`RouteTable::new`] over them looks up; behind it lies `listed`, routes in
+    /// the order of [`RouteWriter::routes`] that [`Listing::of`] tells.
     #[must_use]
-    pub fn image(&self) -> Vec<u32> {
+    pub fn image(&self, listed: impl Iterator<Item = Route>) -> Vec<u32> {
         // Relaxed: written by this very thread.
         let used = (self.memory[USED].load(Ordering::Relaxed) as usize).max(FIRST as usize);
         let mut words: Vec<u32> = self.memory[..used].iter().map(|word| word.load(Ordering::Relaxed)).collect();
-        let packed = pack(&self.v4, &self.v6);
+        let packed = pack(listed);
         words[LISTING] = used as u32;
         words[LISTING_BYTES] = packed.len() as u32;
         words.extend(packed.chunks(4).map(|bytes| {

@@ -104,6 +104,7 @@ impl State {
         {
             entry.learned.retain(|learned| *learned != address);
             self.writer.remove_address(network, address);
+            self.writer.address_moved();
         }
     }
 
@@ -115,6 +116,7 @@ impl State {
         for address in std::mem::take(&mut entry.learned) {
             self.writer.remove_address(network, address);
         }
+        self.writer.address_moved();
         if bridges {
             self.count_bridges(network);
         }
@@ -287,6 +289,7 @@ impl Lan {
             state.seen.insert((slot.0, generation), (entry.request.name.clone(), entry.request.addresses.clone()));
         }
         state.writer.set_nic(slot, &config, nic_state, generation);
+        state.writer.address_moved();
         if let Some(buffer) = self.segment.buffer(slot, self.segment.tables().nic(slot)) {
             buffer.reset(generation);
         }

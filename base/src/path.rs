@@ -198,6 +198,10 @@ pub(crate) struct Lane {
     pub(crate) address: u32,
     pub(crate) network: NetworkId,
     pub(crate) last: SlotId,
+    /// The NIC that had the address when the lane was opened, if there is nothing to look closer at; slot 0 for none. While
+    /// its generation stands, it still has it: an address that moves from a NIC which stays moves the version of routing.
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
 }
 
 /// The paths that a sender knows.
@@ -232,7 +236,11 @@ impl Paths {
         if self.lanes.is_empty() {
             self.lanes.resize(KEPT, Lane::default());
         }
-        let lane = Lane { key, ports, version, first, hops, mtu, address, network, last };
+        let tables = segment.tables();
+        let found = tables.hosts().find4(network, address);
+        let found = found.map(|found| (found, tables.nic(found.slot).generation())).filter(|(found, _)| found.holds());
+        let (slot, generation) = found.map_or((0, 0), |(found, generation)| (u32::from(found.slot.0), generation));
+        let lane = Lane { key, ports, version, first, hops, mtu, address, network, last, slot, generation };
         self.lanes[place] = lane;
         lane
     }

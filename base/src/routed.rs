@@ -75,7 +75,12 @@ impl Sender {
         if change.is_none() {
             return self.settle(SlotId(first as u16), datagram, unfinished);
         }
-        let target = self.look_up4_on(lane.network, lane.address);
+        let row = self.tables.nic(SlotId(lane.slot as u16));
+        let target = if row.generation() == lane.generation && row.is_plain() {
+            Target::Nic { slot: lane.slot, generation: lane.generation }
+        } else {
+            self.look_up4_on(lane.network, lane.address)
+        };
         let verdict = self.arrive(target, (lane.network, lane.last), datagram, change, unfinished);
         if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
             // The last router has something to say about it.

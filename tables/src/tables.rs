@@ -282,6 +282,13 @@ impl Writer {
         routing.store(next, Ordering::Release);
     }
 
+    /// Tells senders on a LAN with routers that an address may be another NIC's than it was: they keep who has it.
+    pub fn address_moved(&mut self) {
+        if self.tables.routing() != 0 {
+            self.bump_routing();
+        }
+    }
+
     /// Says which NIC, of which generation, takes what leads out of a network.
     pub fn set_gateway(&mut self, network: NetworkId, gateway: Option<(SlotId, u32)>) {
         if let Some(row) = self.tables.network(network) {

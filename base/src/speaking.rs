@@ -5,7 +5,7 @@ use vnet_tables::{Address, SlotId};
 
 use crate::forward::{Sender, Unfinished};
 use crate::fragments::{Problem, Reassembler, Taken};
-use crate::icmp::{self, Local, Reach, Speaker, Trouble};
+use crate::icmp::{self, Local, Reach, Refusal, Speaker, Trouble};
 use crate::path::{self, End, Flow, Hop, Path};
 use crate::routed::Whose;
 
@@ -90,7 +90,8 @@ impl Sender {
     /// A multicast of the sender's network, for those routers there that are in its group.
     #[cold]
     pub(crate) fn hail(&mut self, destination: Address, datagram: &[u8]) {
-        if !icmp::local::is_router_group(destination) || icmp::receive(datagram).is_err() {
+        let received = icmp::receive(datagram);
+        if !icmp::local::is_router_group(destination) || matches!(received, Err(Refusal::Silent)) {
             return;
         }
         let (tables, network, plan) = (self.tables, self.network, self.plan());
@@ -101,7 +102,11 @@ impl Sender {
             Some((plan.port(port)?.router, port))
         });
         for (router, port) in ports {
-            self.for_itself(router, Some(port), datagram, None, Some(Reach::Group));
+            if let Err(Refusal::Parameter { code, pointer }) = received {
+                self.answer(router, Some(port), Trouble::Parameter { code, pointer }, datagram);
+            } else {
+                self.for_itself(router, Some(port), datagram, None, Some(Reach::Group));
+            }
         }
     }
 

@@ -122,9 +122,9 @@ def _timestamps(header: bytes) -> Iterator[int]:
         if at + 4 > len(header) or header[at + 1] < 4:
             return
         if header[at] == _TIMESTAMP:
-            with_address = header[at + 3] & 15 != 0
-            step = 8 if with_address else 4
-            yield from range(at + 4 + 4 * with_address, min(at + header[at + 1], len(header)) - 3, step)
+            # Back from the pointer, wherever it began.
+            step = 8 if header[at + 3] & 15 else 4
+            yield from range(min(at + header[at + 2] - 5, len(header) - 4), at + 3, -step)
         at += header[at + 1]
 
 

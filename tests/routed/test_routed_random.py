@@ -57,7 +57,7 @@ class Maker:
             return self.random.choice(sorted(way.scheme.router_addresses(way.family)))
         far = {
             4: ["203.0.113.5", "198.18.0.9", "198.51.100.7", "10.2.15.255", "239.1.2.3", "127.0.0.1", "240.0.0.9"],
-            6: ["2001:db8::5", "2001:db8:18::9", "2001:db8:51::7", "fd00:2::", "ff0e::77", "ff02::1", "::1"],
+            6: ["2001:db8::5", "2001:db8:18::9", "2001:db8:51::7", "fd00:2::", "ff02::1", "ff02::2", "::1"],
         }
         return self.random.choice(far[way.family])
 

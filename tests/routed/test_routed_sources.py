@@ -39,6 +39,7 @@ def to(way: Way, four: str, six: str = "", kind: str = "udp", **more: Any) -> An
     return head / (TCP(dport=80) if kind == "tcp" else UDP(sport=4000, dport=4001) / b"whom?")
 
 
+PROBLEM = "a: ICMPv6 Parameter Problem 2"
 SILENCE, REPLIED, CLOSED = "silence", "a: ICMPv6 Echo Reply", "a: ICMPv6 Destination Unreachable 4"
 WRONG4 = {
     "this host on this network": "0.0.0.0",
@@ -152,9 +153,18 @@ DESTINATIONS = [
     # On the sender's own network nobody is asked for it in vnet.
     Probe("to one's own network's routers", lambda w: to(w, "", "fd00:1::", "echo"), REPLIED, (6,), differs=SILENCE),
     Probe("to a group, and the hop limit ends", lambda w: to(w, "", "ff0e::77", ttl=1), SILENCE, (6,)),
-    Probe("an unknown option to a group, told", lambda w: odd_group(w, 0x9E), "a: ICMPv6 Parameter Problem 2", (6,)),
+    Probe("an unknown hop-by-hop option to a group, told", lambda w: hop_by_hop(w, 0x9E), PROBLEM, (6,)),
+    Probe("an unknown hop-by-hop option to a group, not told", lambda w: hop_by_hop(w, 0xDE), SILENCE, (6,)),
+    Probe("an unknown option to a group, told", lambda w: odd_group(w, 0x9E), PROBLEM, (6,)),
     Probe("an unknown option to a group, not told", lambda w: odd_group(w, 0xDE), SILENCE, (6,)),
 ]
+
+
+def hop_by_hop(way: Way, kind: int) -> Any:
+    from scapy.all import HBHOptUnknown, IPv6ExtHdrHopByHop
+
+    unknown = HBHOptUnknown(otype=kind, optlen=2, optdata=b"ab")
+    return way.ip("ff02::1") / IPv6ExtHdrHopByHop(options=[unknown]) / way.echo()
 
 
 def odd_group(way: Way, kind: int) -> Any:

@@ -197,7 +197,8 @@ def test_an_icmp_error_about_a_request_is_its_answer(lan: vnet.Lan, nic: vnet.Ni
     else:
         error = IPv6(src=NIC6, dst=host.addresses[1]) / ICMPv6DestUnreach(code=3) / Raw(request)
     nic.send(bytes(error))
-    assert run.result(timeout=1).errors == ("host unreachable" if family == 4 else "address unreachable",)
+    told = f"host unreachable from {NIC4}" if family == 4 else f"address unreachable from {NIC6}"
+    assert run.result(timeout=1).errors == (told,)
 
 
 def test_a_wrong_reply_is_no_reply(lan: vnet.Lan, nic: vnet.Nic) -> None:

@@ -419,6 +419,7 @@ impl Base {
         interval: f64,
         timeout: f64,
         size: usize,
+        hop_limit: u8,
     ) -> PyResult<PingRun> {
         let nanoseconds = |name, value| {
             Ok::<_, PyErr>(seconds(name, Some(value))?.map_or(u64::MAX / 4, |time| time.as_nanos() as u64))
@@ -429,6 +430,7 @@ impl Base {
             interval: nanoseconds("interval", interval)?,
             timeout: nanoseconds("timeout", timeout)?,
             size,
+            hop_limit,
         };
         let mut ident = host.ident.lock().unwrap_or_else(PoisonError::into_inner);
         *ident = ident.wrapping_add(1);
@@ -584,7 +586,7 @@ impl PingRun {
         let objects = answers.iter().map(|answer| match answer {
             Answer::Reply(nanoseconds) => Ok((*nanoseconds as f64 / 1e9).into_pyobject(py)?.into_any().unbind()),
             Answer::Verdict(verdict) => verdict_object(py, *verdict),
-            Answer::Error(name) => Ok(PyString::new(py, name).into_any().unbind()),
+            Answer::Error(name, from) => Ok(PyString::new(py, &format!("{name} from {from}")).into_any().unbind()),
             Answer::Lost | Answer::Pending => Ok(py.None()),
         });
         objects.collect::<PyResult<Vec<_>>>().map(Some)

@@ -32,7 +32,7 @@ class PingResult:
         received: replies that came in time.
         rtts: round-trip times of the replies in seconds, in the order of the requests.
         errors: what came instead of replies, one entry for each request: a verdict's name (``no_host``), or an ICMP
-            error's (``port unreachable``).  Requests that nothing came back for are not in it.
+            error's and who sent it (``time exceeded from 10.1.0.1``).  Requests that nothing came back for are not in it.
     """
 
     destination: str
@@ -168,7 +168,14 @@ class Host:
         return self.addresses[0]
 
     def start_ping(
-        self, destination: str, *, count: int = 1, interval: float = 0.0, timeout: float = 1.0, size: int = 56
+        self,
+        destination: str,
+        *,
+        count: int = 1,
+        interval: float = 0.0,
+        timeout: float = 1.0,
+        size: int = 56,
+        ttl: int = 64,
     ) -> PingRun:
         """Starts to send echo requests, and returns at once.
 
@@ -178,6 +185,7 @@ class Host:
             interval: seconds between two requests; 0 sends the next when the last is settled.
             timeout: seconds after which a request is lost.
             size: bytes of payload, up to 65,507. What is larger than the MTU of the network goes in fragments.
+            ttl: TTL or hop limit of the requests, 1 to 255: so many routers they come to, at most.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -191,13 +199,23 @@ class Host:
         # An IPv4 datagram is at most 65,535 bytes, 20 of them its header (RFC 791) and 8 that of ICMP.
         if not 0 <= size <= 65_507:
             raise ValueError(f"size is 0 to 65507 bytes, not {size}")
-        return PingRun(destination, self._lan._ping(self._calls, destination, count, interval, timeout, size))
+        if not 1 <= ttl <= 255:
+            raise ValueError(f"ttl is 1 to 255, not {ttl}")
+        return PingRun(destination, self._lan._ping(self._calls, destination, count, interval, timeout, size, ttl))
 
     def ping(
-        self, destination: str, *, count: int = 1, interval: float = 0.0, timeout: float = 1.0, size: int = 56
+        self,
+        destination: str,
+        *,
+        count: int = 1,
+        interval: float = 0.0,
+        timeout: float = 1.0,
+        size: int = 56,
+        ttl: int = 64,
     ) -> PingResult:
         """Sends echo requests and waits for what comes of them; arguments and errors as of :meth:`start_ping`."""
-        return self.start_ping(destination, count=count, interval=interval, timeout=timeout, size=size).result()
+        settings = {"count": count, "size": size, "ttl": ttl}
+        return self.start_ping(destination, interval=interval, timeout=timeout, **settings).result()
 
     def traffic(
         self,

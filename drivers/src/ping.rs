@@ -26,7 +26,13 @@ pub struct PingRequest {
     pub timeout: u64,
     /// Bytes of payload.
     pub size: usize,
+    /// TTL or hop limit of the requests, 1 to 255.
+    pub hop_limit: u8,
 }
+
+/// Nanoseconds for which an ICMP error is waited for that says more than the verdict on a request. Routers answer in
+/// their sender's own thread, so it is there already, or does not come.
+const GRACE: u64 = 1_000_000;
 
 /// What became of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +43,8 @@ pub enum Answer {
     Reply(u64),
     /// Not even sent to anybody.
     Verdict(Verdict),
-    /// An ICMP error came instead: its name in RFC 792 or RFC 4443.
-    Error(&'static str),
+    /// An ICMP error came instead: its name in RFC 792 or RFC 4443, and who sent it.
+    Error(&'static str, IpAddr),
     /// Nothing came in time.
     Lost,
 }
@@ -75,7 +81,8 @@ pub(crate) struct Pinger {
     source: IpAddr,
     ident: u16,
     run: Arc<PingRun>,
-    sent: Vec<u64>,
+    /// When each request was sent, and the verdict on it unless it was delivered.
+    sent: Vec<(u64, Option<Verdict>)>,
     next_at: u64,
     pending: usize,
 }
@@ -98,19 +105,17 @@ impl Pinger {
         self.expire(now);
         while self.sent.len() < self.request.count as usize && self.due(now) {
             let index = self.sent.len();
-            self.sent.push(now);
+            self.sent.push((now, None));
             self.next_at = now + self.request.interval;
             self.pending += 1;
             let verdict = send(&self.echo_request(index));
-            if verdict != Verdict::Delivered {
-                self.settle(index, Answer::Verdict(verdict));
-            }
+            self.sent[index].1 = (verdict != Verdict::Delivered).then_some(verdict);
         }
         if self.is_done() {
             self.run.finish();
             return None;
         }
-        let expiry = self.oldest_pending().map(|sent| sent + self.request.timeout);
+        let expiry = self.next_expiry();
         let more = self.sent.len() < self.request.count as usize && self.request.interval > 0;
         [expiry, more.then_some(self.next_at)].into_iter().flatten().min()
     }
@@ -119,19 +124,28 @@ impl Pinger {
         if self.request.interval == 0 { self.pending == 0 } else { now >= self.next_at }
     }
 
-    fn oldest_pending(&self) -> Option<u64> {
+    /// When a request is given up.
+    fn expiry(&self, (sent, verdict): (u64, Option<Verdict>)) -> u64 {
+        sent.saturating_add(if verdict.is_some() { GRACE.min(self.request.timeout) } else { self.request.timeout })
+    }
+
+    fn next_expiry(&self) -> Option<u64> {
         let guard = self.run.lock();
-        self.sent.iter().zip(&guard.0).find(|(_, answer)| **answer == Answer::Pending).map(|(sent, _)| *sent)
+        let pending = self.sent.iter().zip(&guard.0).filter(|(_, answer)| **answer == Answer::Pending);
+        pending.map(|(sent, _)| self.expiry(*sent)).min()
     }
 
     fn expire(&mut self, now: u64) {
         let mut guard = self.run.lock();
+        let mut settled = 0;
         for (sent, answer) in self.sent.iter().zip(&mut guard.0) {
-            if *answer == Answer::Pending && now >= sent + self.request.timeout {
-                *answer = Answer::Lost;
-                self.pending -= 1;
+            if *answer == Answer::Pending && now >= self.expiry(*sent) {
+                *answer = sent.1.map_or(Answer::Lost, Answer::Verdict);
+                settled += 1;
             }
         }
+        drop(guard);
+        self.pending -= settled;
     }
 
     fn settle(&mut self, index: usize, answer: Answer) {
@@ -158,7 +172,7 @@ impl Pinger {
                     dst_addr,
                     next_header: IpProtocol::Icmp,
                     payload_len: icmp.buffer_len(),
-                    hop_limit: 64,
+                    hop_limit: self.request.hop_limit,
                 };
                 let mut datagram = vec![0; ip.buffer_len() + icmp.buffer_len()];
                 ip.emit(&mut Ipv4Packet::new_unchecked(&mut datagram), &sums);
@@ -172,7 +186,7 @@ impl Pinger {
                     dst_addr,
                     next_header: IpProtocol::Icmpv6,
                     payload_len: icmp.buffer_len(),
-                    hop_limit: 64,
+                    hop_limit: self.request.hop_limit,
                 };
                 let mut datagram = vec![0; ip.buffer_len() + icmp.buffer_len()];
                 ip.emit(&mut Ipv6Packet::new_unchecked(&mut datagram));
@@ -190,9 +204,9 @@ impl Pinger {
             return false;
         }
         let index = usize::from(heard.seq_no.wrapping_sub(1));
-        let Some(sent) = self.sent.get(index) else { return false };
+        let Some((sent, _)) = self.sent.get(index) else { return false };
         let answer = match heard.error {
-            Some(name) => Answer::Error(name),
+            Some((name, from)) => Answer::Error(name, from),
             // A reply must bring back what was sent (RFC 792, RFC 4443 section 4.2); anything else is not an answer.
             None if heard.data != self.payload() => return false,
             None => Answer::Reply(now.saturating_sub(*sent)),
@@ -234,7 +248,7 @@ struct Heard {
     seq_no: u16,
     peer: Option<IpAddr>,
     data: Vec<u8>,
-    error: Option<&'static str>,
+    error: Option<(&'static str, IpAddr)>,
 }
 
 /// Reads an answer out of a datagram; `None` for all that is not one, or is damaged.
@@ -290,7 +304,7 @@ fn hear4(datagram: &[u8]) -> Option<Heard> {
         (Icmpv4Message::TimeExceeded, _) => "time exceeded",
         _ => "parameter problem",
     };
-    Some(about(echo, Ipv4Addr::from(peer).into(), error))
+    Some(about(echo, Ipv4Addr::from(peer).into(), (error, ip.src_addr().into())))
 }
 
 fn hear6(datagram: &[u8]) -> Option<Heard> {
@@ -328,10 +342,10 @@ fn hear6(datagram: &[u8]) -> Option<Heard> {
         return None;
     }
     let peer: [u8; 16] = quoted.get(24..40)?.try_into().ok()?;
-    Some(about(echo, Ipv6Addr::from(peer).into(), error))
+    Some(about(echo, Ipv6Addr::from(peer).into(), (error, ip.src_addr().into())))
 }
 
-fn about(echo: &[u8], peer: IpAddr, error: &'static str) -> Heard {
+fn about(echo: &[u8], peer: IpAddr, error: (&'static str, IpAddr)) -> Heard {
     let word = |at: usize| u16::from_be_bytes([echo[at], echo[at + 1]]);
     Heard { ident: word(4), seq_no: word(6), peer: Some(peer), data: Vec::new(), error: Some(error) }
 }

@@ -226,7 +226,7 @@ class Lan(RoutedLan):
             gateway: where what leads out of its network goes: the address of a router or a guest there, or one of each
                 family; ``None`` for the first router, whichever that is; ``False`` for nowhere.
             forward: it is a router: it is given what leads through it, and sends it on itself.  A name in place of
-                ``True``: that of the router, which has several NICs.  Without ``gateway`` it has none.
+                ``True``: that of the router, which has several NICs.
 
         Raises:
             NameTaken, AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed.

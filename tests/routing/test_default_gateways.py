@@ -130,6 +130,8 @@ def test_a_process_that_forwards_is_a_router_to_the_others(lan: vnet.Lan) -> Non
     lan.reserve("gw.other", network="other", forward="gw")
     lan.host("b", network="other")
     assert gateways(lan, "b") == [lan.nics["gw.other"].addresses]
+    # What it sends on to elsewhere goes to the first router that it is not itself.
+    assert gateways(lan, "gw.lan", "gw.other") == [one.addresses, ()]
     router = lan.routing.forwarding("gw")
     assert [port.nic for port in router.ports] == ["gw.lan", "gw.other"]
     for taken in ("gw", "gate"):
@@ -143,9 +145,24 @@ def test_a_process_that_forwards_is_a_router_to_the_others(lan: vnet.Lan) -> Non
         lan.link("gw", "gate")
     assert lan.topology().nodes["gw"]["forward"]
     one.close()
+    assert gateways(lan, "gw.lan") == [()]
     assert gateways(lan, "a") == [lan.nics["gw.lan"].addresses]
     lan.remove("gw.lan")
     lan.remove("gw.other")
     assert lan.routing.forwarding("gw") is None
     assert gateways(lan, "a", "b") == [(), ()]
     lan.host("gw", network="lan")
+
+
+def test_what_a_process_sends_on_arrives(lan: vnet.Lan) -> None:
+    for number in (8, 9):
+        lan.add_network(f"n{number}", f"10.{number}.0.0/24")
+    ends = [lan.attach(f"gw.{name}", network=name, forward="gw") for name in ("lan", "n8")]
+    lan.router("far", ["n8", "n9"])
+    host = lan.host("near", network="lan")
+    target = lan.host("there", network="n9")
+    run = host.start_ping(target.address, timeout=20)
+    # Both ways, as the datagrams come; without this process none arrives.
+    ends[1].send(ends[0].recv(timeout=5))
+    ends[0].send(ends[1].recv(timeout=5))
+    assert run.result().received == 1

@@ -244,3 +244,19 @@ def test_a_router_of_a_lan_that_ended_says_so() -> None:
     link.close()
     a.close()
     assert a.closed
+
+
+def test_what_has_several_nics_is_removed_whole_by_its_name(office: vnet.Lan) -> None:
+    edge = office.router("edge", ["desk", "lab"])
+    for network in ("desk", "lab"):
+        office.attach(f"gw.{network}", network=network, forward="gw")
+    office.remove("gw")
+    assert list(office.nics) == ["edge.desk", "edge.lab"]
+    office.remove("edge.desk")
+    assert list(edge.networks) == ["lab"]
+    office.remove("edge")
+    assert edge.closed
+    assert dict(office.nics) == {}
+    for name in ("gw", "edge", "edge.lab"):
+        with pytest.raises(KeyError):
+            office.remove(name)

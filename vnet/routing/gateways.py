@@ -165,8 +165,9 @@ class Gateways:
         found: list[Address] = []
         ports = self._model.on_network.get(entry.network, ())
         for version in sorted({address.version for address in entry.addresses if not address.is_link_local}):
-            own = (port.address(version) for port in ports if port.slot != entry.slot)
-            found += [address for address in own if address is not None][:1]
+            # A router's NICs are not gateways of one another.
+            others = (port.address(version) for port in ports if port.router.name != entry.node)
+            found += [address for address in others if address is not None][:1]
         return tuple(found)
 
     def _slot(self, network: Network, address: Address) -> int:

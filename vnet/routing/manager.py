@@ -199,7 +199,8 @@ class Routing:
         """A guest's NIC came; with ``forward``, it is a port of a guest that forwards, perhaps one of several."""
         if forward:
             self._forward(entry, entry.name if forward is True else forward)
-        self.gateways.set(entry, NONE if forward and wish.automatic else wish)
+        # A kernel that forwards has routes of its own; a process has the NIC's gateway.
+        self.gateways.set(entry, NONE if forward and entry.kind == "netns" and wish.automatic else wish)
         self.gateways.came(entry)
 
     def _forward(self, entry: Entry, name: str) -> None:

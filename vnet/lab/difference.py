@@ -171,11 +171,12 @@ def _outside(here: Lab, there: Lab, networks: Collection[str]) -> tuple[Outside,
     """What lies outside of one lab and not of the other, or is reached by a network that is made anew."""
     others = {dataclasses.replace(each, line=0) for each in there.outside}
     prefixes = [prefix for name in networks for lab in (here, there) for prefix in lab.networks[name].prefixes]
-    return tuple(
-        each
-        for each in here.outside
-        if dataclasses.replace(each, line=0) not in others or any(each.via in prefix for prefix in prefixes)
-    )
+
+    def is_anew(each: Outside) -> bool:
+        via = () if isinstance(each.via, str) else each.via
+        return any(address in prefix for address in via for prefix in prefixes)
+
+    return tuple(each for each in here.outside if dataclasses.replace(each, line=0) not in others or is_anew(each))
 
 
 def _without(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:

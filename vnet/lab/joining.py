@@ -7,7 +7,7 @@ from typing import Any
 
 from vnet.lab.plan import Joined, Link, Node, Outside, StaticRoute
 
-__all__ = ["add_link", "add_routes", "join", "join_router", "load_outside", "unload_outside"]
+__all__ = ["add_link", "add_routes", "join", "join_router", "load_outside"]
 
 
 def join(lan: Any, node: Node, buffer: int) -> Any:
@@ -104,15 +104,8 @@ def load_outside(lan: Any, outside: Outside) -> None:
     Raises:
         VnetError, ValueError: the LAN refuses.
     """
+    via = outside.via if isinstance(outside.via, str) else list(map(str, outside.via))
     if outside.file is not None:
-        lan.routes.load(outside.file, via=str(outside.via))
+        lan.routes.load(outside.file, via=via)
     else:
-        lan.routes.add(str(outside.prefix), via=str(outside.via))
-
-
-def unload_outside(lan: Any, outside: Outside) -> None:
-    """Take :func:`load_outside` back."""
-    if outside.file is not None:
-        lan.routes.remove_all(via=str(outside.via))
-    else:
-        lan.routes.remove(str(outside.prefix))
+        lan.routes.add(str(outside.prefix), via=via)

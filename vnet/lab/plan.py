@@ -162,9 +162,12 @@ class Link:
 
 @dataclass(frozen=True)
 class Outside:
-    """What lies outside of the lab: one prefix, or those of a file, behind the node that has the address ``via``."""
+    """What lies outside of the lab: one prefix, or those of a file, behind the guest that has the addresses ``via``.
 
-    via: Address
+    There is one of each family that is needed; ``unreachable``, ``prohibit`` or ``blackhole`` in their place say no.
+    """
+
+    via: tuple[Address, ...] | str
     prefix: Prefix | None = None
     file: Path | None = None
     line: int = 0

@@ -324,7 +324,6 @@ class Session:
                 try:
                     wiring.bring_back(lab, difference)
                     wiring.route(lab)
-                    wiring.load(difference.outside_added)
                     wiring.filter_again(before, lab)
                 except LanClosed:
                     raise

@@ -14,7 +14,7 @@ from vnet.lab.schema import LabFile
 from vnet.lab.tree import Key, Tree, did_you_mean
 from vnet.network import Network as OnLan
 from vnet.routing.loops import find_loops
-from vnet.routing.model import Behind, Model, Refusal, RouterNode, Step, Via
+from vnet.routing.model import Behind, Class, Model, Refusal, RouterNode, Step, Via
 
 __all__ = ["RoutePlanner", "check_loops"]
 
@@ -187,8 +187,11 @@ class RoutePlanner:
             raise self._tree.error(f"{text!r} cannot be read: {reason.lower()}", path) from None
         return file
 
-    def _via(self, nodes: Mapping[str, Node], text: str, version: int | None, path: tuple[Key, ...]) -> Address:
-        error = self._tree.error
+    def _via(
+        self, nodes: Mapping[str, Node], text: str, version: int | None, path: tuple[Key, ...]
+    ) -> tuple[Address, ...] | str:
+        """The addresses of the guest behind which something lies, one of each family that is asked for."""
+        error, versions = self._tree.error, (4, 6) if version is None else (version,)
         if text in nodes:
             node = nodes[text]
             if node.kind == "router":
@@ -196,21 +199,32 @@ class RoutePlanner:
                     f"{text!r} is a router; what lies behind a router is in the lab: expected a guest on a network"
                 )
                 raise error(f"{message}, or 'routes' of the router", path)
-            address = node.address(version)
-            if address is None:
+            found = tuple(address for address in map(node.address, versions) if address is not None)
+            if not found:
                 family = f"IPv{version} " if version else ""
                 raise error(f"{text!r} has no {family}address; expected a node that has one", path)
-            return address
-        try:
-            address = parse_address(text)
-        except ValueError:
-            message = f"{text!r} is neither a node nor an IP address{did_you_mean(text, nodes)}"
-            raise error(message, path) from None
-        if version not in (None, address.version):
-            raise error(f"{address} is an IPv{address.version} address, and the prefix is IPv{version}", path)
-        if not any(address in prefix for network in self._networks.values() for prefix in network.prefixes):
-            raise error(f"{address} is outside of the lab's networks; expected the address of a guest", path)
-        return address
+        elif text in _REFUSALS:
+            return text
+        else:
+            try:
+                found = (parse_address(text),)
+            except ValueError:
+                close = did_you_mean(text, (*nodes, *_REFUSALS))
+                raise error(f"{text!r} is neither a node nor an IP address{close}", path) from None
+            if found[0].version not in versions:
+                raise error(f"{text} is an IPv{found[0].version} address, and the prefix is IPv{version}", path)
+        for address in found:
+            near = next((each for each in self._networks.values() if any(address in p for p in each.prefixes)), None)
+            if near is None:
+                raise error(f"{address} is outside of the lab's networks; expected the address of a guest", path)
+            if not any(
+                each.network == near.name and (node.kind == "router" or node.forward)
+                for node in nodes.values()
+                for each in node.joined
+            ):
+                message = f"{address} is on network {near.name!r}, which has no router to go there"
+                raise error(f"{message}; expected a guest on a network that has one", path)
+        return found
 
 
 def check_loops(
@@ -267,9 +281,11 @@ def _model(
         weights: dict[str, Any] = {"weight": link.weight, "mtu": link.mtu, "attributes": {}}
         model.add_wire(link.name, ends, prefixes=link.prefixes, addresses=link.addresses, **weights)
     for far in outside:
-        if far.prefix is not None:
-            near = next(each for each in known.values() if each.prefix_of(far.via) is not None)
-            model.behind(Behind(near, far.via))
+        if far.prefix is not None and not isinstance(far.via, str):
+            near = next(each for each in known.values() if each.prefix_of(far.via[0]) is not None)
+            # Whoever knows no longer prefix goes there.
+            model.by_prefix[far.prefix] = Class(model.classes.next(), far.prefix, Behind(near, far.via[0]))
+            model.classes.put(model.by_prefix[far.prefix].number, model.by_prefix[far.prefix])
     for node in nodes.values():
         for route in node.routes:
             model.set_static(routers[node.name], route.prefix, _steps(routers[node.name], route))

@@ -9,7 +9,7 @@ from typing import Any
 from vnet.errors import LanClosed, VnetError
 from vnet.lab.difference import Difference
 from vnet.lab.filters import set_network, set_node
-from vnet.lab.joining import add_link, add_routes, join_router, load_outside, unload_outside
+from vnet.lab.joining import add_link, add_routes, join_router, load_outside
 from vnet.lab.plan import Lab, Node, Outside
 
 __all__ = ["Wiring"]
@@ -115,8 +115,12 @@ class Wiring:
 
     def take_away(self, before: Lab, difference: Difference) -> None:
         """Take away links, routers and routes that are no more, or come again."""
-        for each in difference.outside_removed:
-            unload_outside(self._lan, each)
+        if any(each.file for each in difference.outside_removed):
+            # What a file brought is not told apart from the rest: all goes, and what stays comes again.
+            self._lan.routes.remove_all()
+        else:
+            for each in difference.outside_removed:
+                self._lan.routes.remove(str(each.prefix))
         for name in (*difference.links_removed, *difference.links_changed):
             if name in self._lan.links:
                 self._lan.links[name].close()
@@ -130,6 +134,8 @@ class Wiring:
         Raises:
             VnetError: the LAN refuses one.
         """
+        anew = any(each.file for each in difference.outside_removed)
+        self.load(lab.outside if anew else difference.outside_added)
         there = set(self._lan.links)
         ready = set(self._lan.routers)
         coming = [name for name, link in lab.links.items() if name not in there and ready.issuperset(link.ends)]

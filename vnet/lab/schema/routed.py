@@ -110,7 +110,11 @@ class RoutesFile(Said):
         "table.txt.gz",
         default=None,
     )
-    via: str = key("the node behind which they are, or its address", "isp", "10.0.0.254")
+    via: str = key(
+        "the node behind which they are, or its address; or `unreachable`, `prohibit` or `blackhole`, which say no",
+        "isp",
+        "10.0.0.254",
+    )
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> RoutesFile:

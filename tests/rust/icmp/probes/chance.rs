@@ -1,7 +1,7 @@
 //! Options and damage by chance, the same in each run: the kernel is asked what they come to, so each may be anything.
 
 use super::{FAR, OWN, Probe, four, fresh, probe, six, udp4};
-use crate::build::{Four, Six, echo4, reseal, six as address, udp, v4, v6};
+use crate::build::{Four, Six, echo4, reseal, six as address, tcp, udp, v4, v6};
 
 /// Numbers of which each depends on the one before, the same in each run.
 struct Dice(u64);
@@ -71,8 +71,9 @@ pub fn options() -> impl Iterator<Item = Probe> {
             options.truncate(40);
             let destination = dice.one_of(&[[10, 2, 0, 1], FAR, OWN]);
             let header = Four { options, destination, ttl: dice.one_of(&[9, 9, 1]), ..Four::default() };
-            let datagram = match dice.roll(4) {
+            let datagram = match dice.roll(5) {
                 0 => udp4(&header, 1_400),
+                3 => v4(&Four { protocol: 6, ..header.clone() }, &tcp(&header.source, &destination, 2, 4)),
                 1 => v4(&Four { protocol: 1, ..header }, &echo4(8)),
                 2 => udp4(&Four { place: 0x4000, ..header }, 1_300),
                 _ => udp4(&header, 8),

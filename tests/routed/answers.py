@@ -119,9 +119,9 @@ def _timestamps(header: bytes) -> Iterator[int]:
         if header[at] == _NOTHING:
             at += 1
             continue
-        if at + 4 > len(header) or header[at + 1] < 4:
+        if at + 2 > len(header) or header[at + 1] < 2:
             return
-        if header[at] == _TIMESTAMP:
+        if header[at] == _TIMESTAMP and header[at + 1] > 4 and at + 4 <= len(header):
             # Back from the pointer, wherever it began.
             step = 8 if header[at + 3] & 15 else 4
             yield from range(min(at + header[at + 2] - 5, len(header) - 4), at + 3, -step)

@@ -55,6 +55,15 @@ def tcp(way: Way, flags: str, data: bytes = b"", head: Any = far, **more: Any) -
     return head(way) / TCP(sport=4000, dport=80, seq=0x01020304, ack=0x0A0B0C0D, flags=flags, **more) / data
 
 
+def tcp_options(way: Way, octets: bytes) -> Any:
+    """A SYN with these octets for options."""
+    from scapy.all import TCP, Raw, raw
+
+    octets += bytes(-len(octets) % 4)
+    head = far(way, **{"proto" if way.family == 4 else "nh": 6})
+    return raw(head / TCP(sport=4000, dport=80, flags="S", dataofs=5 + len(octets) // 4) / Raw(octets))
+
+
 def icmp(way: Way, kind: int, code: int = 0, rest: bytes = bytes(16)) -> Any:
     from scapy.all import ICMPv6Unknown
 
@@ -80,6 +89,7 @@ def cut(way: Way, size: int, whole: Any) -> Any:
 
 REPLIED = {4: "a: echo-reply", 6: "a: ICMPv6 Echo Reply"}
 CLOSED = {4: "a: dest-unreach 3", 6: "a: ICMPv6 Destination Unreachable 4"}
+RESET, SILENCE = "a: TCP", "silence"
 UNKNOWN = {4: "a: dest-unreach 2", 6: "a: ICMPv6 Parameter Problem 1"}
 
 PROBES = [
@@ -180,6 +190,27 @@ PROBES = [
         "TCP with options",
         lambda w: tcp(w, "S", options=[("MSS", 1400), ("Timestamp", (1, 0)), ("WScale", 7)]),
         "a: TCP",
+    ),
+    *(
+        Probe(f"TCP with {name}", lambda w, o=octets: tcp_options(w, o), told)
+        # Where a signature could stand, RFC 2385, Linux looks for one, and answers nobody whose options it cannot read.
+        for name, octets, told in (
+            ("an option of 1 byte", bytes([254, 1]) + bytes(20), SILENCE),
+            ("an option of no bytes", bytes([254, 0]) + bytes(20), SILENCE),
+            ("an option that ends behind the header", bytes([254, 30]) + bytes(18), SILENCE),
+            ("an option that is wrong behind others", bytes([1, 1, 254, 4, 0, 0, 254, 40]) + bytes(20), SILENCE),
+            (
+                "an option that is wrong where no signature could stand",
+                bytes([254, 10, *bytes(8), 254, 40]) + bytes(8),
+                RESET,
+            ),
+            ("an option that is wrong behind their end", bytes([0, 254, 0, 0]) + bytes(20), RESET),
+            ("an unknown option", bytes([254, 22]) + bytes(20), RESET),
+            ("a signature", bytes([19, 18]) + bytes(18), SILENCE),
+            ("a signature behind others", bytes([1, 1, 254, 4, 0, 0, 19, 18]) + bytes(16), SILENCE),
+            ("a signature that is too short", bytes([19, 4]) + bytes(18), SILENCE),
+            ("two signatures", (bytes([19, 18]) + bytes(16)) * 2, SILENCE),
+        )
     ),
     Probe("TCP with a wrong checksum", lambda w: tcp(w, "S", chksum=0x1234), "silence"),
     Probe("TCP whose header says 16 bytes", lambda w: tcp(w, "S", dataofs=4), "silence"),

@@ -18,13 +18,37 @@ const ACK: u8 = 16;
 /// section 6.1.1.
 const CONGESTION: u8 = 3;
 
+/// Whether a segment with these options is not to be reset: it bears a signature (RFC 2385), for which nobody here has the
+/// key, or what might be one cannot be read. As Linux's `tcp_do_parse_auth_options`, which looks as long as one has room.
+fn is_signed(mut options: &[u8]) -> bool {
+    const SIGNATURE: u8 = 19;
+    const BYTES: usize = 18;
+    const AUTHENTICATION: u8 = 29;
+
+    while options.len() >= BYTES {
+        match options[0] {
+            0 => return false,
+            1 => options = &options[1..],
+            kind => {
+                let length = usize::from(options[1]);
+                if length < 2 || length > options.len() || kind == SIGNATURE || kind == AUTHENTICATION && length <= 4 {
+                    return true;
+                }
+                options = &options[length..];
+            }
+        }
+    }
+    false
+}
+
 /// Answers the TCP segment at `at` by a reset with these IPv4 options, if it is one and no reset itself.
 pub(super) fn reset(out: &mut Vec<u8>, datagram: &[u8], at: usize, options: &[u8]) -> Option<Local> {
     let segment = datagram.get(at..)?;
     let (ports, sequence, acknowledged) = (word(segment, 0)?, word(segment, 4)?, word(segment, 8)?);
     let (offset, flags) = (usize::from(*segment.get(12)? >> 4) * 4, *segment.get(13)?);
     let data = segment.len().checked_sub(offset).filter(|_| offset >= HEADER)?;
-    if !holds(datagram, protocol::TCP, segment.len(), segment) || flags & RST != 0 {
+    let right = holds(datagram, protocol::TCP, segment.len(), segment);
+    if !right || flags & RST != 0 || is_signed(segment.get(HEADER..offset)?) {
         return None;
     }
     let (sequence, acknowledged, flags) = if flags & ACK != 0 {

@@ -58,7 +58,7 @@ impl Sender {
     /// Forwards by way of the router whose NIC is in slot `first`.
     #[inline]
     pub(crate) fn along(&mut self, first: u32, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
-        let noted = self.tables.noted();
+        let noted = self.noted();
         if noted != 0 && !self.patient {
             // It reaches the first router, whatever becomes of it there.
             self.note(noted, datagram, Change::NONE, (self.slot, SlotId(first as u16)), Verdict::Delivered, false);
@@ -134,7 +134,7 @@ impl Sender {
                     Ok(()) => self.write(slot, generation, last, datagram, change, unfinished),
                     Err(verdict) => verdict,
                 };
-                let noted = self.tables.noted();
+                let noted = self.noted();
                 if noted != 0 && !(verdict == Verdict::BufferFull && self.patient) {
                     self.note(noted, datagram, change, (last, receiver), verdict, false);
                 }
@@ -157,6 +157,9 @@ impl Sender {
         if path.end == End::Elsewhere {
             return Verdict::NoRoute;
         }
+        if let Some(unfinished) = unfinished.filter(|unfinished| self.is_stopped(&path, datagram, unfinished)) {
+            return self.settle_finished(first, datagram, unfinished);
+        }
         let mut work = datagram.to_vec();
         let (router, into) = path.begins();
         let forger = match flow.source {
@@ -176,6 +179,38 @@ impl Sender {
             self.answer(router, into, Trouble::Parameter { code, pointer }, &work);
         }
         self.dropped(into, &work, Verdict::Malformed)
+    }
+
+    /// Whether a router has something to say about a datagram that lacks something.
+    fn is_stopped(&self, path: &Path, datagram: &[u8], unfinished: &Unfinished) -> bool {
+        let six = datagram[0] >> 4 == 6;
+        let hops = usize::from(if six { datagram[7] } else { datagram[8] });
+        let bytes = size(datagram, Some(unfinished));
+        let fits = path.hops.iter().all(|hop| bytes <= hop.mtu as usize) || !six && datagram[6] & 0x40 == 0;
+        let found = match path.end {
+            End::Nic { network, address } => !matches!(self.look_up_on(network, address), Target::Nowhere(_)),
+            End::Guest(_) | End::Router(..) => true,
+            _ => false,
+        };
+        !found || !fits || hops <= path.hops.len()
+    }
+
+    /// As [`Sender::settle`], of what a wire would have carried: in segments, with their checksums, which are what errors
+    /// are about and quote.
+    fn settle_finished(&mut self, first: SlotId, datagram: &[u8], unfinished: &Unfinished) -> Verdict {
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        self.finisher.get_or_insert_default().finish(datagram, &unfinished.fields, 0, |finished, _| {
+            pieces.push(finished.to_vec());
+            true
+        });
+        let mut verdict = Verdict::Delivered;
+        for piece in pieces {
+            let became = self.settle(first, &piece, None);
+            if verdict == Verdict::Delivered {
+                verdict = became;
+            }
+        }
+        verdict
     }
 
     /// A router looks at IPv4 options as they come: what routers before it wrote may have left no room for what it has to
@@ -355,7 +390,7 @@ impl Sender {
                     return self.dropped(last.map(|last| last.out), work, verdict);
                 }
                 let verdict = self.write(u32::from(slot.0), generation, out, work, Change::NONE, unfinished);
-                let noted = self.tables.noted();
+                let noted = self.noted();
                 if noted != 0 {
                     self.note(noted, work, Change::NONE, (out, slot), verdict, false);
                 }
@@ -403,7 +438,7 @@ impl Sender {
 
     /// Counts nothing, notes that the router with this port drops the datagram.
     pub(crate) fn dropped(&mut self, at: Option<PortId>, work: &[u8], verdict: Verdict) -> Verdict {
-        let noted = self.tables.noted();
+        let noted = self.noted();
         if noted != 0 {
             let at = at.map_or(SlotId(0), |port| self.slot_of(port));
             self.note(noted, work, Change::NONE, (at, SlotId(0)), verdict, false);

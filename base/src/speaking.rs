@@ -4,7 +4,7 @@ use vnet_tables::plan::{Attached, Plan, Port, PortId, RouterId};
 use vnet_tables::{Address, SlotId};
 
 use crate::forward::{Sender, Unfinished};
-use crate::fragments::{Problem, Reassembler, Taken};
+use crate::fragments::{self, Problem, Reassembler, Taken};
 use crate::icmp::{self, Local, Reach, Refusal, Speaker, Trouble};
 use crate::path::{self, End, Flow, Hop, Path};
 use crate::routed::Whose;
@@ -78,13 +78,20 @@ impl Sender {
             self.answer(router, into, Trouble::ReassemblyTimeExceeded, &quoted);
         }
         match taken {
-            Taken::Completed(whole) => self.for_itself(router, into, &whole, None, Some(reach)),
-            Taken::Wrong(Problem { code, pointer }) => {
-                let asked = crate::datagram::destination(work).ok().filter(|_| reach != Reach::Group);
-                self.say(router, into, Trouble::Parameter { code, pointer }, work, asked);
-            }
+            Taken::Completed(whole) => match fragments::nested(&whole) {
+                Some(problem) => self.complain(router, into, problem, &whole, reach),
+                None => self.for_itself(router, into, &whole, None, Some(reach)),
+            },
+            Taken::Wrong(problem) => self.complain(router, into, problem, work, reach),
             Taken::Whole | Taken::Nothing => {}
         }
+    }
+
+    /// Has a router say what is wrong with fragments for itself.
+    fn complain(&mut self, router: RouterId, into: Option<PortId>, problem: Problem, about: &[u8], reach: Reach) {
+        let Problem { code, pointer } = problem;
+        let asked = crate::datagram::destination(about).ok().filter(|_| reach != Reach::Group);
+        self.say(router, into, Trouble::Parameter { code, pointer }, about, asked);
     }
 
     /// A multicast of the sender's network, for those routers there that are in its group.

@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use vnet_base::forward::Side;
+use vnet_base::forward::{Side, Unfinished};
+use vnet_base::offload::{Fields, Offload, Segments};
 use vnet_base::routing::Section;
 use vnet_base::tables::lpm::{Prefix, Route, RouteWriter};
 use vnet_base::tables::plan::{
@@ -199,4 +200,36 @@ fn nobody_at_the_end_is_no_host_and_an_unknown_network_no_route() {
     assert_eq!(line.sender.forward(&datagram(v4(192, 0, 2, 1), 64, 100), false), Verdict::NoRoute);
     assert_eq!(line.sender.forward(&datagram(v4(10, 2, 0, 255), 64, 100), false), Verdict::NoRoute);
     assert!(take(&mut line.far).is_empty());
+}
+
+#[test]
+fn a_large_segment_that_stops_is_answered_for_as_the_segments_that_a_wire_carries() {
+    const SIZE: u16 = 500;
+    let mut line = Line::new(3, 1500);
+    // UDP as a kernel with offloads hands it over: three segments' data, the pseudo-header's sum for a checksum.
+    let mut large = datagram(v4(10, 2, 0, 10), 2, 28 + 3 * usize::from(SIZE));
+    large[9] = 17;
+    let udp = (8 + 3 * SIZE).to_be_bytes();
+    large[20..28].copy_from_slice(&[0x9c, 0x40, 0x14, 0x51, udp[0], udp[1], 0, 0]);
+    let pseudo = [&large[12..20], &[0, 17], &udp].concat();
+    let pseudo = sum(&pseudo).to_be_bytes();
+    large[26..28].copy_from_slice(&pseudo);
+    large[10..12].fill(0);
+    let header = !sum(&large[..20]);
+    large[10..12].copy_from_slice(&header.to_be_bytes());
+    let fields = Fields { checksum: Some((20, 6)), segments: Some((Segments::Udp, SIZE)), ecn: false };
+    let offload = Offload::new(&fields);
+    assert_eq!(offload.check(&large), Ok(fields));
+
+    let verdict = line.sender.forward_unfinished(&large, &Unfinished { offload, fields }, false);
+    assert_eq!(verdict, Verdict::TtlExceeded);
+    let answers = take(&mut line.own);
+    assert_eq!(answers.len(), 3, "one for each segment");
+    for (number, answer) in answers.iter().enumerate() {
+        let quoted = &answer[28..];
+        assert_eq!(quoted[2..4], (28 + SIZE).to_be_bytes(), "the length of a segment");
+        assert_eq!(quoted[5], 7 + number as u8, "its identification");
+        assert_eq!(sum(&quoted[..20]), 0xffff, "its header's checksum");
+        assert_ne!(quoted[26..28], pseudo, "and a checksum of its own");
+    }
 }

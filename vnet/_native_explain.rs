@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use vnet_base::buffer::Outlook;
-use vnet_base::explain::{Explanation, Flaw, Header, LookUp, Ring, Rule, Write};
+use vnet_base::explain::{Explanation, Flaw, Header, LookUp, Place, Ring, Rule, Write};
 use vnet_base::tables::NicState;
 
 use super::verdict_object;
@@ -80,6 +80,22 @@ fn look_up_dict<'py>(py: Python<'py>, look_up: &LookUp) -> PyResult<Bound<'py, P
 fn rule_dict<'py>(py: Python<'py>, rule: &Rule) -> PyResult<Bound<'py, PyDict>> {
     Ok(match rule {
         Rule::Mtu { most, kept } => dict! {py; "rule": "mtu", "most": most, "kept": kept},
+        Rule::Filter { place, finding } => {
+            let (kind, identity, direction) = match place {
+                Place::In(slot) => ("nic", slot.0, "in"),
+                Place::Out(slot) => ("nic", slot.0, "out"),
+                Place::Network(network) => ("network", network.0, "in"),
+            };
+            dict! {py;
+                "rule": "filter",
+                "kind": kind,
+                "identity": identity,
+                "direction": direction,
+                "matched": finding.rule,
+                "says": finding.judgement as u32,
+                "kept": rule.kept(),
+            }
+        }
     })
 }
 

@@ -139,7 +139,36 @@ def explain(lan: Lan, nic: str, datagram: Any) -> Explanation:
         entry = register.nics[nic]
         told = lan._segment.explain(entry.slot, datagram)
         names = {each.slot: each.name for each in register.nics.values()}
-    return _Teller(told, nic, entry.network, tuple(map(str, entry.addresses)), names).explanation()
+        filters = [_filter(lan, rule) for rule in told["rules"] if rule["rule"] == "filter"]
+    return _Teller(told, nic, entry.network, tuple(map(str, entry.addresses)), names, filters).explanation()
+
+
+def _filter(lan: Lan, rule: Mapping[str, Any]) -> dict[str, Any]:
+    """What a filter says, in the words in which it was written."""
+    from .filtering import Action
+
+    kind, identity, direction = rule["kind"], rule["identity"], rule["direction"]
+    register = lan._register
+    known: Iterable[Any] = register.nics.values() if kind == "nic" else register.networks.values()
+    number = "slot" if kind == "nic" else "_number"
+    name = next((each.name for each in known if getattr(each, number) == identity), f"{kind} {identity}")
+    written = lan._keeping.find(kind, identity, direction)
+    says = tuple(Action)[rule["says"]].value
+    rules = () if written is None else written.rules
+    # What stands in the segment without anybody having written it is damaged, and denies everything.
+    words = f"default {says}"
+    if rule["matched"] is not None:
+        words = str(rules[rule["matched"]]) if rule["matched"] < len(rules) else says
+    return {
+        "rule": "filter",
+        "of": kind,
+        "name": name,
+        "direction": direction,
+        "number": None if rule["matched"] is None else rule["matched"] + 1,
+        "words": words,
+        "says": says,
+        "kept": rule["kept"],
+    }
 
 
 class _Teller:
@@ -152,8 +181,10 @@ class _Teller:
         network: Network,
         own: tuple[str, ...],
         names: Mapping[int, str],
+        filters: Sequence[Mapping[str, Any]],
     ) -> None:
         self.told = told
+        self.filters = filters
         self.length = told["length"]
         self.nic = nic
         self.network = network
@@ -169,7 +200,10 @@ class _Teller:
             steps.append(self.look_up())
         if self.told["rules"]:
             steps.append(self.apply())
-        if self.told["look_up"] and not self.told["look_up"]["refused"] and self.verdict is not Verdict.TOO_BIG:
+        look_up = self.told["look_up"]
+        everyone = look_up and (look_up["everyone"] or look_up["bridged"])
+        stopped = self.verdict in (Verdict.TOO_BIG, Verdict.FILTERED)
+        if self.told["writes"] or (everyone and not stopped):
             steps.append(self.write())
             if self.reached():
                 steps.append(self.ring())
@@ -265,10 +299,17 @@ class _Teller:
     def apply(self) -> Step:
         said, facts = [], []
         for rule in self.told["rules"]:
-            # The MTU is the only rule of a plain LAN's paths.
+            if rule["rule"] == "filter":
+                continue
             than = "at most" if rule["kept"] else "over"
             said.append(f"MTU: {_bytes(self.length)} is {than} {rule['most']:,}")
             facts.append(dict(rule))
+        # Where everybody gets a copy, those filters tell that hold one back.
+        telling = [rule for rule in self.filters if not rule["kept"]] or self.filters
+        said.extend(_filter_words(rule) for rule in telling[:_NAMED])
+        if len(telling) > _NAMED:
+            said.append(f"and {len(telling) - _NAMED:,} more filters")
+        facts.extend(map(dict, self.filters))
         return _step(3, "apply", "; ".join(said), rules=facts)
 
     def write(self) -> Step:
@@ -336,7 +377,18 @@ class _Teller:
             return f"{_bytes(self.length)} are over the MTU of {self.network.name}, {self.network.mtu:,}"
         if self.verdict is Verdict.TOO_BIG:
             return f"{_bytes(self.length)} are more than an IP datagram has"
+        if self.verdict is Verdict.FILTERED:
+            held = [rule for rule in self.filters if not rule["kept"]]
+            return _filter_words(held[0]) if held else "a route says that it is prohibited"
         return "no readable IP version and destination"
+
+
+def _filter_words(rule: Mapping[str, Any]) -> str:
+    """``the filter of bob (in) denies it: rule 2, deny tcp port 22``."""
+    does = {"allow": "allows it", "deny": "denies it", "reject": "rejects it"}[rule["says"]]
+    which = rule["words"] if rule["number"] is None else f"rule {rule['number']}, {rule['words']}"
+    of = f"network {rule['name']}" if rule["of"] == "network" else f"{rule['name']} ({rule['direction']})"
+    return f"the filter of {of} {does}: {which}"
 
 
 def _step(number: int, name: str, text: str, **facts: Any) -> Step:

@@ -9,7 +9,11 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use vnet_base::control::Counters;
 use vnet_base::explain::{Explanation, Flaw, Ring, Rule};
+use vnet_base::filter::Judgement;
+use vnet_base::filter::table::{Addresses, Set, Table};
+use vnet_base::filter::words::{self, Draft};
 use vnet_base::forward::Side;
+use vnet_base::routing::Section;
 use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId};
 use vnet_base::{Lan, NicRequest, Receiver, Sender, Verdict};
 
@@ -47,6 +51,25 @@ fn addresses(nic: u8) -> Vec<IpAddr> {
     }
 }
 
+/// Filters that hold back some of what the datagrams below are, or, as it cannot be read, everything.
+fn filters() -> Vec<u32> {
+    let addresses = Addresses { v4: Set::of([]), v6: Set::of([(0, u128::MAX)]) };
+    let six = Table { from: Some(addresses), ..Table::default() };
+    // Loads the length, and returns 1 where it is over 500: BPF_LD | BPF_LEN, BPF_JMP | BPF_JGT, BPF_RET.
+    let long = [(0x80u16, 0u8, 0u8, 0u32), (0x25, 0, 1, 500), (0x06, 0, 0, 1), (0x06, 0, 0, 0)];
+    let long: Vec<u8> = long
+        .iter()
+        .flat_map(|(code, yes, no, k)| [&code.to_ne_bytes()[..], &[*yes, *no], &k.to_ne_bytes()].concat())
+        .collect();
+    let made = [
+        words::write(&[(Judgement::Deny, Draft::Table(six))], Judgement::Allow),
+        words::write(&[(Judgement::Deny, Draft::Program(&long))], Judgement::Allow),
+        words::write(&[(Judgement::Allow, Draft::Program(&long))], Judgement::Deny),
+        vec![u32::MAX; 7],
+    ];
+    words::section(1, &made.each_ref().map(|words| Some(&words[..])))
+}
+
 impl World {
     fn new() -> Self {
         let lan = Lan::create("test", &Geometry::new(14, RING), 1).expect("memory");
@@ -54,6 +77,7 @@ impl World {
         let both = Prefixes { v4: v4(0, 29), v6: Some((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0), 124)) };
         let four = Prefixes { v4: v4(8, 29), v6: None };
         let networks = [(both, MTUS[0]), (four, MTUS[1])].map(|(of, mtu)| lan.add_network(&of, mtu).expect("room"));
+        lan.publish(Section::Filters, &filters()).expect("room for filters");
         Self { lan: Arc::new(lan), networks, nics: BTreeMap::new(), down: BTreeMap::new() }
     }
 
@@ -171,10 +195,14 @@ fn coherent(told: &Explanation) -> Result<(), TestCaseError> {
     prop_assert_eq!(refused, told.rules.is_empty());
     prop_assert!(!refused || look_up.refused == Some(told.verdict));
     prop_assert!(!(look_up.everyone && refused));
-    let kept = told.rules.iter().all(|Rule::Mtu { kept, .. }| *kept);
-    prop_assert_eq!(kept, refused || told.verdict != Verdict::TooBig);
-    prop_assert!(told.writes.is_empty() || kept && !refused);
-    prop_assert!(look_up.everyone || refused || !kept || told.writes.len() == 1);
+    let kept = told.rules.iter().all(Rule::kept);
+    let alone = !look_up.everyone;
+    prop_assert!(told.verdict != Verdict::TooBig || !kept);
+    prop_assert!(told.verdict != Verdict::Filtered || !kept && told.writes.is_empty());
+    // Where everybody gets a copy, a filter may hold back some of them.
+    prop_assert!(!alone || kept == (refused || !matches!(told.verdict, Verdict::TooBig | Verdict::Filtered)));
+    prop_assert!(told.writes.is_empty() || (kept || !alone) && !refused);
+    prop_assert!(!alone || refused || !kept || told.writes.len() == 1);
     prop_assert!(told.writes.iter().all(|write| write.ring.is_some() == (write.verdict == Verdict::Delivered)));
     Ok(())
 }
@@ -189,6 +217,8 @@ fn to_nic(to: u8, length: usize) -> Vec<u8> {
 
 #[derive(Clone, Debug)]
 enum Step {
+    Filter { nic: u8, inward: u16, outward: u16 },
+    NetworkFilter { network: usize, number: u32 },
     Join { nic: u8, served: bool, up: bool },
     Part { nic: u8, for_good: bool },
     Take { nic: u8, most: usize },
@@ -227,7 +257,11 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
 
 fn step() -> impl Strategy<Value = Step> {
     let nic = 0u8..14;
+    // None most of the time; 5 is one that nobody has written.
+    let filter = || prop_oneof![3 => Just(0u16), 2 => 1u16..6];
     prop_oneof![
+        1 => (nic.clone(), filter(), filter()).prop_map(|(nic, inward, outward)| Step::Filter { nic, inward, outward }),
+        1 => (0..2usize, filter()).prop_map(|(network, number)| Step::NetworkFilter { network, number: number.into() }),
         4 => (nic.clone(), any::<bool>(), prop::bool::weighted(0.8))
             .prop_map(|(nic, served, up)| Step::Join { nic, served, up }),
         1 => (nic.clone(), any::<bool>()).prop_map(|(nic, for_good)| Step::Part { nic, for_good }),
@@ -258,6 +292,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Join { nic, served, up } => world.join(nic, served, up),
+                Step::Filter { nic, inward, outward } => {
+                    let Some(held) = world.nics.get(&nic) else { continue };
+                    prop_assert!(world.lan.set_filters(held.slot, held.generation, inward, outward));
+                }
+                Step::NetworkFilter { network, number } => {
+                    world.lan.set_network_filter(world.networks[network], number);
+                }
                 Step::Part { nic, for_good } => world.part(nic, for_good),
                 Step::Take { nic, most } => {
                     let Some(held) = world.nics.get_mut(&nic) else { continue };

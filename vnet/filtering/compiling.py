@@ -9,7 +9,7 @@ from vnet import _native, filters
 from vnet.filtering.model import Filter, Rule, Table
 from vnet.filtering.reading import RuleError
 
-__all__ = ["check_filter", "compile_filter"]
+__all__ = ["Names", "check_filter", "compile_filter"]
 
 Names = Mapping[str, Sequence[str]]
 _Prefixes = list[tuple[str, int]]

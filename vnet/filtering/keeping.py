@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vnet import _native
-from vnet.filtering.compiling import compile_filter
+from vnet.filtering.compiling import Names, compile_filter
 from vnet.filtering.model import AttachedFilter, Filter
 from vnet.filtering.reading import RuleError, read_filter
 
@@ -53,6 +53,8 @@ class Keeping:
         self._numbers: dict[bytes, int] = {}
         self._users: list[int] = []
         self._resting: deque[int] = deque()
+        # With so many filters, it is time to see who has left.
+        self._look_at = 64
         self._serial = 0
 
     def set(
@@ -61,8 +63,8 @@ class Keeping:
         """Sets a filter; arguments and errors as of :meth:`vnet.Lan.set_filter`."""
         made = read_filter(rules, default)
         with self._register.lock:
-            self._tidy()
             kind, owner = self._owner(where, direction)
+            self._tidy(kind, owner)
             key = (kind, _identity(owner), direction)
             compiled = compile_filter(made, *self._names(names))
             number = self._take(compiled)
@@ -75,8 +77,8 @@ class Keeping:
     def remove(self, where: Any, direction: str | None) -> None:
         """Removes filters; arguments and errors as of :meth:`vnet.Lan.remove_filter`."""
         with self._register.lock:
-            self._tidy()
             kind, owner = self._owner(where, direction)
+            self._tidy(kind, owner)
             gone = [key for key in self._held if key[:2] == (kind, _identity(owner)) and direction in (None, key[2])]
             taken = [self._held.pop(key) for key in gone]
             if taken:
@@ -122,26 +124,35 @@ class Keeping:
             raise ValueError(f"{name!r} is a network, whose filter is of what enters it: direction is 'in'")
         return "network", network
 
-    def _names(self, more: Mapping[str, Sequence[str]]) -> tuple[dict[str, Sequence[str]], dict[str, Sequence[str]]]:
+    def _names(self, more: Mapping[str, Sequence[str]]) -> tuple[Names, Names]:
+        """The addresses of NICs, and the prefixes of networks, by name; ``more`` before those of the LAN."""
+        networks = {name: texts for name, texts in more.items() if any("/" in text for text in texts)}
+        hosts = {name: texts for name, texts in more.items() if name not in networks}
         register = self._register
-        hosts: dict[str, Sequence[str]] = {
-            name: list(map(str, entry.addresses)) for name, entry in register.nics.items() if entry.addresses
-        }
-        networks: dict[str, Sequence[str]] = {
-            name: list(map(str, network.prefixes)) for name, network in register.networks.items()
-        }
-        for name, texts in more.items():
-            (networks if any("/" in text for text in texts) else hosts)[name] = texts
-        return hosts, networks
+        return (
+            _Looked(hosts, register.nics, lambda entry: entry.addresses),
+            _Looked(networks, register.networks, lambda network: network.prefixes),
+        )
 
     def _has_left(self, held: _Held) -> bool:
         known = self._register.nics if held.attached.kind == "nic" else self._register.networks
         return known.get(held.owner.name) is not held.owner
 
-    def _tidy(self) -> None:
-        """Forgets the filters of who has left; their rows are others' by now."""
-        for key in [key for key, held in self._held.items() if self._has_left(held)]:
-            self._give_back(self._held.pop(key).number)
+    def _tidy(self, kind: str | None = None, owner: Any = None) -> None:
+        """Forgets the filters of who has left; their rows are others' by now.
+
+        With ``owner`` of those only whose row that has, unless many may have left since the last look at all.
+        """
+        if kind is not None and len(self._held) < self._look_at:
+            keys = [(kind, _identity(owner), way) for way in ("in", "out")]
+        else:
+            keys = list(self._held)
+        for key in keys:
+            held = self._held.get(key)
+            if held is not None and self._has_left(held):
+                self._give_back(self._held.pop(key).number)
+        if kind is None or len(keys) > 2:
+            self._look_at = 2 * len(self._held) + 64
 
     def _lead(self, kind: str, owner: Any) -> None:
         """Writes the numbers of an owner's filters into its row."""
@@ -192,6 +203,34 @@ class Keeping:
         self._users[number] -= 1
         if self._users[number] == 0:
             self._resting.append(number)
+
+
+class _Looked(Mapping[str, Sequence[str]]):
+    """Names that are looked up as they are asked for: of thousands of NICs, a filter names a few."""
+
+    def __init__(
+        self,
+        more: Mapping[str, Sequence[str]],
+        known: Mapping[str, Any],
+        texts: Callable[[Any], Iterable[object]],
+    ) -> None:
+        self._more = more
+        self._known = known
+        self._texts = texts
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        if name in self._more:
+            return self._more[name]
+        # Behind a bridge is whoever is there: its NIC has perhaps no address.
+        if found := [str(text) for text in self._texts(self._known[name])]:
+            return found
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._more, **self._known})
+
+    def __len__(self) -> int:
+        return len({**self._more, **self._known})
 
 
 def _identity(owner: Any) -> int:

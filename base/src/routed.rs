@@ -472,7 +472,7 @@ fn quick4(lane: &Lane, head: &[u8; HEADER4], length: usize, bytes: usize) -> Cha
     let sum = (grown & 0xffff) + (grown >> 16);
     // Of the two zeros of ones' complement, Linux's.
     let sum = (sum + u32::from(sum >= 0xffff)) & 0xffff;
-    let third = (third & 0xffff_0000) - (lane.hops << 24) | sum;
+    let third = ((third & 0xffff_0000) - (lane.hops << 24)) | sum;
     Change::new(8, third)
 }
 

@@ -85,7 +85,7 @@ impl Lan {
             return Err(LanError::Sections);
         }
         let end = u64::try_from(words).ok().and_then(|words| words.checked_mul(4)?.checked_add(at));
-        if at % PAGE != 0 || end.is_none_or(|end| end > self.segment.image_bytes(section)) {
+        if !at.is_multiple_of(PAGE) || end.is_none_or(|end| end > self.segment.image_bytes(section)) {
             return Err(LanError::Sections);
         }
         self.segment.roots().set(section, Root::new(true, at, words));

@@ -38,12 +38,10 @@ impl Sender {
         let Ok(destination) = crate::datagram::destination(work) else { return };
         let own = self.owner_of(&plan, destination) == Some(router);
         let reach = reach.unwrap_or(if own { Reach::Own } else { Reach::Anycast });
-        let Some((port, speaker)) = self.speaks_to(&plan, router, into, work) else { return };
+        let Some((port, mut speaker)) = self.speaks_to(&plan, router, into, work) else { return };
+        speaker.ident = self.next_ident();
         let mut out = Vec::new();
-        let become_of = {
-            let mine = |address| self.owner_of(&plan, Address::V4(address)) == Some(router);
-            icmp::local(&mut out, work, reach, &speaker, &mine)
-        };
+        let become_of = icmp::local(&mut out, work, reach, &speaker, &self.is_own(&plan, router));
         match become_of {
             Local::Reply => self.send_as(router, port, &mut out),
             Local::Error(trouble, quoted) => {
@@ -111,8 +109,8 @@ impl Sender {
         for (router, port) in ports {
             if let Err(Refusal::Parameter { code, pointer }) = received {
                 self.answer(router, Some(port), Trouble::Parameter { code, pointer }, datagram);
-            } else {
-                self.for_itself(router, Some(port), datagram, None, Some(Reach::Group));
+            } else if let Some(whole) = received.ok().and_then(|received| datagram.get(..received.total)) {
+                self.for_itself(router, Some(port), whole, None, Some(Reach::Group));
             }
         }
     }
@@ -136,24 +134,38 @@ impl Sender {
             return;
         }
         let plan = self.plan();
-        let Some((port, mut speaker)) = self.speaks_to(&plan, router, into, offender) else { return };
+        let Some((port, speaker)) = self.speaks_to(&plan, router, into, offender) else { return };
         let (to, now) = (source_of(offender), (self.clock)());
         let routed = self.routed.get_or_insert_default();
         if !routed.limits.allow(router.0, to, trouble, now) {
             return;
         }
-        let asked = crate::datagram::destination(offender).ok();
-        let from = from.or_else(|| asked.filter(|asked| self.owner_of(&plan, *asked) == Some(router)));
-        speaker.from = from.unwrap_or(speaker.from);
-        speaker.ident = self.next_ident();
-        let mut out = Vec::new();
-        let said = {
-            let mine = |address| self.owner_of(&plan, Address::V4(address)) == Some(router);
-            icmp::error(&mut out, trouble, offender, &speaker, &mine)
-        };
-        if said {
+        let speaker = Speaker { ident: self.next_ident(), ..speaker };
+        if let Some(mut out) = self.phrase(&plan, router, trouble, offender, speaker, from) {
             self.send_as(router, port, &mut out);
         }
+    }
+
+    /// What a router says about a datagram; arguments as of [`Sender::say`].
+    pub(crate) fn phrase(
+        &self,
+        plan: &Plan<'_>,
+        router: RouterId,
+        trouble: Trouble,
+        offender: &[u8],
+        mut speaker: Speaker,
+        from: Option<Address>,
+    ) -> Option<Vec<u8>> {
+        let asked = crate::datagram::destination(offender).ok();
+        let from = from.or_else(|| asked.filter(|asked| self.owner_of(plan, *asked) == Some(router)));
+        speaker.from = from.unwrap_or(speaker.from);
+        let mut out = Vec::new();
+        icmp::error(&mut out, trouble, offender, &speaker, &self.is_own(plan, router)).then_some(out)
+    }
+
+    /// Tells the IPv4 addresses of a router.
+    pub(crate) fn is_own(&self, plan: &Plan<'_>, router: RouterId) -> impl Fn(u32) -> bool {
+        move |address| self.owner_of(plan, Address::V4(address)) == Some(router)
     }
 
     /// Sends a datagram of a router's own; `port` where it must leave by that, because the address means nothing elsewhere.
@@ -176,15 +188,15 @@ impl Sender {
     }
 
     /// From which of its addresses a router answers the source of a datagram, and the port by which the answer must leave,
-    /// where the address does not say.
+    /// where the address does not say. The number of the answer is left to be given.
     pub(crate) fn speaks_to(
-        &mut self,
+        &self,
         plan: &Plan<'_>,
         router: RouterId,
         into: Option<PortId>,
         offender: &[u8],
     ) -> Option<(Option<PortId>, Speaker)> {
-        let (ident, today) = (self.next_ident(), self.today());
+        let (ident, today) = (0, self.today());
         if let Address::V6(high, _) = source_of(offender)
             && high >> 54 == 0xfe80 >> 6
         {

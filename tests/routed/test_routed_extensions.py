@@ -75,6 +75,12 @@ def routing(kind: int, left: int, *hops: str, length: int | None = None) -> tupl
     return ROUTING, bytes([2 * len(hops) if length is None else length, kind, left]) + bytes(4) + body
 
 
+def overlong(way: Way) -> bytes:
+    """Where its headers say that a message of ICMPv6 is, the datagram has ended, and something lies."""
+    option, cut = (HOPS, bytes([0, TELL, 4, 0, 0, 0, 0])), (DESTINATION, bytes([0, 1, 0, 0, 0]))
+    return by_hand(way, option, cut, data=b"\0", final=ICMP6, length=14, then=bytes([128] * 9))
+
+
 def via_r3(way: Way, kind: int, left: int) -> tuple[int, bytes]:
     return routing(kind, left, way.router("r3", "lo"))
 
@@ -200,6 +206,7 @@ HOP_BY_HOP = [
 ]
 
 OTHERS = [
+    Probe("a wrong option before a message that is not there, but for bytes behind", overlong, SILENCE, (6,)),
     Probe("destination options pass", lambda w: by_hand(w, options(DESTINATION, option(TELL))), ARRIVED, (6,)),
     Probe(
         "destination options that end", lambda w: by_hand(w, options(DESTINATION, option(TELL)), hops=2), ENDED, (6,)

@@ -153,11 +153,22 @@ DESTINATIONS = [
     # On the sender's own network nobody is asked for it in vnet.
     Probe("to one's own network's routers", lambda w: to(w, "", "fd00:1::", "echo"), REPLIED, (6,), differs=SILENCE),
     Probe("to a group, and the hop limit ends", lambda w: to(w, "", "ff0e::77", ttl=1), SILENCE, (6,)),
+    Probe("an echo to a group, with bytes behind its end", lambda w: behind(w, 8), REPLIED, (6,)),
+    Probe("an echo to a group whose end is cut off", lambda w: behind(w, -8), SILENCE, (6,)),
     Probe("an unknown hop-by-hop option to a group, told", lambda w: hop_by_hop(w, 0x9E), PROBLEM, (6,)),
     Probe("an unknown hop-by-hop option to a group, not told", lambda w: hop_by_hop(w, 0xDE), SILENCE, (6,)),
     Probe("an unknown option to a group, told", lambda w: odd_group(w, 0x9E), PROBLEM, (6,)),
     Probe("an unknown option to a group, not told", lambda w: odd_group(w, 0xDE), SILENCE, (6,)),
 ]
+
+
+def behind(way: Way, size: int) -> bytes:
+    """An echo request to a group that has so many bytes more than it says, or says so many fewer than it has."""
+    from scapy.all import raw
+
+    echo = bytes(raw(way.ip("ff02::1") / way.echo(bytes(24))))
+    said = len(echo) - 40 + min(size, 0)
+    return echo[:4] + said.to_bytes(2, "big") + echo[6:] + b"\x55" * size
 
 
 def hop_by_hop(way: Way, kind: int) -> Any:

@@ -3,7 +3,7 @@
 use vnet_tables::Address;
 
 use super::error::Trouble;
-use super::wire::{HEADER4, addresses, half, is_six, protocol, skip};
+use super::wire::{HEADER4, addresses, half, is_six, length6, protocol, skip};
 
 /// ICMP types up to 18 that are no errors, by RFC 792, 950 and 1256 as Linux reads them: others may be, and are not
 /// answered either.
@@ -18,6 +18,9 @@ pub fn may_answer(datagram: &[u8], trouble: Trouble) -> bool {
     if identifies_nobody(source) {
         return false;
     }
+    // What is behind its end is no part of it.
+    let length = if is_six(datagram) { length6(datagram) } else { half(datagram, 2).map(usize::from) };
+    let datagram = length.and_then(|length| datagram.get(..length)).unwrap_or(datagram);
     if is_six(datagram) { may_answer6(datagram, destination, trouble) } else { may_answer4(datagram, destination) }
 }
 

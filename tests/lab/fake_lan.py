@@ -49,7 +49,7 @@ class FakeHost:
     name: str
 
     def ping(
-        self, dst: str, *, count: int = 1, interval: float = 0.0, timeout: float = 1.0, size: int = 56
+        self, dst: str, *, count: int = 1, interval: float = 0.0, timeout: float = 1.0, size: int = 56, ttl: int = 64
     ) -> FakeResult:
         there = self.lan.owner(dst) in self.lan.hosts
         rtts = (0.0001,) * count if there else ()

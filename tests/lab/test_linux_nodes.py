@@ -302,7 +302,7 @@ OUTPUTS = {
     "unreachable": (
         "From 10.0.0.1 icmp_seq=1 Destination Host Unreachable\n"
         "2 packets transmitted, 0 received, +1 errors, 100% packet loss, time 9ms\n",
-        *(2, 0, ("destination host unreachable",)),
+        *(2, 0, ("destination host unreachable from 10.0.0.1",)),
     ),
     "IPv6": (
         "64 bytes from fd00::2: icmp_seq=1 ttl=64 time=0.5 ms\n1 packets transmitted, 1 received, 0% packet loss\n",

@@ -42,7 +42,7 @@ def show(lab: LabArgument, as_json: AsJson = False) -> None:
         [
             node["name"],
             node["kind"],
-            node["network"],
+            " ".join(node["networks"]) if "networks" in node else node["network"],
             " ".join(node["addresses"]),
             _state(node),
             since(node["since"] or 0.0),
@@ -52,6 +52,11 @@ def show(lab: LabArgument, as_json: AsJson = False) -> None:
     ]
     styles = {"up": "green", "free": "dim"}
     print_table(["node", "kind", "network", "addresses", "state", "up for", "command"], rows, styles)
+    cut = [link["name"] for link in shown["links"] if link["state"] == "cut"]
+    if shown["links"]:
+        number = len(shown["links"])
+        those = f", of which {', '.join(cut)} cut" if cut else ""
+        print(f"{number:,} {'link' if number == 1 else 'links'}{those}; vnet link {found.name} lists them")
     for node in shown["nodes"]:
         if node["failure"]:
             complain(f"{node['name']} did not come up: {node['failure']}")
@@ -69,6 +74,7 @@ def _ask(given: str) -> tuple[LiveLan, dict[str, Any]]:
             "networks": about["networks"],
             "nodes": [{**_NOT_A_NODE, **nic} for nic in about["nics"]],
             "plugged": [],
+            "links": about["links"],
         }
     shown = call(found.name, "lab.show")
     return found, {**shown, "plugged": [{**_NOT_A_NODE, **nic} for nic in shown["plugged"]]}
@@ -94,7 +100,7 @@ def _state(node: dict[str, Any]) -> str:
         for each in node["commands"]
         if each["code"] is not None
     ]
-    if node["kind"] in ("netns", "tap", "plug"):
+    if node["kind"] in ("netns", "tap", "plug", "router"):
         # There, whatever its commands do.
         return "; ".join([node["state"], *ended])
     if ended:
@@ -106,7 +112,7 @@ def _state(node: dict[str, Any]) -> str:
 
 def _plain(found: LiveLan, shown: dict[str, Any]) -> dict[str, Any]:
     now = time.time()
-    keys = ("name", "kind", "network", "addresses", "state", "command", "pid", "code", "commands", "failure")
+    keys = ("name", "kind", "network", "networks", "addresses", "state", "command", "pid", "code", "commands", "failure")
     return {
         "name": found.name,
         "kind": found.kind,
@@ -114,9 +120,10 @@ def _plain(found: LiveLan, shown: dict[str, Any]) -> dict[str, Any]:
         "pid": found.pid,
         "uptime": round(now - found.since, 3),
         "networks": shown["networks"],
+        "links": shown["links"],
         "nodes": [
             {
-                **{key: node[key] for key in keys},
+                **{key: node[key] for key in keys if key in node},
                 "uptime": round(now - node["since"], 3) if node["since"] else None,
             }
             for node in shown["nodes"]

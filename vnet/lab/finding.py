@@ -35,7 +35,7 @@ class LiveLan:
         pid: of the base.
         user: the user id of the base.
         since: when it came up, in seconds since the epoch.
-        nodes: how many NICs are on it.
+        nodes: how many guests and routers are on it.
         origin: the file that it is made from; empty for a program's.
     """
 
@@ -73,7 +73,7 @@ def live_lan(name: str) -> LiveLan:
         pid=int(reply.get("pid", pid)),
         user=user,
         since=float(reply.get("since", 0.0)),
-        nodes=len(reply.get("nics", ())),
+        nodes=len({*(nic["node"] for nic in reply.get("nics", ())), *reply.get("routers", ())}),
         origin=str(reply.get("origin", "")),
     )
 

@@ -24,7 +24,8 @@ _LIMIT = 8 << 20
 _FOR_EVER = 1e6
 
 _REPLY = re.compile(r"^\d+ bytes from .*?icmp_seq=(\d+) .*?time=([\d.]+) ms$")
-_ERROR = re.compile(r"^From \S+:? icmp_seq=(\d+) (.+)$")
+# An IPv6 address may end in two colons, and some versions put one behind any address.
+_ERROR = re.compile(r"^From (\S*?(?:::|[^\s:])):? icmp_seq=(\d+) (.+)$")
 _LOCAL = re.compile(r"^(?:ping: )?(?:sendmsg|local error): (.+)$")
 _TOTAL = re.compile(r"^(\d+) packets transmitted, (\d+) received")
 # What it says where the kernel does not even let it begin.
@@ -56,6 +57,7 @@ class NamespacePing:
         interval: float = 0.0,
         timeout: float = 1.0,
         size: int = 56,
+        ttl: int | None = None,
     ) -> None:
         self._destination = destination
         self._count = count
@@ -63,7 +65,7 @@ class NamespacePing:
         # Adaptive: the next goes out when the last is answered, or lost.
         pace = ["-i", f"{interval:.6f}"] if interval else ["-A", "-i", f"{max(timeout, 0.001):.6f}"]
         words = ["ping", "-6" if ":" in destination else "-4", "-n", "-c", str(count), *pace]
-        words += ["-W", f"{timeout:.6f}", "-s", str(size), destination]
+        words += ["-W", f"{timeout:.6f}", "-s", str(size), *(["-t", str(ttl)] if ttl else []), destination]
         try:
             self._command = Command(
                 words,
@@ -115,7 +117,7 @@ def read_ping(text: str, destination: str, *, count: int, patience: float) -> Pi
             # A reply that comes twice counts once; in time or not, it is the first that tells.
             rtts.setdefault(int(reply[1]), float(reply[2]) / 1000)
         elif (error := _ERROR.match(line)) is not None:
-            errors.append(error[2].lower())
+            errors.append(f"{error[3].lower()} from {error[1]}")
         elif (total := _TOTAL.match(line)) is not None:
             sent = int(total[1])
         elif (local := _LOCAL.match(line)) is not None:

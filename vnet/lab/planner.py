@@ -28,6 +28,7 @@ from vnet.lab.steps import (
     ping_all,
     repeat,
     replay,
+    traceroute,
     traffic,
     wait,
     wait_until,
@@ -42,6 +43,7 @@ __all__ = ["default_lab_name", "plan_lab"]
 _PLANNERS: dict[str, Callable[[Any, StepContext], Step]] = {
     "ping": ping.plan,
     "ping_all": ping_all.plan,
+    "traceroute": traceroute.plan,
     "tcp": connecting.plan_tcp,
     "http": connecting.plan_http,
     "inject": inject.plan,

@@ -163,7 +163,8 @@ impl Wire {
         if !self.waiting.contains_key(&to)
             && let Some(verdict) = outlet.try_forward(datagram)
         {
-            if verdict != Verdict::Delivered
+            // What a filter or a router has taken is lost in silence, as on a real network, unless an ICMP error says so.
+            if !matches!(verdict, Verdict::Delivered | Verdict::Filtered | Verdict::TtlExceeded)
                 && let Some(segment) = Segment::of(datagram)
                 && segment.is_first()
             {

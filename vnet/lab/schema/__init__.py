@@ -20,6 +20,7 @@ from vnet.lab.schema.expectations import (
     ReplayExpect,
     TcpExpect,
     TextExpect,
+    TracerouteExpect,
     TrafficExpect,
     WaitUntilExpect,
 )
@@ -41,6 +42,7 @@ from vnet.lab.schema.lab import (
     ReplayStepFile,
     StepFile,
     TcpStepFile,
+    TracerouteStepFile,
     TrafficStepFile,
     WaitStepFile,
     WaitUntilFile,
@@ -68,6 +70,7 @@ from vnet.lab.schema.steps import (
     PingFile,
     ReplayFile,
     TcpFile,
+    TracerouteFile,
     TrafficFile,
 )
 from vnet.lab.schema.words import Said
@@ -124,6 +127,9 @@ __all__ = [
     "TcpStepFile",
     "TextExpect",
     "TopologyFile",
+    "TracerouteExpect",
+    "TracerouteFile",
+    "TracerouteStepFile",
     "TrafficExpect",
     "TrafficFile",
     "TrafficStepFile",

@@ -31,6 +31,7 @@ __all__ = [
     "ReplayExpect",
     "TcpExpect",
     "TextExpect",
+    "TracerouteExpect",
     "TrafficExpect",
     "WaitUntilExpect",
 ]
@@ -68,6 +69,24 @@ class PingExpect(AnyExpect):
     min: DurationExpectation | None = key("shortest round trip", "> 1us", default=None)
     avg: DurationExpectation | None = key("mean round trip", "< 30ms", "1ms..30ms", default=None)
     max: DurationExpectation | None = key("longest round trip", "< 100ms", default=None)
+    error: TextExpect | None = key(
+        "what came in place of replies, and from whom: ICMP errors, or verdicts such as `no_host`",
+        "time exceeded from 10.1.0.1",
+        default=None,
+    )
+
+
+class TracerouteExpect(AnyExpect):
+    """Whom the way led over."""
+
+    path: Texts | None = key(
+        "those who answered, the destination included: nodes or addresses, `*` for who did not",
+        ["edge", "core", "bob"],
+        default=None,
+    )
+    hops: CountExpectation | None = key("how many that were", 3, default=None)
+    reached: bool | None = key("whether the destination answered; without it and `error`, `true`", False, default=None)
+    error: TextExpect | None = key("what ended the way before", {"contains": "network unreachable"}, default=None)
 
 
 class PingAllExpect(PingExpect):

@@ -19,6 +19,7 @@ from vnet.lab.schema.expectations import (
     RepeatExpect,
     ReplayExpect,
     TcpExpect,
+    TracerouteExpect,
     TrafficExpect,
     WaitUntilExpect,
 )
@@ -32,6 +33,7 @@ from vnet.lab.schema.steps import (
     PingFile,
     ReplayFile,
     TcpFile,
+    TracerouteFile,
     TrafficFile,
 )
 from vnet.lab.schema.words import (
@@ -65,6 +67,15 @@ class PingStepFile(StepFile):
 
     ping: PingFile = key("who pings whom", {"from": "alice", "to": "bob"})
     expect: PingExpect | None = key("what it is held to", {"loss": "0%"}, left_out="=`{loss: 0%}`", default=None)
+
+
+class TracerouteStepFile(StepFile):
+    """The routers on the way from a host or a namespace to a node or an address."""
+
+    traceroute: TracerouteFile = key("from whom to whom", {"from": "alice", "to": "bob"})
+    expect: TracerouteExpect | None = key(
+        "what it is held to", {"path": ["edge", "core", "bob"]}, left_out="=`{reached: true}`", default=None
+    )
 
 
 class PingAllStepFile(StepFile):
@@ -189,7 +200,7 @@ AnyStep = Annotated["AnyStepFile", BeforeValidator(_one_kind)]
 Steps = Annotated["list[AnyStep]", BeforeValidator(_steps)]
 Branch = Annotated["list[AnyStep]", BeforeValidator(_nested)]
 
-CONDITIONS = ("ping", "ping_all", "tcp", "http", "inject", "exec")
+CONDITIONS = ("ping", "ping_all", "traceroute", "tcp", "http", "inject", "exec")
 """The kinds of steps that one can wait for."""
 
 
@@ -305,6 +316,7 @@ class LinkStepFile(StepFile):
 STEP_MODELS: dict[str, type[StepFile]] = {
     "ping": PingStepFile,
     "ping_all": PingAllStepFile,
+    "traceroute": TracerouteStepFile,
     "tcp": TcpStepFile,
     "http": HttpStepFile,
     "inject": InjectStepFile,
@@ -323,6 +335,7 @@ STEP_KINDS = tuple(STEP_MODELS)
 AnyStepFile = Annotated[
     Annotated[PingStepFile, Tag("a ping step")]
     | Annotated[PingAllStepFile, Tag("a ping_all step")]
+    | Annotated[TracerouteStepFile, Tag("a traceroute step")]
     | Annotated[TcpStepFile, Tag("a tcp step")]
     | Annotated[HttpStepFile, Tag("a http step")]
     | Annotated[InjectStepFile, Tag("a inject step")]

@@ -36,6 +36,7 @@ __all__ = [
     "PingFile",
     "ReplayFile",
     "TcpFile",
+    "TracerouteFile",
     "TrafficFile",
 ]
 
@@ -56,6 +57,20 @@ class PingFile(Said):
     )
     timeout: PositiveDuration = key("time after which a request is lost", "1s", left_out="1s", default=1.0)
     size: int = key("bytes of payload", 56, left_out=56, default=56, ge=0, le=65507)
+    ttl: Annotated[int, Field(ge=1, le=255)] = key("TTL, or hop limit, of the requests", 3, left_out=64, default=64)
+    family: Family | None = key("4 or 6", 6, left_out=ANY_FAMILY, default=None)
+
+
+class TracerouteFile(Said):
+    """The routers on the way from a host or a namespace to a node or an address."""
+
+    from_: str = key(FROM_PINGER, "alice", alias="from")
+    to: str = key("a node or an IP address", "bob", "10.0.0.9")
+    hops: Annotated[int, Field(ge=1, le=255)] = key("how far at most", 8, left_out=30, default=30)
+    tries: Annotated[int, Field(ge=1, le=100)] = key(
+        "requests at each distance, until one is answered", 3, left_out=1, default=1
+    )
+    timeout: PositiveDuration = key("time after which a request is lost", "1s", left_out="1s", default=1.0)
     family: Family | None = key("4 or 6", 6, left_out=ANY_FAMILY, default=None)
 
 

@@ -44,6 +44,7 @@ class PingStep(Step):
     interval: float
     patience: float
     size: int
+    ttl: int
 
     def title(self) -> str:
         address = f" ({self.destination})" if self.destination != self.target else ""
@@ -58,10 +59,11 @@ class PingStep(Step):
         return (self.sender, self.target) if self.target != self.destination else (self.sender,)
 
     def run(self, stage: Stage) -> Outcome:
-        settings = {"interval": self.interval, "timeout": self.patience, "size": self.size}
+        settings = {"interval": self.interval, "timeout": self.patience, "size": self.size, "ttl": self.ttl}
         run = start_ping(stage, self.sender, self.destination, count=self.count, **settings)
         result = settled(run, stage.limit)
-        metrics = ping_metrics(result.sent, result.received, result.rtts)
+        metrics: dict[str, float | str | None] = {**ping_metrics(result.sent, result.received, result.rtts)}
+        metrics["error"] = ", ".join(dict.fromkeys(map(str, result.errors)))
         summary = f"{result.received}/{result.sent} replies"
         if result.rtts:
             summary += f", avg {show(float(metrics['avg'] or 0), Dimension.DURATION)}"
@@ -161,6 +163,7 @@ def plan(said: PingStepFile, context: StepContext) -> PingStep:
         interval=ping.interval,
         patience=ping.timeout,
         size=ping.size,
+        ttl=ping.ttl,
     )
 
 

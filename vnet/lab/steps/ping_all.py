@@ -73,13 +73,14 @@ class PingAllStep(Step):
             for _, run in running:
                 abandon(run)
         metrics = ping_metrics(sent, received, times) | {"pairs": len(self.pairs), "failed": len(failed)}
+        told: dict[str, float | str | None] = {**metrics, "error": ", ".join(dict.fromkeys(errors))}
         summary = f"{received:,}/{sent:,} replies"
         if times:
             summary += f", avg {show(float(metrics['avg'] or 0), Dimension.DURATION)}"
         if errors:
             summary += f", {reasons(errors)}"
         more = (f"and {len(failed) - 10:,} more pairs",) if len(failed) > 10 else ()
-        return Outcome(summary, metrics, details=(*failed[:10], *more))
+        return Outcome(summary, told, details=(*failed[:10], *more))
 
 
 def plan(said: PingAllStepFile, context: StepContext) -> PingAllStep:

@@ -22,6 +22,7 @@ __all__ = [
     "Plan",
     "Port",
     "Program",
+    "RouteBench",
     "RouteList",
     "Routes",
     "Rules",
@@ -276,6 +277,47 @@ class Base:
     def close(self) -> None: ...
 
 @final
+class RouteBench:
+    """Look-ups in the route table, and in plain DIR-24-8 arrays of the same routes, for ``vnet bench --routes``.
+
+    Arguments:
+        text: as of :class:`RouteList`.
+        classes: how many classes the prefixes have.
+
+    Raises:
+        RuntimeError: the list is wrong, or there is no memory.
+    """
+
+    def __new__(cls, text: bytes, classes: int) -> RouteBench: ...
+    @property
+    def compiled(self) -> float:
+        """Seconds that it took to lay the table out."""
+
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Returns IPv4 and IPv6 routes, and bytes: of the table, of arrays with cells of 32 bits and of 16."""
+
+    def look_up(self, who: str, which: str, count: int) -> tuple[float, int]:
+        """Looks addresses up, one after the other, in this thread.
+
+        Arguments:
+            who: ``"ours"``, ``"array32"`` or ``"array16"``.
+            which: ``"any4"``, ``"routed4"`` or ``"routed6"``.
+
+        Returns:
+            Seconds, and the sum of the classes found.
+        """
+
+    def update(
+        self, processors: tuple[int, int], rate: int, seconds: float, rounds: int
+    ) -> tuple[list[list[float]], float]:
+        """Changes routes in one thread while another looks addresses up, on these processors; that one comes first.
+
+        Returns:
+            For each round look-ups a second without the other thread, beside it while it changes nothing, and beside
+            it while it makes ``rate`` changes a second (0: as many as it can); and changes a second.
+        """
+
+@final
 class RouteList:
     """Prefixes that were read from text: one a line, behind it perhaps a word that says where it leads.
 
@@ -284,7 +326,6 @@ class RouteList:
     """
 
     def __new__(cls, text: bytes) -> RouteList: ...
-    def __len__(self) -> int: ...
     def words(self) -> list[tuple[str, int, int]]:
         """Returns the words, the first one for lines without.
 
@@ -314,7 +355,7 @@ class Routes:
     def remove(self, prefix: str) -> tuple[int, bool]:
         """Takes a prefix out; returns as :meth:`insert` does."""
 
-    def extend(self, list: RouteList, classes: list[tuple[int, int]]) -> bool:
+    def extend(self, list: RouteList, classes: list[tuple[int, int]]) -> tuple[int, bool]:
         """Enters the prefixes of a list, all of them or none.
 
         Arguments:
@@ -322,7 +363,8 @@ class Routes:
             classes: for each word of the list those of IPv4 and IPv6 prefixes with it; 0 leaves them out.
 
         Returns:
-            Whether prefixes of the routers are inside of one.
+            How many came, those that were said twice counted twice; and whether prefixes of the routers are inside of
+            one.
         """
 
     def remove_classes(self, classes: list[int]) -> int:
@@ -355,6 +397,9 @@ class Routes:
 
     def draft(self, list: RouteList, classes: list[tuple[int, int]]) -> bytes:
         """Returns the words of the section that a list would make of the table, if nothing lies outside so far."""
+
+    def taken(self) -> int:
+        """Returns how many prefixes the list had of which the image was made that the table lies in."""
 
     def adopt(self, fd: int, at: int, words: int) -> None:
         """Has senders go by a table that lies in an image: that of :meth:`draft`, with the routers' prefixes as they are.

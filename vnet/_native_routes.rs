@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use vnet_base::Lan;
 use vnet_base::routing::Section;
-use vnet_base::tables::lpm::{Layers, Listing, Prefix, PrefixError, Route, RouteTable, RouteWriter, RoutesError, Text};
+use vnet_base::tables::lpm::{
+    self, Layers, Listing, Prefix, PrefixError, Route, RouteTable, RouteWriter, RoutesError, Text,
+};
 use vnet_base::tables::sync::AtomicU32;
 
 use super::{duplicate, error, lan_error};
@@ -50,8 +52,8 @@ struct Standing {
     layers: Option<Layers<'static>>,
     /// What lies outside lies in an image, and `layers` knows the routers' prefixes only.
     kept: bool,
-    /// What covers the routers' prefixes, as it was found in the image.
-    around: Option<BTreeMap<Prefix, Route>>,
+    /// What covers the routers' prefixes, as the image tells: length and class.
+    around: Option<BTreeMap<Prefix, Option<(u8, u16)>>>,
 }
 
 impl Standing {
@@ -72,26 +74,18 @@ impl Standing {
         Ok(layers)
     }
 
-    /// The longest route outside that covers a prefix.
-    fn covering(&mut self, lan: &Lan, prefix: Prefix) -> Result<Option<Route>, Trouble> {
+    /// The longest route outside that covers a prefix: its length and its class.
+    fn covering(&mut self, lan: &Lan, prefix: Prefix) -> Result<Option<(u8, u16)>, Trouble> {
         let Some(layers) = &self.layers else { return Ok(None) };
-        if !self.kept {
-            return Ok(layers.covering(prefix));
+        if !self.kept || !layers.is_own(prefix) {
+            let found = self.layers(lan)?.covering(prefix);
+            return Ok(found.map(|route| (route.prefix.length(), route.class)));
         }
-        if !layers.is_own(prefix) {
-            return Ok(self.layers(lan)?.covering(prefix));
-        }
-        if self.around.is_none() {
-            // One pass over the list answers for all that are asked of together.
-            let mut around = BTreeMap::new();
-            for route in Listing::of(lan.segment().section(Section::Routes)) {
-                let route = route.map_err(|failure| Trouble::Damaged(failure.to_string()))?;
-                // Shorter before longer: the last one stays.
-                around.extend(layers.own_inside(route.prefix).map(|own| (own, route)));
-            }
-            self.around = Some(around);
-        }
-        Ok(self.around.as_ref().and_then(|around| around.get(&prefix)).copied())
+        // The order is that of the image: prefixes of the routers that came or went would have had it copied out.
+        let tell =
+            |(number, own): (usize, Route)| (own.prefix, lpm::around(lan.segment().section(Section::Routes), number));
+        let around = self.around.get_or_insert_with(|| layers.own().enumerate().map(tell).collect());
+        Ok(around.get(&prefix).copied().flatten())
     }
 }
 
@@ -194,13 +188,14 @@ impl Routes {
     }
 
     /// Enters the prefixes of a list, with the classes that there are for its words, IPv4 and IPv6; class 0 leaves out.
-    /// Returns whether prefixes of the routers are inside of one.
-    fn extend(&self, py: Python<'_>, list: &RouteList, classes: Vec<(u16, u16)>) -> PyResult<bool> {
+    /// Returns how many came, and whether prefixes of the routers are inside of one.
+    fn extend(&self, py: Python<'_>, list: &RouteList, classes: Vec<(u16, u16)>) -> PyResult<(usize, bool)> {
         let routes = list.routes(&classes)?;
         self.0.change(py, |layers| {
             let covers = routes.iter().any(|route| layers.covers_own(route.prefix));
+            let taken = routes.len();
             layers.extend(routes)?;
-            Ok(covers)
+            Ok((taken, covers))
         })
     }
 
@@ -246,14 +241,14 @@ impl Routes {
         let prefix = self::prefix(prefix)?;
         let found = py.detach(|| self.0.lock().covering(&self.0.lan, prefix));
         let found = found.map_err(|trouble| raised(py, &trouble))?;
-        Ok(found.map(|route| (route.prefix.length(), route.class)))
+        Ok(found)
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
         py.detach(|| {
             let standing = self.0.lock();
             match &standing.layers {
-                Some(_) if standing.kept => Listing::of(self.0.lan.segment().section(Section::Routes)).count(),
+                Some(_) if standing.kept => Listing::length_of(self.0.lan.segment().section(Section::Routes)),
                 Some(layers) => layers.len(),
                 None => 0,
             }
@@ -291,11 +286,17 @@ impl Routes {
             let memory: Vec<AtomicU32> = (0..DRAFT).map(|_| AtomicU32::new(0)).collect();
             let mut layers = Layers::new(RouteWriter::new(&memory)?);
             own.into_iter().try_for_each(|route| layers.insert_own(route))?;
+            let taken = routes.len();
             layers.replace(routes)?;
-            Ok::<_, RoutesError>(layers.image().iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>())
+            Ok::<_, RoutesError>(layers.image(taken).iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>())
         });
         let words = words.map_err(|failure| raised(py, &failure.into()))?;
         Ok(PyBytes::new(py, &words))
+    }
+
+    /// How many prefixes the list had of which the image was made that the table lies in.
+    fn taken(&self) -> usize {
+        lpm::taken(self.0.lan.segment().section(Section::Routes))
     }
 
     /// Has senders go by a table that lies in an image: that of `draft`, with the routers' prefixes as they are.
@@ -349,10 +350,6 @@ impl RouteList {
         let bytes = text.as_bytes();
         let read = py.detach(|| Text::read(bytes));
         read.map(Self).map_err(|failure| PyValueError::new_err((failure.line, failure.message)))
-    }
-
-    fn __len__(&self) -> usize {
-        self.0.prefixes.len()
     }
 
     /// The words, the first one for lines without, each with the lines where it first stands behind an IPv4 and an IPv6

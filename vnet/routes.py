@@ -178,25 +178,31 @@ class Routes:
         """
         if family not in (None, 4, 6):
             raise ValueError(f"a family is 4 or 6, not {family!r}")
-        where, text = _read(source)
+        where, data = _read(source)
         with self._open():
-            if self._load_image(where, text, via, family):
-                return len(self._table)
+            loaded = self._load_image(where, data, via, family)
+            if loaded is not None:
+                return loaded
+            text = _plain(where, data)
             try:
                 routes = _native.RouteList(text)
             except ValueError as error:
                 line, reason = error.args
                 raise AddressError(f"{where(line)}: {reason}") from None
             classes = [self._classes_of(word, via, family, where) for word in routes.words()]
-            if self._table.extend(routes, classes):
+            loaded, covers = self._table.extend(routes, classes)
+            if covers:
                 self._register.routing.changed()
-            return len(routes)
+            return loaded
 
-    def _load_image(self, where: Callable[[int], str], text: bytes, via: Via | None, family: int | None) -> bool:
-        """Has the whole table lie in an image, where the LAN uses images and nothing lies outside so far."""
+    def _load_image(self, where: Callable[[int], str], data: bytes, via: Via | None, family: int | None) -> int | None:
+        """Has the whole table lie in an image, where the LAN uses images and nothing lies outside so far.
+
+        Returns what :meth:`load` does; ``None`` where the list is not for images.
+        """
         images = self._register.images
-        if len(text) < _MANY or via is None or len(self._table) or not images.may_use("routes"):
-            return False
+        if len(data) < _MANY or via is None or len(self._table) or not images.may_use("routes"):
+            return None
         from .images import Recipe
 
         classes = self._classes(via)
@@ -204,32 +210,42 @@ class Routes:
             classes = (classes[0], 0) if family == 4 else (0, classes[1])
         # The routers' prefixes are in the same table, so they have to be there first.
         self._register.routing.settle()
-        name = Path(where(0)).name
-        recipe = Recipe(f"routes of {name}").add("routes", text).add("classes", classes).add("own", self._table.own())
+        # As it lies there: a gzipped file is not even unpacked where it was seen before.
+        recipe = Recipe(f"routes of {Path(where(0)).name}" if where(0) else "routes")
+        recipe.add("file", data).add("classes", classes).add("own", self._table.own())
 
         def build() -> Callable[[int], object]:
-            words = self._draft(where, text, classes, via)
+            words = self._draft(_plain(where, data), classes, family)
             return lambda fd: _native.image_write(fd, recipe.key, recipe.label, [("routes", words)])
 
+        loaded = -1
+
+        def adopt(_: _native.Base, fd: int, at: int, words: int) -> None:
+            nonlocal loaded
+            self._table.adopt(fd, at, words)
+            loaded = self._table.taken()
+
         def publish() -> None:
-            self._table.extend(_native.RouteList(text), [classes])
+            nonlocal loaded
+            loaded, _ = self._table.extend(_native.RouteList(_plain(where, data)), [classes])
 
         try:
-            images.use("routes", recipe, build, lambda _, fd, at, words: self._table.adopt(fd, at, words), publish)
+            images.use("routes", recipe, build, adopt, publish)
         except _Unfit:
-            return False
+            return None
         if any(self._table.covering(prefix) for prefix, _ in self._table.own()):
             self._register.routing.changed()
-        return True
+        return loaded
 
-    def _draft(self, where: Callable[[int], str], text: bytes, classes: tuple[int, int], via: Via) -> bytes:
+    def _draft(self, text: bytes, classes: tuple[int, int], family: int | None) -> bytes:
         """The words of a table of this text; it is not for images if it is wrong, or names other next hops."""
         try:
             routes = _native.RouteList(text)
         except ValueError:
             raise _Unfit from None
         words = routes.words()
-        if len(words) > 1 or any(line and not number for line, number in zip(words[0][1:], classes, strict=True)):
+        needed = zip((4, 6), words[0][1:], classes, strict=True)
+        if len(words) > 1 or any(line and not number and family in (None, version) for version, line, number in needed):
             raise _Unfit
         return self._table.draft(routes, [classes])
 
@@ -435,7 +451,7 @@ def _is_address(text: str) -> bool:
 
 
 def _read(source: Source) -> tuple[Callable[[int], str], bytes]:
-    """The text of a source, and how its lines are told; 0 for the whole."""
+    """The text of a source, perhaps gzipped, and how its lines are told; 0 for the whole."""
     if not isinstance(source, (str, os.PathLike)):
         lines = []
         for each in source:
@@ -446,13 +462,18 @@ def _read(source: Source) -> tuple[Callable[[int], str], bytes]:
                 raise TypeError(f"a prefix is a string, alone or with what it lies behind, not {each!r}")
             # One line each, whatever it holds.
             lines.append(" ".join(" ".join(part.split()) for part in parts))
-        return lambda line: f"prefix {line}", "\n".join(lines).encode()
+        return lambda line: f"prefix {line}" if line else "", "\n".join(lines).encode()
     name = os.fspath(source)
     with open(name, "rb") as file:
-        text = file.read()
-    if text.startswith(_GZIP):
-        try:
-            text = gzip.decompress(text)
-        except (OSError, EOFError, zlib.error) as error:
-            raise AddressError(f"{name}: the compressed file is damaged: {error}") from None
-    return lambda line: f"{name}, line {line}" if line else name, text
+        data = file.read()
+    return lambda line: f"{name}, line {line}" if line else name, data
+
+
+def _plain(where: Callable[[int], str], data: bytes) -> bytes:
+    """The text of what was read."""
+    if not data.startswith(_GZIP):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise AddressError(f"{where(0)}: the compressed file is damaged: {error}") from None

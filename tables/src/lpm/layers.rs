@@ -6,7 +6,29 @@
 use std::collections::BTreeMap;
 
 use super::prefix::{Prefix, Route};
+use super::words::{AROUND, TAKEN, word};
 use super::writer::{RouteWriter, RoutesError};
+use crate::sync::{AtomicU32, Ordering};
+
+/// A word that tells of a route: this, its length, its class.
+const TOLD: u32 = 1 << 31;
+
+/// What covers the routers' prefix with this number, in the order of [`Layers::own`], in a table that was kept in a file:
+/// length and class of the longest route outside.
+#[must_use]
+pub fn around(words: &[AtomicU32], number: usize) -> Option<(u8, u16)> {
+    // Relaxed: a table that is kept in a file changes no more.
+    let at = word(words, AROUND, Ordering::Relaxed) as usize;
+    let told = if at == 0 { 0 } else { word(words, at + number, Ordering::Relaxed) };
+    (told & TOLD != 0).then_some(((told >> 16) as u8, told as u16))
+}
+
+/// How many routes a table was made of that was kept in a file, those that were said twice counted twice.
+#[must_use]
+pub fn taken(words: &[AtomicU32]) -> usize {
+    // Relaxed: as in `around()`.
+    word(words, TAKEN, Ordering::Relaxed) as usize
+}
 
 /// More new routes at once than this are laid out together with those that are there.
 const MANY: usize = 2048;
@@ -212,10 +234,16 @@ impl<'m> Layers<'m> {
         self.own.keys().filter_map(|&prefix| Some(Route { prefix, class: self.writer.get(prefix)? }))
     }
 
-    /// The table as words to keep in a file, with what lies outside packed behind it.
+    /// The table as words to keep in a file, with what lies outside packed behind it, and then, for each of the routers'
+    /// prefixes in their order, what covers it: length and class, as [`around`] tells. It was made of `taken` routes.
     #[must_use]
-    pub fn image(&self) -> Vec<u32> {
-        self.writer.image(self.routes())
+    pub fn image(&self, taken: usize) -> Vec<u32> {
+        let mut words = self.writer.image(self.routes());
+        words[TAKEN] = taken as u32;
+        words[AROUND] = words.len() as u32;
+        let told = |route: Route| TOLD | u32::from(route.prefix.length()) << 16 | u32::from(route.class);
+        words.extend(self.own.keys().map(|own| self.covering(*own).map_or(0, told)));
+        words
     }
 
     /// A route of the table as the outside has it.

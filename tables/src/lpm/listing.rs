@@ -12,7 +12,7 @@
 use super::bits::Bits;
 use super::prefix::{Prefix, Route};
 use super::rib::Item;
-use super::words::{LISTING, LISTING_BYTES, word};
+use super::words::{LISTED, LISTING, LISTING_BYTES, word};
 use crate::sync::{AtomicU32, Ordering};
 
 /// The list of a table's routes cannot be read: it is damaged.
@@ -109,6 +109,13 @@ impl<'m> Listing<'m> {
         let bytes = word(words, LISTING_BYTES, Ordering::Relaxed) as usize;
         let family = if start == 0 { Family::Done } else { Family::Start };
         Self { words, start, bytes, at: 0, family, left: 0, length: 0, address4: 0, address6: 0 }
+    }
+
+    /// How many there are, as the table in these words says without a look at them.
+    #[must_use]
+    pub fn length_of(words: &'m [AtomicU32]) -> usize {
+        // Relaxed: as in `of()`.
+        word(words, LISTED, Ordering::Relaxed) as usize
     }
 
     fn byte(&mut self) -> Option<u8> {

@@ -65,7 +65,7 @@ mod text;
 mod words;
 mod writer;
 
-pub use layers::Layers;
+pub use layers::{Layers, around, taken};
 pub use listing::{Listing, ListingError};
 pub use prefix::{Prefix, PrefixError, Route};
 pub use reader::RouteTable;

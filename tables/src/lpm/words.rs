@@ -6,11 +6,12 @@
 //!       │ (zero) ×4: the root block of an empty table                                │ what each look-up reads
 //!       │ 4 reuse │ 5 root block, IPv4 │ 6 root block, IPv6 │ (zero) ×25             │
 //!  32   ├────────────────────────────────────────────────────────────────────────────┤
-//!       │ 32 used │ 33 count4 │ 34 count6 │ 35 listing at │ 36 listing bytes │ (zero) │ what changes with each update
+//!       │ 32 used │ 33 count4 │ 34 count6 │ (zero) ×13                             │ what changes with each update
+//!       │ in a file: 35 listing at │ 36 its bytes │ 37 listed │ 38 around at │ 39 taken│
 //!  48   ├────────────────────────────────────────────────────────────────────────────┤
 //!       │ arrays, nodes, free blocks, in steps of four words …                       │
 //!  used ├────────────────────────────────────────────────────────────────────────────┤
-//!       │ never touched; in a file: the listing                                      │
+//!       │ never touched; in a file: the listing, and what is around the own prefixes │
 //!       └────────────────────────────────────────────────────────────────────────────┘
 //!
 //!  entry    │ kind 2 │ word offset 30 │      kind 0: │ 0 │ (zero) 14 │ class 16 │
@@ -38,6 +39,12 @@ pub(crate) const USED: usize = 32;
 pub(crate) const LISTING: usize = 35;
 /// Bytes of the listing.
 pub(crate) const LISTING_BYTES: usize = 36;
+/// How many routes the listing has.
+pub(crate) const LISTED: usize = 37;
+/// Where it is told what covers the routers' own prefixes, in words; 0 where it is not.
+pub(crate) const AROUND: usize = 38;
+/// How many routes the table was made of, those that were said twice counted twice.
+pub(crate) const TAKEN: usize = 39;
 /// The first word that nodes may have.
 pub(crate) const FIRST: u32 = 48;
 

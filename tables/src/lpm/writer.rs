@@ -7,7 +7,7 @@ use super::reader::RouteTable;
 use super::rib::{Item, Rib};
 use super::shape::{Edit, Shaper, change_of};
 use super::space::{NoRoom, REST, Space};
-use super::words::{ARRAY, Anatomy, Entry, FIRST, Head, Kind, LEAST_WORDS, LISTING, LISTING_BYTES, USED};
+use super::words::{ARRAY, Anatomy, Entry, FIRST, Head, Kind, LEAST_WORDS, LISTED, LISTING, LISTING_BYTES, USED};
 use crate::sync::{AtomicU32, Ordering};
 
 /// A family with more routes than this has an array.
@@ -251,9 +251,11 @@ impl<'m> RouteWriter<'m> {
         // Relaxed: written by this very thread.
         let used = (self.memory[USED].load(Ordering::Relaxed) as usize).max(FIRST as usize);
         let mut words: Vec<u32> = self.memory[..used].iter().map(|word| word.load(Ordering::Relaxed)).collect();
-        let packed = pack(listed);
+        let mut count = 0;
+        let packed = pack(listed.inspect(|_| count += 1));
         words[LISTING] = used as u32;
         words[LISTING_BYTES] = packed.len() as u32;
+        words[LISTED] = count;
         words.extend(packed.chunks(4).map(|bytes| {
             let mut word = [0; 4];
             word[..bytes.len()].copy_from_slice(bytes);

@@ -8,6 +8,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use vnet_tables::plan::RouterId;
 use vnet_tables::{Address, NetworkId, NicState, SlotId};
 
 use crate::buffer::Outlook;
@@ -16,6 +17,7 @@ use crate::doorbell::{BUSY, Listener};
 use crate::filter::{Filters, Finding, Judgement};
 use crate::foresee::Journey;
 use crate::forward::{Sender, Target};
+use crate::icmp::{self, Trouble};
 use crate::verdict::Verdict;
 
 /// What would become of a datagram, and why. Steps that it would not reach are empty.
@@ -31,8 +33,19 @@ pub struct Explanation {
     pub rules: Vec<Rule>,
     /// Step 3 beyond the network: the routers on the way.
     pub journey: Option<Journey>,
-    /// Steps 4 and 5, write and ring: one for each receiver.
+    /// Steps 4 and 5, write and ring: one for each receiver, and for each fragment.
     pub writes: Vec<Write>,
+    /// What its sender would hear about it, if the limits of whoever says it allow and the way back is free.
+    pub answer: Option<Answer>,
+}
+
+/// What is said about a datagram: an ICMP error, or a router's reply to one for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The router that says it; none where a filter does, in the name of whom the datagram was for.
+    pub router: Option<RouterId>,
+    /// The IP datagram; an IPv4 identification is still to be given.
+    pub datagram: Vec<u8>,
 }
 
 /// Why a datagram cannot be read.
@@ -189,6 +202,7 @@ impl Sender {
             rules: Vec::new(),
             journey: None,
             writes: Vec::new(),
+            answer: None,
         };
         told.verdict = self.retrace(datagram, &mut told).unwrap_or_else(|verdict| verdict);
         told
@@ -208,11 +222,12 @@ impl Sender {
         // 3 apply
         told.rules.push(Rule::Mtu { most: self.mtu, kept: datagram.len() <= self.mtu });
         self.fits(datagram.len())?;
-        self.say_filter(Place::Out(self.slot), datagram, &mut told.rules)?;
+        self.say_filter(Place::Out(self.slot), datagram, told)
+            .map_err(|judgement| self.say_rejection(judgement, datagram, told))?;
         // 4 write, 5 ring
         match target {
             Target::Nic { slot, generation } | Target::Guarded { slot, generation } => {
-                self.say_entering(self.network, SlotId(slot as u16), datagram, &mut told.rules)?;
+                self.say_entering(self.network, SlotId(slot as u16), datagram, told)?;
                 let write = self.say_write(SlotId(slot as u16), generation, datagram);
                 told.writes.push(write);
                 Ok(write.verdict)
@@ -250,8 +265,8 @@ impl Sender {
         (LookUp { network: self.network, bucket, buckets, row, everyone, bridged, gateway, refused }, target)
     }
 
-    /// What a filter says, where there is one.
-    pub(crate) fn say_filter(&self, place: Place, datagram: &[u8], rules: &mut Vec<Rule>) -> Result<(), Verdict> {
+    /// What a filter says, where there is one. The error is what it says of a datagram that may not pass.
+    pub(crate) fn say_filter(&self, place: Place, datagram: &[u8], told: &mut Explanation) -> Result<(), Judgement> {
         let number = match place {
             Place::In(slot) => u32::from(self.tables.nic(slot).filters().0),
             Place::Out(slot) => u32::from(self.tables.nic(slot).filters().1),
@@ -261,10 +276,18 @@ impl Sender {
         let finding = Filters::explain(&self.segment, number as u16, datagram);
         let rule = Rule::Filter { place, finding };
         // Where everybody gets a copy, a network's filter is asked for each of them, and says the same.
-        if !rules.contains(&rule) {
-            rules.push(rule);
+        if !told.rules.contains(&rule) {
+            told.rules.push(rule);
         }
-        if finding.judgement == Judgement::Allow { Ok(()) } else { Err(Verdict::Filtered) }
+        if finding.judgement == Judgement::Allow { Ok(()) } else { Err(finding.judgement) }
+    }
+
+    /// What is said of a datagram that a filter does not let pass, as in `heed()`.
+    fn say_rejection(&self, judgement: Judgement, datagram: &[u8], told: &mut Explanation) -> Verdict {
+        if judgement == Judgement::Reject && told.answer.is_none() && icmp::may_answer(datagram, Trouble::Filtered) {
+            told.answer = self.rejection(datagram, 0).map(|datagram| Answer { router: None, datagram });
+        }
+        Verdict::Filtered
     }
 
     /// What the filters of a network and of a NIC on it say, as in [`Sender::passes`].
@@ -273,10 +296,11 @@ impl Sender {
         network: NetworkId,
         slot: SlotId,
         datagram: &[u8],
-        rules: &mut Vec<Rule>,
+        told: &mut Explanation,
     ) -> Result<(), Verdict> {
-        self.say_filter(Place::Network(network), datagram, rules)?;
-        self.say_filter(Place::In(slot), datagram, rules)
+        self.say_filter(Place::Network(network), datagram, told)
+            .and_then(|()| self.say_filter(Place::In(slot), datagram, told))
+            .map_err(|judgement| self.say_rejection(judgement, datagram, told))
     }
 
     /// What would become of a datagram for everyone.
@@ -290,7 +314,7 @@ impl Sender {
     ) -> Result<Verdict, Verdict> {
         let mut filtered = false;
         for (slot, generation) in self.everyone(network, from, bridges) {
-            if self.say_entering(network, slot, datagram, &mut told.rules).is_err() {
+            if self.say_entering(network, slot, datagram, told).is_err() {
                 filtered = true;
                 continue;
             }

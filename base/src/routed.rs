@@ -49,7 +49,7 @@ impl Whose {
         self != Self::Routers
     }
 
-    fn is_forged(self, router: RouterId) -> bool {
+    pub(crate) fn is_forged(self, router: RouterId) -> bool {
         matches!(self, Self::Guests { forger: Some(forger) } if forger == router)
     }
 }
@@ -173,10 +173,10 @@ impl Sender {
             }
             Err(refused) => refused,
         };
-        if let (icmp::Refusal::Parameter { code, pointer }, Some(router)) = (refused, router)
+        if let (Some(trouble), Some(router)) = (parameter(refused), router)
             && forger != Some(router)
         {
-            self.answer(router, into, Trouble::Parameter { code, pointer }, &work);
+            self.answer(router, into, trouble, &work);
         }
         self.dropped(into, &work, Verdict::Malformed)
     }
@@ -222,16 +222,24 @@ impl Sender {
         work: &[u8],
         whose: Whose,
     ) -> Result<(), Verdict> {
-        if work[0] >> 4 != 4 || work[0] & 15 == 5 || whose.is_forged(router) {
-            return Ok(());
-        }
-        let Err(refused) = icmp::receive(work) else { return Ok(()) };
-        if let icmp::Refusal::Parameter { code, pointer } = refused
+        options(work, whose.is_forged(router)).map_err(|stopped| self.stop(router, into, stopped, work, whose))
+    }
+
+    /// Has a router drop a datagram, and say why.
+    fn stop(
+        &mut self,
+        router: RouterId,
+        into: Option<PortId>,
+        (trouble, verdict): Stopped,
+        work: &[u8],
+        whose: Whose,
+    ) -> Verdict {
+        if let Some(trouble) = trouble
             && whose.is_answered()
         {
-            self.answer(router, into, Trouble::Parameter { code, pointer }, work);
+            self.answer(router, into, trouble, work);
         }
-        Err(self.dropped(into, work, Verdict::Malformed))
+        self.dropped(into, work, verdict)
     }
 
     /// Takes a datagram from the router `at` of its path to where it ends.
@@ -266,30 +274,14 @@ impl Sender {
         self.end(path, work, unfinished, whose)
     }
 
-    /// What a router looks at once it has a route, in the order of Linux: TTL, scope, MTU.
-    fn may_go_on(&mut self, hop: &Hop, fits: bool, work: &mut [u8], whose: Whose) -> Result<(), Verdict> {
-        let six = work[0] >> 4 == 6;
-        let ttl = if six { work[7] } else { work[8] };
-        if whose.is_forged(hop.router) || six && work[8..24] == [0; 16] {
-            return Err(self.dropped(hop.into, work, Verdict::Malformed));
-        }
-        let (trouble, verdict) = if ttl <= 1 {
-            (Trouble::TimeExceeded, Verdict::TtlExceeded)
-        } else if six && work[8] == 0xfe && work[9] & 0xc0 == 0x80 {
-            (Trouble::BeyondScope, Verdict::NoRoute)
-        } else if !fits && (six || work[6] & 0x40 != 0) {
-            (Trouble::TooBig(hop.mtu), Verdict::TooBig)
-        } else {
-            return Ok(());
-        };
-        if whose.is_answered() {
-            self.answer(hop.router, hop.into, trouble, work);
-        }
-        Err(self.dropped(hop.into, work, verdict))
+    /// Whether a router sends a datagram on, once it has a route.
+    fn may_go_on(&mut self, hop: &Hop, fits: bool, work: &[u8], whose: Whose) -> Result<(), Verdict> {
+        let forged = whose.is_forged(hop.router);
+        may_go_on(hop, fits, work, forged).map_err(|stopped| self.stop(hop.router, hop.into, stopped, work, whose))
     }
 
     /// What a router writes into a datagram that it sends on.
-    fn pass(&self, hop: &Hop, work: &mut [u8]) {
+    pub(crate) fn pass(&self, hop: &Hop, work: &mut [u8]) {
         let header = usize::from(work[0] & 15) * 4;
         if work[0] >> 4 == 4 && header > 20 {
             let plan = self.plan();
@@ -409,20 +401,7 @@ impl Sender {
                 if let Err(verdict) = self.guard(router, into, Way::In, work, whose.is_answered()) {
                     return verdict;
                 }
-                let (trouble, verdict) = match refusal {
-                    Refusal::NoRoute => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
-                    // Linux's IPv6 has one word for no route and for one that says so.
-                    Refusal::Unreachable if work[0] >> 4 == 6 => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
-                    Refusal::Unreachable => (Some(Trouble::HostUnreachable), Verdict::NoRoute),
-                    Refusal::Prohibited => (Some(Trouble::Prohibited), Verdict::Filtered),
-                    Refusal::Blackhole => (None, Verdict::NoRoute),
-                };
-                if let Some(trouble) = trouble
-                    && whose.is_answered()
-                {
-                    self.answer(router, into, trouble, work);
-                }
-                self.dropped(into, work, verdict)
+                self.stop(router, into, refused(refusal, work), work, whose)
             }
             End::Nobody => {
                 let Some(last) = last else { return Verdict::NoHost };
@@ -452,6 +431,54 @@ impl Sender {
 
     pub(crate) fn slot_of(&self, port: PortId) -> SlotId {
         self.plan().port(port).map_or(SlotId(0), |port| port.slot)
+    }
+}
+
+/// Why a router does not send a datagram on: what it says about it, if anything, and what becomes of it.
+pub(crate) type Stopped = (Option<Trouble>, Verdict);
+
+/// What a router finds wrong with IPv4 options; not where it drops the datagram as forged, whatever they are.
+pub(crate) fn options(work: &[u8], forged: bool) -> Result<(), Stopped> {
+    if work[0] >> 4 != 4 || work[0] & 15 == 5 || forged {
+        return Ok(());
+    }
+    icmp::receive(work).map(|_| ()).map_err(|refused| (parameter(refused), Verdict::Malformed))
+}
+
+/// What there is to say about a datagram that is malformed.
+pub(crate) fn parameter(refused: icmp::Refusal) -> Option<Trouble> {
+    match refused {
+        icmp::Refusal::Parameter { code, pointer } => Some(Trouble::Parameter { code, pointer }),
+        icmp::Refusal::Silent => None,
+    }
+}
+
+/// What a router looks at once it has a route, in the order of Linux: TTL, scope, MTU.
+pub(crate) fn may_go_on(hop: &Hop, fits: bool, work: &[u8], forged: bool) -> Result<(), Stopped> {
+    let six = work[0] >> 4 == 6;
+    let ttl = if six { work[7] } else { work[8] };
+    Err(if forged || six && work[8..24] == [0; 16] {
+        (None, Verdict::Malformed)
+    } else if ttl <= 1 {
+        (Some(Trouble::TimeExceeded), Verdict::TtlExceeded)
+    } else if six && work[8] == 0xfe && work[9] & 0xc0 == 0x80 {
+        (Some(Trouble::BeyondScope), Verdict::NoRoute)
+    } else if !fits && (six || work[6] & 0x40 != 0) {
+        (Some(Trouble::TooBig(hop.mtu)), Verdict::TooBig)
+    } else {
+        return Ok(());
+    })
+}
+
+/// What a router says that does not send a datagram on, and what becomes of that.
+pub(crate) fn refused(refusal: Refusal, work: &[u8]) -> Stopped {
+    match refusal {
+        Refusal::NoRoute => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
+        // Linux's IPv6 has one word for no route and for one that says so.
+        Refusal::Unreachable if work[0] >> 4 == 6 => (Some(Trouble::NetUnreachable), Verdict::NoRoute),
+        Refusal::Unreachable => (Some(Trouble::HostUnreachable), Verdict::NoRoute),
+        Refusal::Prohibited => (Some(Trouble::Prohibited), Verdict::Filtered),
+        Refusal::Blackhole => (None, Verdict::NoRoute),
     }
 }
 

@@ -187,16 +187,20 @@ impl Sender {
         Err(Verdict::Filtered)
     }
 
+    /// What is said of a datagram that a filter rejects.
+    pub(crate) fn rejection(&self, datagram: &[u8], ident: u16) -> Option<Vec<u8>> {
+        let from = crate::datagram::destination(datagram).ok()?;
+        let speaker = Speaker { from, ident, today: self.today(), mtu: self.mtu };
+        let mut out = Vec::new();
+        icmp::error(&mut out, Trouble::Filtered, datagram, &speaker, &|_| false).then_some(out)
+    }
+
     fn reject(&mut self, datagram: &[u8], at: SlotId) {
-        let Ok(from) = crate::datagram::destination(datagram) else { return };
         if !icmp::may_answer(datagram, Trouble::Filtered) || !self.may_say(at, datagram) {
             return;
         }
-        let speaker = Speaker { from, ident: self.next_ident(), today: self.today(), mtu: self.mtu };
-        let mut out = Vec::new();
-        if !icmp::error(&mut out, Trouble::Filtered, datagram, &speaker, &|_| false) {
-            return;
-        }
+        let ident = self.next_ident();
+        let Some(out) = self.rejection(datagram, ident) else { return };
         let row = self.tables.nic(self.slot);
         let generation = row.generation();
         let patient = std::mem::replace(&mut self.patient, false);

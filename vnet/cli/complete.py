@@ -10,7 +10,14 @@ from typing import Any
 
 import typer
 
-__all__ = ["complete_lab", "complete_namespace", "complete_network", "complete_node", "complete_plugged"]
+__all__ = [
+    "complete_lab",
+    "complete_link",
+    "complete_namespace",
+    "complete_network",
+    "complete_node",
+    "complete_plugged",
+]
 
 # Seconds that a base has to answer.
 _PATIENCE = 0.08
@@ -41,6 +48,13 @@ def complete_network(context: typer.Context, args: list[str], incomplete: str) -
     return _names(context, "networks", incomplete)
 
 
+def complete_link(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    """The links and routers of the lab on the command line that begin with ``incomplete``."""
+    reply = _described(context)
+    found = {str(each["name"]) for each in reply.get("links", ())} | set(map(str, reply.get("routers", ())))
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
 def complete_namespace(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
     """The network namespaces that ``ip netns`` knows and that begin with ``incomplete``."""
     try:
@@ -51,6 +65,13 @@ def complete_namespace(context: typer.Context, args: list[str], incomplete: str)
 
 def _names(context: typer.Context, what: str, incomplete: str, **wanted: Any) -> list[str]:
     """The names of what a LAN has, as far as they begin with ``incomplete`` and the rest is as wanted."""
+    known = _described(context).get(what, ())
+    found = [each for each in known if all(each.get(key) == value for key, value in wanted.items())]
+    return sorted(each["name"] for each in found if each["name"].startswith(incomplete))
+
+
+def _described(context: typer.Context) -> dict[str, Any]:
+    """What the base of the LAN on the command line tells of it; nothing where none answers."""
     try:
         from vnet.runtime import connect
         from vnet.wire import ask, close_all
@@ -58,7 +79,6 @@ def _names(context: typer.Context, what: str, incomplete: str, **wanted: Any) ->
         with connect(str(context.params["lab"]), timeout=_PATIENCE) as connection:
             reply, files = ask(connection, {"do": "describe"})
             close_all(files)
-        found = [each for each in reply[what] if all(each.get(key) == value for key, value in wanted.items())]
-        return sorted(each["name"] for each in found if each["name"].startswith(incomplete))
+        return dict(reply)
     except Exception:
-        return []
+        return {}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vnet.cli.complete import complete_node
+from vnet.cli.complete import complete_link
 from vnet.cli.labverbs import AsJson, LabArgument, errors_as_json, print_json
 from vnet.cli.table import print_table
 
@@ -24,10 +24,10 @@ def link(
     lab: LabArgument,
     one: Annotated[
         str | None,
-        typer.Argument(metavar="[LINK | A", help="A link's name; or one of its ends.", autocompletion=complete_node),
+        typer.Argument(metavar="[LINK | A", help="A link's name; or one of its ends.", autocompletion=complete_link),
     ] = None,
     other: Annotated[
-        str | None, typer.Argument(metavar="[B]]", help="The other end.", autocompletion=complete_node)
+        str | None, typer.Argument(metavar="[B]]", help="The other end.", autocompletion=complete_link)
     ] = None,
     cut: Annotated[bool, typer.Option("--cut", help="Have it carry nothing.")] = False,
     mend: Annotated[bool, typer.Option("--mend", help="Have it carry again.")] = False,

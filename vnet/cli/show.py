@@ -112,7 +112,19 @@ def _state(node: dict[str, Any]) -> str:
 
 def _plain(found: LiveLan, shown: dict[str, Any]) -> dict[str, Any]:
     now = time.time()
-    keys = ("name", "kind", "network", "networks", "addresses", "state", "command", "pid", "code", "commands", "failure")
+    keys = (
+        "name",
+        "kind",
+        "network",
+        "networks",
+        "addresses",
+        "state",
+        "command",
+        "pid",
+        "code",
+        "commands",
+        "failure",
+    )
     return {
         "name": found.name,
         "kind": found.kind,

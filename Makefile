@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MATURIN      := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked
 PIP          := $(BIN)/python -m pip
 # The models use a part of the crate only.
-LOOM         := RUSTFLAGS="--cfg loom --allow dead_code" $(CARGO) test --locked --package vnet-base --release --test loom --target-dir target/loom
+LOOM         := RUSTFLAGS="--cfg loom --allow dead_code" $(CARGO) test --locked --package vnet-base --package vnet-tables --release --test 'loom*' --target-dir target/loom
 
 .DEFAULT_GOAL := help
 .PHONY: help run build dev test check bench bench-stacks fuzz soak clean

@@ -33,8 +33,8 @@
 //! is worth more than the room. A table of few routes has no array: its root is a wide node, and it takes a page or
 //! two.
 //!
-//! Class 0 in the tree says "nothing longer than /0": the default routes are words of the header, so that 0.0.0.0/0
-//! and ::/0 come and go by one word and leave the array of a small table untouched.
+//! Class 0 in the tree says "nothing longer than /0": the class of the default route stands beside the root entry, so
+//! that 0.0.0.0/0 and ::/0 come and go without a change of the tree.
 //!
 //! # Readers beside the writer
 //!
@@ -48,10 +48,11 @@
 //! Instead, freed words rest until enough of them have come together; then the writer adds one to the header's
 //! `reuse` and only afterwards writes to any of them. A reader looks at `reuse` before and after its walk: the same
 //! number means that all that it read was what it was linked as. Another number means: once more. The orders that
-//! this takes stand at [`RouteTable`] and in `space`; loom runs them (`tests/loom.rs`).
+//! this takes stand at [`RouteTable`] and in `space`; loom runs them (`tests/loom_routes.rs`).
 //!
 //! A look-up starts over only where it met such a moment, which the writer makes once in hundreds of updates; it never
-//! waits. After 64 turns it keeps what it has, which only a writer gone mad can bring about. Damaged words can make a look-up wrong, never endless and never reach outside.
+//! waits. After 64 turns it keeps what it has, which only a writer gone mad can bring about. Damaged words can make a
+//! look-up wrong, never endless and never reach outside.
 
 mod bits;
 mod layers;

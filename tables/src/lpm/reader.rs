@@ -25,7 +25,8 @@ pub const TURNS: usize = 64;
 ///
 /// The class of the prefix of length 0 stands beside the root entry, in a block that is replaced when it changes, and
 /// never changes itself. A walk could take the old block and then, in nodes that stay, see changes that came after the
-/// new one; so the writer moves `reuse` before it links another block, too, and the second look tells.
+/// new one; so the writer moves `reuse` once the new block is linked and before it changes anything else, and the
+/// second look tells.
 #[derive(Clone, Copy)]
 pub struct RouteTable<'m> {
     words: &'m [AtomicU32],

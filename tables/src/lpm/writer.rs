@@ -225,17 +225,18 @@ impl<'m> RouteWriter<'m> {
     }
 
     fn publish(&mut self) {
-        if core::mem::take(&mut self.edit.another_root) {
-            // Before the block is linked: see "Orders" at `RouteTable`.
-            self.space.give_back(self.memory);
-        }
         for (word, value) in self.edit.flips.drain(..) {
-            // Release: partners with the acquire in `RouteTable::entry()`; who follows the word finds the node written.
+            // Release: partners with the acquire of `followed()`; who follows the word finds the node written.
             self.memory[word].store(value, Ordering::Release);
         }
         self.edit.built.clear();
         self.edit.unlinked.drain(..).for_each(|block| self.space.lay_to_rest(block));
-        self.space.settle(self.memory);
+        if core::mem::take(&mut self.edit.another_root) {
+            // Before anything else changes: see "Orders" at `RouteTable`.
+            self.space.give_back(self.memory);
+        } else {
+            self.space.settle(self.memory);
+        }
     }
 
     /// What the table is made of.

@@ -239,7 +239,7 @@ def test_without_a_place_for_a_cache_it_is_compiled_and_said_why(
         assert (compiled, came.built, came.fd) == (1, True, -1)
         assert sentence in came.trouble
     monkeypatch.setenv("VNET_CACHE", "off")
-    with pytest.raises(CacheTrouble, match="VNET_CACHE is off"):
+    with pytest.raises(CacheTrouble, match=r"^VNET_CACHE is off$"):
         listed(thorough=False)
 
 

@@ -122,9 +122,19 @@ def test_a_damaged_image_is_compiled_anew_and_told() -> None:
         assert journey(lan) == journey(plain)
 
 
-def test_a_cache_that_cannot_be_used_is_a_warning_once_and_the_lan_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_wants_no_images_gets_none_and_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VNET_CACHE", "off")
-    with pytest.warns(RuntimeWarning, match=r"is not kept for the next time: .* VNET_CACHE is off") as told:
+    with ring(images=True) as lan, ring() as plain:
+        assert lan.images == ()
+        assert journey(lan) == journey(plain)
+
+
+def test_a_cache_that_cannot_be_used_is_a_warning_once_and_the_lan_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VNET_CACHE", str(tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match=r"is not kept for the next time: .* cannot be made: not a dir") as told:
         lan = ring(images=True)
     with lan, ring() as plain:
         (use,) = lan.images

@@ -75,7 +75,11 @@ class LanImages:
 
     def may_use(self, section: str) -> bool:
         """Whether a section may lie in an image: it has lain in none before, and nobody else has the LAN."""
-        return self._wanted and self.private and all(name != section for name, _ in self._base.segment().images())
+        if not self._wanted or not self.private:
+            return False
+        from .place import switched_off
+
+        return not switched_off() and all(name != section for name, _ in self._base.segment().images())
 
     def plan(self, routers: list[Any], ports: list[Any], classes: list[Any], hash_ports: bool) -> bool:
         """Has the LAN go by a plan that is kept in an image; arguments and errors as of ``Base.set_plan``.

@@ -18,7 +18,7 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["CacheTrouble", "FileUnfit", "cache_directory", "open_directory", "open_file"]
+__all__ = ["CacheTrouble", "FileUnfit", "cache_directory", "open_directory", "open_file", "switched_off"]
 
 # Who can write to a file beside its owner.
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -32,10 +32,15 @@ class FileUnfit(Exception):
     """A file in the cache directory is not to be used; the message is a sentence about it."""
 
 
+def switched_off() -> bool:
+    """Whether this user wants no images."""
+    return os.environ.get("VNET_CACHE") == "off"
+
+
 def cache_directory() -> Path | None:
     """Returns the directory that this user's images lie in; it need not exist.  ``None`` where there is to be none."""
     given = os.environ.get("VNET_CACHE", "")
-    if given == "off":
+    if switched_off():
         return None
     if given:
         return Path(os.path.abspath(given)) / "images"
@@ -63,7 +68,9 @@ def open_directory(*, make: bool) -> int | None:
     """
     directory = cache_directory()
     if directory is None:
-        raise CacheTrouble("there is no cache directory: VNET_CACHE is off, or this user has no home directory")
+        raise CacheTrouble(
+            "VNET_CACHE is off" if switched_off() else "this user has no home directory, and VNET_CACHE names no other"
+        )
     if make:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 import pytest
-import support
+from support import examples
 
 from .answers import checksum, differences
 from .pair import Pair
@@ -31,7 +31,7 @@ FIXED = [
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    count = support.examples(BLOCKS * EACH)
+    count = examples(BLOCKS * EACH)
     with Pair(line(3, mtus=[1500, 1280], ends=(2000, 2000), fixed=FIXED, addresses=min(count, 1500) + 2)) as pair:
         yield pair
 
@@ -209,7 +209,7 @@ _used = {4: itertools.count(), 6: itertools.count()}
 def test_whatever_is_sent_comes_out_as_with_linux(pair: Pair, family: int, block: int) -> None:
     maker = Maker(1000 * family + block)
     make: Callable[[Way], bytes] = maker.four if family == 4 else maker.six
-    count = support.examples(EACH)
+    count = examples(EACH)
     wrong = []
     for number in range(count):
         way = Way(pair.scheme, family, "a", next(_used[family]) % (pair.scheme.addresses - 2))

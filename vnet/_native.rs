@@ -600,7 +600,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::arena::Arena;
+    use super::arena::{Arena, RouteBench};
     #[pymodule_export]
     use super::capture::{Capture, Filter};
     #[pymodule_export]

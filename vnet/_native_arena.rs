@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use vnet_bench::{bare, ours, sockets};
+use vnet_base::tables::lpm::{Prefix, Text};
+use vnet_bench::routes::{Which, Who};
+use vnet_bench::{bare, ours, routes, sockets};
 
 use super::duplicate;
 use super::port::Port;
@@ -97,4 +101,75 @@ impl Arena {
 
 fn peer_lost(_: vnet_bench::PeerLost) -> PyErr {
     PyRuntimeError::new_err("the other process of the measurement did not do its part in time")
+}
+
+/// Look-ups in the route table, and in plain DIR-24-8 arrays of the same routes.
+#[pyclass(frozen, module = "vnet._native")]
+pub(crate) struct RouteBench {
+    bench: Mutex<routes::RouteBench>,
+    compiled: f64,
+}
+
+#[pymethods]
+impl RouteBench {
+    /// Of a list of prefixes, each with one of so many classes.
+    #[new]
+    fn new(py: Python<'_>, text: &[u8], classes: u16) -> PyResult<Self> {
+        let made = py.detach(|| {
+            let text = Text::read(text).map_err(|failure| format!("line {}: {failure}", failure.line))?;
+            let prefixes: Vec<Prefix> = text.prefixes.into_iter().map(|(prefix, _)| prefix).collect();
+            routes::RouteBench::new(&prefixes, classes)
+        });
+        let (bench, took) = made.map_err(PyRuntimeError::new_err)?;
+        Ok(Self { bench: Mutex::new(bench), compiled: took.as_secs_f64() })
+    }
+
+    /// Seconds to lay the table out.
+    #[getter]
+    fn compiled(&self) -> f64 {
+        self.compiled
+    }
+
+    /// IPv4 and IPv6 routes, bytes of the table, of the array with cells of 32 bits and of that with 16.
+    fn sizes(&self) -> (u32, u32, u64, u64, u64) {
+        let bench = self.bench.lock().unwrap_or_else(PoisonError::into_inner);
+        let (counted, arrays) = (bench.anatomy(), bench.array_bytes());
+        (counted.routes4, counted.routes6, counted.bytes, arrays.0, arrays.1)
+    }
+
+    /// Seconds for so many look-ups one after the other, and the sum of the classes found.
+    fn look_up(&self, py: Python<'_>, who: &str, which: &str, count: u64) -> PyResult<(f64, u64)> {
+        let unknown = || PyRuntimeError::new_err("no such look-up");
+        let who = match who {
+            "ours" => Who::Ours,
+            "array32" => Who::Array32,
+            "array16" => Who::Array16,
+            _ => return Err(unknown()),
+        };
+        let which = match which {
+            "any4" => Which::Any4,
+            "routed4" => Which::Routed4,
+            "routed6" => Which::Routed6,
+            _ => return Err(unknown()),
+        };
+        Ok(py.detach(|| self.bench.lock().unwrap_or_else(PoisonError::into_inner).look_up(who, which, count)))
+    }
+
+    /// Look-ups a second without another thread, beside one that changes nothing, and beside one that changes routes;
+    /// and changes a second.
+    fn update(
+        &self,
+        py: Python<'_>,
+        processors: (usize, usize),
+        rate: u64,
+        seconds: f64,
+        rounds: usize,
+    ) -> PyResult<(Vec<[f64; 3]>, f64)> {
+        let length = Duration::try_from_secs_f64(seconds).map_err(|why| PyRuntimeError::new_err(why.to_string()))?;
+        let work = || {
+            let mut bench = self.bench.lock().unwrap_or_else(PoisonError::into_inner);
+            bench.update(processors, rate, length, rounds)
+        };
+        py.detach(work).map_err(PyRuntimeError::new_err)
+    }
 }

@@ -109,3 +109,23 @@ impl Drop for Arena {
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
+
+/// Cells that are all zero, in huge pages where the machine has them.
+#[must_use]
+pub(crate) fn huge<T: Copy + Default>(count: usize) -> Vec<T> {
+    let mut cells: Vec<T> = Vec::with_capacity(count);
+    let (start, bytes) = (cells.as_mut_ptr(), count * size_of::<T>());
+    // SAFETY: advice on pages of the vector's own allocation, which changes nothing of what lies there; it is rounded
+    // to whole pages inside of it.
+    let _ = unsafe {
+        let first = start.cast::<u8>().add(page_up(start as usize) - start as usize);
+        let bytes = (bytes - 4096) / 4096 * 4096;
+        rustix::mm::madvise(first.cast(), bytes, rustix::mm::Advice::LinuxHugepage)
+    };
+    cells.resize(count, T::default());
+    cells
+}
+
+fn page_up(address: usize) -> usize {
+    address.div_ceil(4096) * 4096
+}

@@ -1,9 +1,10 @@
 //! The measuring loops of `vnet bench`: ours, and the bare references beside them.
 //!
 //! ```text
-//!   arena    a memory file that both processes map: gates, cache lines, the bare ring (unsafe)
+//!   arena    a memory file that both processes map: gates, cache lines, the bare ring; huge pages (unsafe)
 //!   bare     the references: single-producer ring that only copies, cache-line and futex ping-pong
 //!   ours     the same work over a LAN
+//!   routes   look-ups in the route table, beside a plain DIR-24-8 array
 //!   sockets  the same work over datagram sockets
 //!   tap      TAP devices for `tap_loop`, the bare loop between two of them (unsafe)
 //! ```
@@ -15,6 +16,7 @@
 pub mod arena;
 pub mod bare;
 pub mod ours;
+pub mod routes;
 pub mod sockets;
 pub mod tap;
 

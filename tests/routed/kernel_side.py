@@ -38,8 +38,8 @@ _SOL_PACKET, _PACKET_IGNORE_OUTGOING, _ETH_P_ALL = 263, 23, 3
 _ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 # linux/ethtool.h: a router leaves checksums of TCP resets to the interface, unless it has been told not to.
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
-# RTN_UNREACHABLE, RTN_BLACKHOLE, RTN_PROHIBIT.
-_KINDS = {"blackhole": "blackhole", "unreachable": "unreachable", "prohibit": "prohibit"}
+# Routes that lead nowhere, as iproute2 calls them, and so does vnet.
+_NOWHERE = ("blackhole", "unreachable", "prohibit")
 # Router and neighbour discovery, and the groups that a kernel joins: its own talk on a network, to nobody's probe.
 _OWN_TALK = {130, 131, 132, 133, 134, 135, 136, 137, 143}
 
@@ -151,6 +151,9 @@ _ROUTER = {
     # Nobody hears of fragments that were not completed while another probe waits for its answer.
     "ipv4/ipfrag_time": "600",
     "ipv6/ip6frag_time": "600",
+    # Of limits, those by address alone: hosts have one for each probe.
+    "ipv4/icmp_msgs_per_sec": "1000000",
+    "ipv4/icmp_msgs_burst": "1000000",
 }
 
 
@@ -195,16 +198,14 @@ class KernelSide:
 
     Arguments:
         scheme: the lab.
-        limits: whether routers limit the errors that they send, as they do by default.  What counts messages to one
-            address is left alone: each probe has an address of its own.
     """
 
-    def __init__(self, scheme: Scheme, *, limits: bool = False) -> None:
+    def __init__(self, scheme: Scheme) -> None:
         self.scheme = scheme
-        self._limits = limits
         self._open = contextlib.ExitStack()
         self._spaces: dict[str, _Space] = {}
         self._ends: dict[str, _End] = {}
+        self._macs = 0
         self._markers = 0
         self._pairs: list[tuple[str, str, int]] = []
         self._came: dict[str, list[bytes]] = {}
@@ -239,61 +240,58 @@ class KernelSide:
             self._open.callback(os.close, made.descriptor)
             return made
 
-        settings = dict(_ROUTER)
-        if not self._limits:
-            settings |= {"ipv4/icmp_msgs_per_sec": "1000000", "ipv4/icmp_msgs_burst": "1000000"}
         wires = space(_NO_STACK)
         for name in scheme.routers:
-            self._spaces[name] = space(settings)
-        macs: dict[tuple[str, str], bytes] = {}
-        ends: dict[str, tuple[str, bytes]] = {}
-        number = 0
+            self._spaces[name] = space(_ROUTER)
         for network in scheme.networks:
-            hosts = [name for name, host in scheme.hosts.items() if host.network == network]
-            ports = [port for port in scheme.ports if port.attached == network and port.wire is None]
-            bridge = f"net-{network}" if len(hosts) + len(ports) > 2 else None
-            mtu = scheme.networks[network].mtu
-            master = {}
-            if bridge:
-                wires.route.link("add", ifname=bridge, kind="bridge", br_mcast_snooping=0)
-                master = {"master": wires.up(bridge, mtu)}
-            for port in ports:
-                number += 1
-                mac = _mac(number)
-                macs[port.router, network] = mac
-                self._veth(wires, f"n{number}", None, self._spaces[port.router], network, mac)
-                if master:
-                    wires.route.link("set", ifname=f"n{number}", **master)
-                wires.up(f"n{number}", mtu)
-                self._configure(port, network)
-                if not bridge:
-                    ends |= {host: (f"n{number}", _mac(0x1000 + number)) for host in hosts}
-            for host in hosts if bridge else []:
-                number += 1
-                ends[host] = (f"n{number}", _mac(0x1000 + number))
-                self._veth(wires, f"n{number}", None, wires, f"p{number}", None)
-                wires.route.link("set", ifname=f"p{number}", **master)
-                for name in (f"p{number}", f"n{number}"):
-                    wires.up(name, mtu)
+            self._build_network(network, wires)
         for wire in scheme.wires:
-            one, other = scheme.port(wire.one, wire.other), scheme.port(wire.other, wire.one)
-            number += 2
-            spaces = self._spaces[wire.one], self._spaces[wire.other]
-            self._veth(spaces[0], wire.other, _mac(number - 1), spaces[1], wire.one, _mac(number))
-            for port in (one, other):
+            spaces_of_both = self._spaces[wire.one], self._spaces[wire.other]
+            self._veth(spaces_of_both[0], wire.other, self._next_mac(), spaces_of_both[1], wire.one, self._next_mac())
+            for port in (scheme.port(wire.one, wire.other), scheme.port(wire.other, wire.one)):
                 self._configure(port, port.attached)
+        for name in scheme.routers:
+            self._give_routes(name)
+            self._spaces[name].settle()
 
+    def _build_network(self, network: str, wires: _Space) -> None:
+        """Joins the routers on a network to the ends of its hosts: by a veth for two, by a bridge for more."""
+        scheme = self.scheme
+        mtu = scheme.networks[network].mtu
+        hosts = [name for name, host in scheme.hosts.items() if host.network == network]
+        ports = [port for port in scheme.ports if port.attached == network and port.wire is None]
+        ends, gateways = {}, {}
+        master = {}
+        if len(hosts) + len(ports) > 2:
+            wires.route.link("add", ifname=f"net-{network}", kind="bridge", br_mcast_snooping=0)
+            master = {"master": wires.up(f"net-{network}", mtu)}
+        for port in ports:
+            mac = gateways[port.router] = self._next_mac()
+            near = f"n{self._macs}"
+            self._veth(wires, near, None, self._spaces[port.router], network, mac)
+            if master:
+                wires.route.link("set", ifname=near, **master)
+            wires.up(near, mtu)
+            self._configure(port, network)
+            ends = dict.fromkeys(hosts, near)
+        for host in hosts if master else ():
+            mac = self._next_mac()
+            near, far = f"n{self._macs}", f"p{self._macs}"
+            self._veth(wires, near, None, wires, far, None)
+            wires.route.link("set", ifname=far, **master)
+            for name in (far, near):
+                wires.up(name, mtu)
+            ends[host] = near
         wires.enter()
-        for host, (interface, mac) in ends.items():
-            network = scheme.hosts[host].network
-            gateways = {router: macs[router, network] for router, at in macs if at == network}
-            end = self._ends[host] = _End(interface, mac, gateways)
+        for host, interface in ends.items():
+            end = self._ends[host] = _End(interface, self._next_mac(), gateways)
             self._open.callback(end.socket.close)
-        for host, (_, mac) in ends.items():
-            self._introduce(host, mac)
-        for router in scheme.routers:
-            self._give_routes(router)
-            self._spaces[router].settle()
+            for port in ports:
+                self._introduce(host, end.mac, port)
+
+    def _next_mac(self) -> bytes:
+        self._macs += 1
+        return b"\x02\x00\x00\x00" + self._macs.to_bytes(2, "big")
 
     def _veth(self, here: _Space, name: str, mac: bytes | None, there: _Space, peer: str, peers: bytes | None) -> None:
         own = {"address": _text(mac)} if mac else {}
@@ -309,17 +307,13 @@ class KernelSide:
             flags = {"flags": _IFA_F_NODAD} if each.version == 6 else {}
             space.route.addr("add", index=index, address=str(each.ip), prefixlen=each.network.prefixlen, **flags)
 
-    def _introduce(self, host: str, mac: bytes) -> None:
-        """Tells the routers on a host's network its addresses, for it answers nobody who asks."""
-        network = self.scheme.hosts[host].network
-        for port in self.scheme.ports:
-            if port.attached != network or port.wire is not None:
-                continue
-            route = self._spaces[port.router].route
-            index = route.link_lookup(ifname=network)[0]
-            for family in (4, 6):
-                for address in self.scheme.host_addresses(host, family):
-                    route.neigh("replace", dst=address, lladdr=_text(mac), ifindex=index, state="permanent")
+    def _introduce(self, host: str, mac: bytes, port: Port) -> None:
+        """Tells a router the addresses of a host on its network, which answers nobody who asks."""
+        route = self._spaces[port.router].route
+        index = route.link_lookup(ifname=port.attached)[0]
+        for family in (4, 6):
+            for address in self.scheme.host_addresses(host, family):
+                route.neigh("replace", dst=address, lladdr=_text(mac), ifindex=index, state="permanent")
 
     def _give_routes(self, router: str) -> None:
         scheme, route = self.scheme, self._spaces[router].route
@@ -335,7 +329,7 @@ class KernelSide:
         for fixed in scheme.fixed:
             if fixed.router == router:
                 family = socket.AF_INET if ip_network(fixed.prefix).version == 4 else socket.AF_INET6
-                step = {"type": _KINDS[fixed.via]} if fixed.via in _KINDS else self._way(router, fixed.via)
+                step = {"type": fixed.via} if fixed.via in _NOWHERE else self._way(router, fixed.via)
                 # A static route goes before a shortest path to the same prefix.
                 route.route("replace", family=family, dst=fixed.prefix, **step)
 
@@ -443,10 +437,6 @@ def _group(datagram: bytes, family: int, prefixes: Sequence[str]) -> bytes | Non
     networks = (each for each in map(ip_network, prefixes) if each.version == 4)
     broadcast = to == b"\xff" * 4 or any(to == each.broadcast_address.packed for each in networks)
     return b"\xff" * 6 if broadcast else None
-
-
-def _mac(number: int) -> bytes:
-    return b"\x02\x00\x00\x00" + number.to_bytes(2, "big")
 
 
 def _text(mac: bytes) -> str:

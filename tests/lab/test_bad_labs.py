@@ -344,7 +344,12 @@ MISTAKES = {
     ),
     "nothing to wait for": (
         STEP + "wait_until: {timeout: 1s}",
-        *(6, 17, "steps[0].wait_until", "nothing to wait for; expected one of ping, ping_all, traceroute, tcp, http, inject, exec"),
+        *(
+            6,
+            17,
+            "steps[0].wait_until",
+            "nothing to wait for; expected one of ping, ping_all, traceroute, tcp, http, inject, exec",
+        ),
     ),
     "unknown condition": (
         STEP + "wait_until: {pnig: {}}",

@@ -147,7 +147,7 @@ def plan_node(ground: Ground, member: Member) -> Node:
         bridge=_bridge(value("bridge")),
         nat=_is_gateway(tree, path, gateway, addresses) if kind == "tap" else False,
         forward=forward,
-        loopback=read_loopback(tree, path, value("loopback") or ()),
+        loopback=tuple(sorted(read_loopback(tree, path, value("loopback") or ()), key=lambda each: each.version)),
         attributes=tuple(member.attributes.items()),
         filter=value_of(ground.defaults, said, "filter") or (),
     )

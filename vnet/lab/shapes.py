@@ -7,6 +7,7 @@ at router ``R`` is ``R-net``, and its guests ``R-host``, or ``R-host-1`` to ``R-
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Shape:
             if name in others:
                 message = f"a network called {name!r} is made by {self.path[0]!r} too; expected another name"
                 raise self.tree.error(message, ("networks", name), at_key=True)
-        pools: dict[int, Iterator[Prefix]] = {}
+        pools: dict[int, list[Prefix]] = {}
         for index, text in enumerate(self.said.prefix):
             place = (*self.path, "prefix", index)
             try:
@@ -77,34 +78,31 @@ class Shape:
                 continue
             pools[pool.version] = self._cut(pool, space, place)
         made: dict[str, Network] = {}
-        for name in self.networks:
-            prefixes = tuple(next(pools[version]) for version in sorted(pools))
+        for number, name in enumerate(self.networks):
+            prefixes = tuple(pools[version][number] for version in sorted(pools))
             for prefix in prefixes:
                 space.claim(prefix, f"network {name!r}")
             made[name] = Network(name, prefixes, self.said.mtu)
         return made
 
-    def _cut(self, pool: Prefix, space: AddressPlan, place: tuple[Key, ...]) -> Iterator[Prefix]:
-        """Prefixes of the pool that nobody has, all of one length; raises when there are no more."""
+    def _cut(self, pool: Prefix, space: AddressPlan, place: tuple[Key, ...]) -> list[Prefix]:
+        """Prefixes of the pool that nobody has, one for each network, all of one length: the usual one if it fits.
+
+        Raises:
+            LabError: there is no room for so many of the length that they need.
+        """
         assert self.said is not None
-        needed = self.said.hosts.count + 1
-        length = max(_USUAL[pool.version], pool.prefixlen)
-        while pool.prefixlen + (len(self.networks) - 1).bit_length() > length:
-            length += 1
-        while length > pool.prefixlen and _room(pool, length) < needed:
-            length -= 1
-        bits, at, last = pool.max_prefixlen, int(pool.network_address), int(pool.broadcast_address)
-        size = 1 << (bits - min(length, bits))
-        while length <= bits and _room(pool, length) >= needed and at + size - 1 <= last:
-            prefix: Prefix = ipaddress.IPv4Network((at, length)) if bits == 32 else ipaddress.IPv6Network((at, length))
-            taken = space.overlapping(prefix)
-            if taken is None:
-                yield prefix
-                at += size
-            else:
-                beyond = int(taken[0].broadcast_address) + 1
-                at = max(at + size, beyond + -(beyond - int(pool.network_address)) % size)
-        message = f"{pool} has no room for {len(self.networks):,} networks of {needed:,} addresses each"
+        needed, number = self.said.hosts.count + 1, len(self.networks)
+        longest: int = pool.max_prefixlen
+        while longest >= pool.prefixlen and _room(pool, longest) < needed:
+            longest -= 1
+        first = min(max(_USUAL[pool.version], pool.prefixlen + (number - 1).bit_length()), longest)
+        for length in range(first, longest + 1):
+            if length >= pool.prefixlen:
+                found = list(itertools.islice(_free(pool, length, space), number))
+                if len(found) == number:
+                    return found
+        message = f"{pool} has no room for {number:,} networks of {needed:,} addresses each"
         raise self.tree.error(f"{message}; expected a larger pool as 'prefix'", place)
 
     def check_connected(self, nodes: Mapping[str, Node], links: Mapping[str, Link]) -> None:
@@ -247,6 +245,24 @@ def _make_layout(tree: Tree, said: TopologyFile, seed: int) -> Layout:
         return make(size)
     except ValueError as error:
         raise tree.error(str(error), ("topology", said.shape)) from None
+
+
+def _free(pool: Prefix, length: int, space: AddressPlan) -> Iterator[Prefix]:
+    """The prefixes of a pool with that length that nobody has, in order."""
+    begin, last = int(pool.network_address), int(pool.broadcast_address)
+    at, size = begin, 1 << (pool.max_prefixlen - length)
+    while at + size - 1 <= last:
+        prefix: Prefix = (
+            ipaddress.IPv4Network((at, length)) if pool.version == 4 else ipaddress.IPv6Network((at, length))
+        )
+        taken = space.overlapping(prefix)
+        if taken is None:
+            yield prefix
+            at += size
+        else:
+            # To the first place behind what is taken.
+            beyond = int(taken[0].broadcast_address) + 1
+            at = max(at + size, beyond + (begin - beyond) % size)
 
 
 def _room(pool: Prefix, length: int) -> int:

@@ -133,9 +133,8 @@ def shared(file: str, path: Path) -> None:
         for user in users:
             user.communicate("\n")
     size = path.stat().st_size
-    print(
-        f"{PROCESSES} processes share {size / 2**20:.1f} MiB; their proportional sizes add up to {total / 2**20:.1f} MiB"
-    )
+    sizes = f"{size / 2**20:.1f} MiB; their proportional sizes add up to {total / 2**20:.1f} MiB"
+    print(f"{PROCESSES} processes share {sizes}", flush=True)
 
 
 def proportional(pid: int, path: Path) -> int:

@@ -1,10 +1,14 @@
 //! What `vnet_base::explain` says, as the dictionaries that `vnet/explain.py` makes sentences of.
 
+use core::net::IpAddr;
+
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use vnet_base::buffer::Outlook;
-use vnet_base::explain::{Explanation, Flaw, Header, LookUp, Place, Ring, Rule, Write};
+use vnet_base::explain::{Answer, Explanation, Flaw, Header, LookUp, Place, Ring, Rule, Write};
+use vnet_base::foresee::{Journey, Stop};
+use vnet_base::path::{End, Refusal};
 use vnet_base::tables::NicState;
 
 use super::verdict_object;
@@ -29,6 +33,54 @@ pub(crate) fn as_dict<'py>(py: Python<'py>, length: usize, told: &Explanation) -
         "look_up": told.look_up.map(|look_up| look_up_dict(py, &look_up)).transpose()?,
         "rules": PyList::new(py, rules)?,
         "writes": PyList::new(py, writes)?,
+        "journey": told.journey.as_ref().map(|journey| journey_dict(py, journey)).transpose()?,
+        "answer": told.answer.as_ref().map(|answer| answer_dict(py, answer)).transpose()?,
+    })
+}
+
+fn journey_dict<'py>(py: Python<'py>, journey: &Journey) -> PyResult<Bound<'py, PyDict>> {
+    let stops = journey.stops.iter().map(|stop| stop_dict(py, stop)).collect::<PyResult<Vec<_>>>()?;
+    Ok(dict! {py; "stops": PyList::new(py, stops)?, "end": end_dict(py, journey.end)?})
+}
+
+fn stop_dict<'py>(py: Python<'py>, stop: &Stop) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict! {py;
+        "router": stop.router.0,
+        "into": stop.into.map(|port| port.0),
+        "out": stop.out.map(|port| port.0),
+        "ttl": stop.ttl,
+        "mtu": stop.mtu,
+        "cut": stop.cut,
+    })
+}
+
+fn end_dict(py: Python<'_>, end: End) -> PyResult<Bound<'_, PyDict>> {
+    Ok(match end {
+        End::Nic { network, address } => {
+            let address = IpAddr::from(address).to_string();
+            dict! {py; "kind": "nic", "network": network.0, "address": address}
+        }
+        End::Guest(slot) => dict! {py; "kind": "guest", "slot": slot.0},
+        End::Router(..) => dict! {py; "kind": "router"},
+        End::Refused(.., refusal) => {
+            let why = match refusal {
+                Refusal::NoRoute => "no_route",
+                Refusal::Unreachable => "unreachable",
+                Refusal::Prohibited => "prohibit",
+                Refusal::Blackhole => "blackhole",
+            };
+            dict! {py; "kind": "refused", "why": why}
+        }
+        End::Nobody => dict! {py; "kind": "nobody"},
+        End::Circle => dict! {py; "kind": "circle"},
+        End::Elsewhere => dict! {py; "kind": "elsewhere"},
+    })
+}
+
+fn answer_dict<'py>(py: Python<'py>, answer: &Answer) -> PyResult<Bound<'py, PyDict>> {
+    Ok(dict! {py;
+        "router": answer.router.map(|router| router.0),
+        "datagram": PyBytes::new(py, &answer.datagram),
     })
 }
 

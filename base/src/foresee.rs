@@ -9,6 +9,7 @@ use vnet_tables::{Address, NicState, SlotId};
 use crate::explain::{Answer, Explanation, Place};
 use crate::filter::Judgement;
 use crate::forward::{Sender, Target};
+use crate::fragments::{Reassembler, Taken};
 use crate::icmp::{self, Local, Reach, Trouble};
 use crate::path::{self, End, Flow, Path};
 use crate::routed::{Stopped, Whose, may_go_on, options, parameter, refused};
@@ -121,10 +122,17 @@ impl Sender {
             stop.cut = true;
         }
         let mut verdict = Verdict::Delivered;
+        let mut pieces = Reassembler::default();
         for mut fragment in fragments {
             let became = self.retrace_walk(path, index + 1, &mut fragment, whose, told).unwrap_or_else(|why| why);
             if verdict == Verdict::Delivered {
                 verdict = became;
+            }
+            if let End::Router(router, into) = path.end
+                && became == Verdict::Delivered
+                && let Taken::Completed(whole) = pieces.take(&fragment, 0)
+            {
+                self.say_local(router, into, &whole, told);
             }
         }
         Ok(verdict)
@@ -228,7 +236,8 @@ impl Sender {
         told.answer = said.map(|datagram| Answer { router: Some(router), datagram });
     }
 
-    /// As `for_itself()`. Of a fragment nothing is known until the others are there.
+    /// As `for_itself()`. Of a fragment nothing is known until the others are there; those that another router has cut come
+    /// together.
     fn say_local(&self, router: RouterId, into: Option<PortId>, work: &[u8], told: &mut Explanation) {
         let plan = self.plan();
         let Ok(destination) = crate::datagram::destination(work) else { return };

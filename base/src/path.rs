@@ -12,7 +12,7 @@
 //! a route is added - the version moves and the next datagram of each flow composes anew.
 
 use vnet_tables::lpm::RouteTable;
-use vnet_tables::plan::{Attached, ClassId, Next, Plan, PortId, RouterId};
+use vnet_tables::plan::{Attached, ClassId, Next, Plan, Port, PortId, RouterId};
 use vnet_tables::{Address, NetworkId, SlotId, Tables};
 
 use crate::checksum;
@@ -445,9 +445,8 @@ fn summarise(segment: &Segment, path: &Path, flow: &Flow) -> Summary {
 
 /// Whether a NIC by which a datagram comes to a router, or leaves it, has a filter.
 fn is_guarded(tables: &Tables, plan: &Plan<'_>, hop: &Hop) -> bool {
-    let slots =
-        [hop.into, Some(hop.out)].map(|port| port.and_then(|port| plan.port(port)).map_or(SlotId(0), |port| port.slot));
-    slots.iter().any(|slot| slot.0 != 0 && tables.nic(*slot).filters() != (0, 0))
+    let ports = [hop.into, Some(hop.out)].map(|port| plan.port(port?).filter(Port::is_on_network));
+    ports.iter().flatten().any(|port| port.slot.0 != 0 && tables.nic(port.slot).filters() != (0, 0))
 }
 
 /// Whether a router would pass on a datagram of the simplest kind between these two: a source or destination that no

@@ -1,6 +1,6 @@
 //! What of the tables decides about all datagrams of one NIC: where they leave the network, and what may pass.
 
-use vnet_tables::plan::{Plan, PortId, RouterId};
+use vnet_tables::plan::{Plan, Port, PortId, RouterId};
 use vnet_tables::{NetworkId, SlotId};
 
 use crate::filter::Judgement;
@@ -161,7 +161,9 @@ impl Sender {
     /// The NIC of a router that a datagram passes, and the filter of that, plus one; 0 for none.
     pub(crate) fn guarding(&self, into: Option<PortId>, way: Way) -> (SlotId, u32) {
         let port = if let Way::Out(out) = way { Some(out) } else { into };
-        let slot = port.map_or(SlotId(0), |port| self.slot_of(port));
+        // The slot of a link's port is there for captures alone: the filter of the NIC in it is of another port.
+        let port = port.and_then(|port| self.plan().port(port));
+        let slot = port.filter(Port::is_on_network).map_or(SlotId(0), |port| port.slot);
         if slot == SlotId(0) {
             return (slot, 0);
         }

@@ -21,7 +21,7 @@ pub struct Port {
     pub router: RouterId,
     /// Where it is plugged in.
     pub attached: Attached,
-    /// Its NIC slot on the network; 0 on links.
+    /// Its NIC slot on the network; on a link, that of the NIC which stands for the router in captures.
     pub slot: SlotId,
     /// Largest IP datagram, in bytes.
     pub mtu: u32,
@@ -33,6 +33,14 @@ pub struct Port {
     pub v6: u128,
     /// Whether datagrams can leave by it: port, router and, on a link, the other end are in use and up.
     pub up: bool,
+}
+
+impl Port {
+    /// Whether it is a NIC on a network, and not the end of a link.
+    #[must_use]
+    pub fn is_on_network(&self) -> bool {
+        matches!(self.attached, Attached::Network(_))
+    }
 }
 
 /// A compiled plan, wherever its words lie.

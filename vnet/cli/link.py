@@ -45,7 +45,7 @@ def link(
     Paths lead another way, where there is one, when the command returns. Between two routers there may be several
     links: naming the two means all of them, a name one.
 
-    Examples: vnet link campus; vnet link campus edge core --cut
+    Example: vnet link campus edge core --cut
     """
     changes = [name for name, said in (("cut", cut), ("mend", mend), ("weigh", weight is not None)) if said]
     if any(value is not None for value in (delay, jitter, loss, rate)):

@@ -233,7 +233,11 @@ def test_without_a_place_for_a_cache_it_is_compiled_and_said_why(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    for value, sentence in (("off", "VNET_CACHE is off"), (str(blocked / "below"), "cannot be made: not a directory")):
+    for value, sentence in (
+        ("off", "VNET_CACHE is off"),
+        ("some/where", "VNET_CACHE is 'some/where', which is neither an absolute path nor 'off'"),
+        (str(blocked / "below"), "cannot be made: not a directory"),
+    ):
         monkeypatch.setenv("VNET_CACHE", value)
         came, compiled = obtain()
         assert (compiled, came.built, came.fd) == (1, True, -1)

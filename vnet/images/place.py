@@ -43,7 +43,8 @@ def cache_directory() -> Path | None:
     if switched_off():
         return None
     if given:
-        return Path(os.path.abspath(given)) / "images"
+        # Not below the working directory: the base of vnet up has another than its user.
+        return Path(given) / "images" if os.path.isabs(given) else None
     home = os.environ.get("XDG_CACHE_HOME", "")
     # "All paths must be absolute; a relative path is to be ignored": XDG Base Directory Specification 0.8.
     if os.path.isabs(home):
@@ -68,9 +69,11 @@ def open_directory(*, make: bool) -> int | None:
     """
     directory = cache_directory()
     if directory is None:
-        raise CacheTrouble(
-            "VNET_CACHE is off" if switched_off() else "this user has no home directory, and VNET_CACHE names no other"
-        )
+        if switched_off():
+            raise CacheTrouble("VNET_CACHE is off")
+        if given := os.environ.get("VNET_CACHE"):
+            raise CacheTrouble(f"VNET_CACHE is {given!r}, which is neither an absolute path nor 'off'")
+        raise CacheTrouble("this user has no home directory, and VNET_CACHE names no other")
     if make:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

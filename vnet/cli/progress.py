@@ -38,7 +38,7 @@ class Progress:
     def say(self, sentence: str) -> None:
         """Say something that stays."""
         self.clear()
-        complain(f"vnet: {sentence}")
+        complain(sentence)
 
     def clear(self) -> None:
         """Take the line back."""

@@ -369,7 +369,7 @@ class Session:
             "seed": lab.seed,
             "max_nics": min(max(4096, sum(len(node.joined) for node in lab.nodes.values()) + 64), 65_533),
             "buffer": self._largest_buffer,
-            "images": self.settings.say,
+            "images": lambda sentence: self.settings.say(f"vnet: {sentence}"),
         }
         try:
             return make(lab.name, **arguments)

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use vnet_tables::layout::{FLAG_CAPTURE, FLAG_DROPS};
 use vnet_tables::{Address, Destination, Found, NetworkId, NicRow, NicState, SlotId, Tables};
 
 use crate::control::{TxCounters, add};
@@ -58,6 +59,38 @@ pub(crate) enum Target {
     Nowhere(Verdict),
 }
 
+/// A target in one word, which is returned in a register. An enum would be returned in memory, and so would, where such a
+/// function is called only now and then, that of all datagrams which never come there.
+#[derive(Clone, Copy)]
+pub(crate) struct Word(u64);
+
+impl Target {
+    #[inline(always)]
+    fn of(Word(word): Word) -> Self {
+        let (slot, generation) = ((word >> 8) as u32 & 0xffff, (word >> 32) as u32);
+        match word & 0xff {
+            0 => Self::Nic { slot, generation },
+            1 => Self::Guarded { slot, generation },
+            2 => Self::Everyone,
+            3 => Self::Bridges,
+            4 => Self::Routed { slot },
+            _ => Self::Nowhere(Verdict::ALL[slot as usize % Verdict::ALL.len()]),
+        }
+    }
+
+    fn word(self) -> Word {
+        let (kind, slot, generation) = match self {
+            Self::Nic { slot, generation } => (0, slot, generation),
+            Self::Guarded { slot, generation } => (1, slot, generation),
+            Self::Everyone => (2, 0, 0),
+            Self::Bridges => (3, 0, 0),
+            Self::Routed { slot } => (4, slot, 0),
+            Self::Nowhere(verdict) => (5, verdict as u32, 0),
+        };
+        Word(kind | u64::from(slot) << 8 | u64::from(generation) << 32)
+    }
+}
+
 /// Sends in the name of one NIC.
 ///
 /// A sender belongs to one thread at a time; several may send in the name of the same NIC if each counts on its own
@@ -83,6 +116,8 @@ pub struct Sender {
     pub(crate) receiver: u16,
     /// What of the tables decides about datagrams of this NIC, as of one version of routing.
     pub(crate) ways: Ways,
+    /// The tables' moment that it is of.
+    pub(crate) moment: u64,
     /// What datagrams that leave the network need, once one has.
     pub(crate) routed: Option<Box<Routed>>,
     pub(crate) filters: Filters,
@@ -122,6 +157,7 @@ impl Sender {
             notes: Notes::default(),
             receiver: 0,
             ways: Ways::default(),
+            moment: 0,
             routed: None,
             filters: Filters::default(),
             next_hop: 0,
@@ -167,8 +203,9 @@ impl Sender {
 
     #[inline(always)]
     fn carry(&mut self, datagram: &[u8], unfinished: Option<&Unfinished>, more: bool) -> Verdict {
-        if self.tables.routing() != self.ways.version {
-            self.look_around();
+        let moment = self.tables.moment();
+        if moment != self.moment {
+            self.look_around(moment);
         }
         let mut routed = false;
         let verdict = 'carried: {
@@ -198,7 +235,7 @@ impl Sender {
                 }
                 Target::Everyone => {
                     if self.ways.routers {
-                        self.hail(destination, datagram);
+                        self.hail(datagram);
                     }
                     self.flood(datagram, Change::NONE, unfinished, own, false)
                 }
@@ -245,19 +282,20 @@ impl Sender {
             }
             Address::V4(address) => match self.tables.hosts().find4(self.network, address) {
                 Some(found) => self.target(&found, destination),
-                None => self.no_host(destination),
+                None => Target::of(self.nobody(destination)),
             },
-            Address::V6(high, low) => self.look_up6(high, low),
+            Address::V6(high, low) => Target::of(self.look_up6(high, low)),
         }
     }
 
     #[inline(never)]
-    fn look_up6(&self, high: u64, low: u64) -> Target {
+    fn look_up6(&self, high: u64, low: u64) -> Word {
         let destination = Address::V6(high, low);
-        match self.tables.hosts().find6(self.network, high, low) {
+        let target = match self.tables.hosts().find6(self.network, high, low) {
             Some(found) => self.target(&found, destination),
             None => self.no_host(destination),
-        }
+        };
+        target.word()
     }
 
     #[inline(always)]
@@ -266,7 +304,7 @@ impl Sender {
         let generation = row.generation();
         if !found.holds() {
             // The NIC left between the two reads, and its slot may be another's by now.
-            return self.look_up_again(destination);
+            return Target::of(self.look_up_again(destination));
         }
         self.at(found.slot, row, generation)
     }
@@ -278,7 +316,7 @@ impl Sender {
             Address::V4(number) => self.look_up4_on(network, number),
             Address::V6(high, low) => match self.tables.hosts().find6(network, high, low) {
                 Some(found) => self.target_on(&found, network, address),
-                None => self.nobody_on(network),
+                None => Target::of(self.nobody_on(network)),
             },
         }
     }
@@ -288,7 +326,7 @@ impl Sender {
     pub(crate) fn look_up4_on(&self, network: NetworkId, address: u32) -> Target {
         match self.tables.hosts().find4(network, address) {
             Some(found) => self.target_on(&found, network, Address::V4(address)),
-            None => self.nobody_on(network),
+            None => Target::of(self.nobody_on(network)),
         }
     }
 
@@ -297,30 +335,35 @@ impl Sender {
         let row = self.tables.nic(found.slot);
         let generation = row.generation();
         if !found.holds() {
-            return self.look_up_on_again(network, address);
+            return Target::of(self.look_up_on_again(network, address));
         }
         self.at(found.slot, row, generation)
     }
 
     #[cold]
-    fn look_up_on_again(&self, network: NetworkId, address: Address) -> Target {
-        self.look_up_on(network, address)
+    fn look_up_on_again(&self, network: NetworkId, address: Address) -> Word {
+        self.look_up_on(network, address).word()
     }
 
     #[cold]
-    fn nobody_on(&self, network: NetworkId) -> Target {
-        match self.tables.network(network) {
+    fn nobody_on(&self, network: NetworkId) -> Word {
+        let target = match self.tables.network(network) {
             Some(row) if row.is_bridged() => Target::Bridges,
             _ => Target::Nowhere(Verdict::NoHost),
-        }
+        };
+        target.word()
     }
 
     #[cold]
-    fn look_up_again(&self, destination: Address) -> Target {
-        self.look_up(destination)
+    fn look_up_again(&self, destination: Address) -> Word {
+        self.look_up(destination).word()
     }
 
     #[cold]
+    fn nobody(&self, destination: Address) -> Word {
+        self.no_host(destination).word()
+    }
+
     pub(crate) fn no_host(&self, destination: Address) -> Target {
         let Some(network) = self.tables.network(self.network) else { return Target::Nowhere(Verdict::NoRoute) };
         match network.classify(destination) {
@@ -373,19 +416,20 @@ impl Sender {
         if row.is_plain() {
             Target::Nic { slot: u32::from(slot.0), generation }
         } else {
-            self.look_closer(slot, generation)
+            Target::of(self.look_closer(slot, generation))
         }
     }
 
     #[cold]
-    fn look_closer(&self, slot: SlotId, generation: u32) -> Target {
+    fn look_closer(&self, slot: SlotId, generation: u32) -> Word {
         let row = self.tables.nic(slot);
         let slot = u32::from(slot.0);
-        match row.state() {
+        let target = match row.state() {
             NicState::Up if row.port() != 0 => Target::Routed { slot },
             NicState::Up => Target::Guarded { slot, generation },
             _ => Target::Nowhere(Verdict::NicDown),
-        }
+        };
+        target.word()
     }
 
     #[inline]
@@ -398,9 +442,15 @@ impl Sender {
         }
     }
 
+    /// What senders note for the captures, as of the moment when this datagram came.
+    #[inline(always)]
+    pub(crate) fn noted(&self) -> u32 {
+        self.moment as u32 & (FLAG_CAPTURE | FLAG_DROPS)
+    }
+
     #[inline]
     fn note_own(&mut self, verdict: Verdict, datagram: &[u8]) {
-        let noted = self.tables.noted();
+        let noted = self.noted();
         if noted != 0 && (verdict != Verdict::BufferFull || !self.patient) {
             self.note(noted, datagram, Change::NONE, (self.slot, SlotId(self.receiver)), verdict, false);
             // A drop is news to the caller as soon as this returns, whatever comes with `more`.

@@ -91,7 +91,10 @@ impl Root {
     #[must_use]
     pub fn new(image: bool, at: u64, words: usize) -> Self {
         let page = at / PAGE;
-        assert!(at.is_multiple_of(PAGE) && page < 1 << 31 && words as u64 <= u64::from(u32::MAX), "a section begins on a page");
+        assert!(
+            at.is_multiple_of(PAGE) && page < 1 << 31 && words as u64 <= u64::from(u32::MAX),
+            "a section begins on a page"
+        );
         Self(u64::from(image) << 63 | page << 32 | words as u64)
     }
 

@@ -94,7 +94,8 @@ impl Sender {
 
     /// A multicast of the sender's network, for those routers there that are in its group.
     #[cold]
-    pub(crate) fn hail(&mut self, destination: Address, datagram: &[u8]) {
+    pub(crate) fn hail(&mut self, datagram: &[u8]) {
+        let Ok(destination) = crate::datagram::destination(datagram) else { return };
         let received = icmp::receive(datagram);
         if !icmp::local::is_router_group(destination) || matches!(received, Err(Refusal::Silent)) {
             return;

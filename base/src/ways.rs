@@ -1,7 +1,7 @@
 //! What of the tables decides about all datagrams of one NIC: where they leave the network, and what may pass.
 
 use vnet_tables::plan::{Plan, Port, PortId, RouterId};
-use vnet_tables::{NetworkId, SlotId};
+use vnet_tables::{Destination, NetworkId, SlotId};
 
 use crate::filter::Judgement;
 use crate::forward::Sender;
@@ -57,8 +57,12 @@ impl Sender {
     /// Reads the rows anew: the version of routing has moved.
     #[cold]
     #[inline(never)]
-    pub(crate) fn look_around(&mut self) {
-        let version = self.tables.routing();
+    pub(crate) fn look_around(&mut self, moment: u64) {
+        self.moment = moment;
+        let version = (moment >> 32) as u32;
+        if version == self.ways.version {
+            return;
+        }
         let row = self.tables.nic(self.slot);
         let network = self.tables.network(self.network);
         let (first4, _) = row.gateways();
@@ -192,6 +196,12 @@ impl Sender {
     /// What is said of a datagram that a filter rejects.
     pub(crate) fn rejection(&self, datagram: &[u8], ident: u16) -> Option<Vec<u8>> {
         let from = crate::datagram::destination(datagram).ok()?;
+        // Nobody is the one whom a broadcast was for. A prefix's is told from a station's address by the network alone, and
+        // routers pass none on.
+        let network = self.tables.network(self.network)?;
+        if network.classify(from) == Destination::Everyone {
+            return None;
+        }
         let speaker = Speaker { from, ident, today: self.today(), mtu: self.mtu };
         let mut out = Vec::new();
         icmp::error(&mut out, Trouble::Filtered, datagram, &speaker, &|_| false).then_some(out)
@@ -207,7 +217,7 @@ impl Sender {
         let generation = row.generation();
         let patient = std::mem::replace(&mut self.patient, false);
         let verdict = self.write(u32::from(self.slot.0), generation, at, &out, Change::NONE, None);
-        let noted = self.tables.noted();
+        let noted = self.noted();
         if noted != 0 {
             self.note(noted, &out, Change::NONE, (at, self.slot), verdict, false);
         }

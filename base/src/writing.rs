@@ -117,7 +117,7 @@ impl Sender {
         change: Change,
         unfinished: Option<&Unfinished>,
     ) -> Option<Verdict> {
-        if self.tables.noted() != 0 {
+        if self.noted() != 0 {
             // Whoever has received a datagram finds it in the capture: notes go out before the buffer's batch does.
             return None;
         }
@@ -219,7 +219,7 @@ impl Sender {
                 Verdict::BufferFull => refused = true,
                 _ => continue,
             }
-            let noted = self.tables.noted();
+            let noted = self.noted();
             if noted != 0 {
                 self.note(noted, datagram, change, (from, slot), verdict, true);
             }

@@ -62,11 +62,11 @@ pub const MIN_RING: u64 = 256 * 1024;
 /// Largest ring.
 pub const MAX_RING: u64 = 1 << 30;
 
-/// `Header::flags`: senders note all that they forward in the capture's ring.
+/// `Header::moment`: senders note all that they forward in the capture's ring.
 pub const FLAG_CAPTURE: u32 = 1;
-/// `Header::flags`: the base has closed the LAN.
+/// `Header::moment`: the base has closed the LAN.
 pub const FLAG_CLOSED: u32 = 2;
-/// `Header::flags`: senders note what they drop in the capture's ring.
+/// `Header::moment`: senders note what they drop in the capture's ring.
 pub const FLAG_DROPS: u32 = 4;
 
 /// Bytes of the capture's ring: at the full rate of two processors, what comes while its reader waits for one of them.
@@ -77,7 +77,7 @@ pub const CAPTURE_RING: u64 = 32 << 20;
 /// ```text
 ///  0 magic u64 │ 8 abi u32 │ 12 nics u32 │ 16 networks u32 │ 20 buckets4 u32 │ 24 buckets6 u32 │ 28 (zero) u32
 /// 32 stride u64 │ 40 lan u64 │ 48 (zero) ×2
-/// 64 flags u32 │ 68 network_count u32 │ 72 nic_high u32 │ 76 noted_bytes u32 │ 80 routing u32 │ 84 (zero) u32 ×11
+/// 64 moment u64 │ 72 network_count u32 │ 76 nic_high u32 │ 80 noted_bytes u32 │ 84 (zero) u32 ×11
 /// ```
 ///
 /// The first line is written before the segment is handed out and never again; the second changes while the LAN runs.
@@ -101,17 +101,16 @@ pub struct Header {
     /// A random number that tells this LAN from every other.
     pub lan: AtomicU64,
     zeros: [AtomicU64; 2],
-    /// [`FLAG_CAPTURE`], [`FLAG_CLOSED`], [`FLAG_DROPS`].
-    pub flags: AtomicU32,
+    /// What senders compare, datagram after datagram, with what they saw last. In the lower half the flags
+    /// [`FLAG_CAPTURE`], [`FLAG_CLOSED`] and [`FLAG_DROPS`]; in the upper half the version of routing, which changes whenever
+    /// anything in the routing segment, or a NIC's or network's part in routing, has changed, and is 0 while nothing is routed.
+    pub moment: AtomicU64,
     /// Networks in use; the rows below it are complete.
     pub network_count: AtomicU32,
     /// One more than the highest slot ever used; a broadcast looks no further.
     pub nic_high: AtomicU32,
     /// How many bytes of each datagram the captures want.
     pub noted_bytes: AtomicU32,
-    /// Changes whenever anything in the routing segment, or a NIC's or network's part in routing, has changed; 0 while
-    /// nothing is routed.
-    pub routing: AtomicU32,
 }
 
 /// How large a LAN is made; everything else in the layout follows from it.
@@ -220,10 +219,9 @@ const _: () = {
     assert!(offset_of!(Header, nics) == 12);
     assert!(offset_of!(Header, stride) == 32);
     assert!(offset_of!(Header, lan) == 40);
-    assert!(offset_of!(Header, flags) == 64);
-    assert!(offset_of!(Header, network_count) == 68);
-    assert!(offset_of!(Header, nic_high) == 72);
-    assert!(offset_of!(Header, noted_bytes) == 76);
-    assert!(offset_of!(Header, routing) == 80);
+    assert!(offset_of!(Header, moment) == 64);
+    assert!(offset_of!(Header, network_count) == 72);
+    assert!(offset_of!(Header, nic_high) == 76);
+    assert!(offset_of!(Header, noted_bytes) == 80);
     assert!(size_of::<Header>() == 128);
 };

@@ -139,7 +139,7 @@ impl Tables {
     #[must_use]
     #[inline]
     pub fn noted(&self) -> u32 {
-        self.rows.header.flags.load(Ordering::Relaxed) & (FLAG_CAPTURE | FLAG_DROPS)
+        self.rows.header.moment.load(Ordering::Relaxed) as u32 & (FLAG_CAPTURE | FLAG_DROPS)
     }
 
     /// How many bytes of each datagram senders note.
@@ -153,15 +153,22 @@ impl Tables {
     #[must_use]
     #[inline]
     pub fn routing(&self) -> u32 {
-        // Acquire: partners with the release in `Writer::bump_routing()`; who sees the number sees what it stands for.
-        self.rows.header.routing.load(Ordering::Acquire)
+        (self.moment() >> 32) as u32
+    }
+
+    /// Flags and version of routing in one word: as long as it stands, nothing has changed that a sender keeps.
+    #[must_use]
+    #[inline(always)]
+    pub fn moment(&self) -> u64 {
+        // Acquire: partners with the release in `Writer::set_moment()`; who sees the number sees what it stands for.
+        self.rows.header.moment.load(Ordering::Acquire)
     }
 
     /// Whether the base has closed the LAN.
     #[must_use]
     #[inline]
     pub fn closed(&self) -> bool {
-        self.rows.header.flags.load(Ordering::Relaxed) & FLAG_CLOSED != 0
+        self.rows.header.moment.load(Ordering::Relaxed) as u32 & FLAG_CLOSED != 0
     }
 }
 
@@ -276,10 +283,14 @@ impl Writer {
 
     /// Tells senders that what they know of paths and filters may not hold any more.
     pub fn bump_routing(&mut self) {
-        let routing = &self.tables.rows.header.routing;
-        let next = routing.load(Ordering::Relaxed).wrapping_add(1).max(1);
-        // Release: partners with the acquire in `Tables::routing()`.
-        routing.store(next, Ordering::Release);
+        let now = self.tables.moment();
+        let next = ((now >> 32) as u32).wrapping_add(1).max(1);
+        self.set_moment(u64::from(next) << 32 | now & u64::from(u32::MAX));
+    }
+
+    fn set_moment(&mut self, moment: u64) {
+        // Release: partners with the acquire in `Tables::moment()`.
+        self.tables.rows.header.moment.store(moment, Ordering::Release);
     }
 
     /// Tells senders on a LAN with routers that an address may be another NIC's than it was: they keep who has it.
@@ -323,14 +334,13 @@ impl Writer {
     pub fn set_noted(&mut self, noted: u32, bytes: u32) {
         let header = self.tables.rows.header;
         header.noted_bytes.store(bytes, Ordering::Relaxed);
-        let others = header.flags.load(Ordering::Relaxed) & !(FLAG_CAPTURE | FLAG_DROPS);
-        header.flags.store(others | noted, Ordering::Release);
+        let others = self.tables.moment() & !u64::from(FLAG_CAPTURE | FLAG_DROPS);
+        self.set_moment(others | u64::from(noted));
     }
 
     /// Sets or clears a flag of the header.
     pub fn set_flag(&mut self, flag: u32, on: bool) {
-        let flags = &self.tables.rows.header.flags;
-        let now = flags.load(Ordering::Relaxed);
-        flags.store(if on { now | flag } else { now & !flag }, Ordering::Release);
+        let now = self.tables.moment();
+        self.set_moment(if on { now | u64::from(flag) } else { now & !u64::from(flag) });
     }
 }

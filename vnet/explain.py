@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from .journey import Answer, Journey
+from .journey import Teller as JourneyTeller
 from .verdict import Verdict
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ ADVICE: Mapping[Verdict, str] = MappingProxyType(
         Verdict.NO_HOST: "look up who is there with `vnet stats LAB`; give a NIC this address, or send to one that is",
         Verdict.BUFFER_FULL: "have the receiver read faster, send with block=True, or give it a larger buffer",
         Verdict.NIC_DOWN: "start its guest, or see why that ended; the address is kept for it",
-        Verdict.TOO_BIG: "send less at once, have the sender's stack fragment, or raise the network's MTU",
-        Verdict.MALFORMED: "begin with a whole IPv4 or IPv6 header; frames with an Ethernet header are no datagrams",
+        Verdict.TOO_BIG: "send less at once, have the sender's stack fragment, or raise the MTU of the network or link",
+        Verdict.MALFORMED: "begin with a whole and right IP header; frames with an Ethernet header are no datagrams",
         Verdict.TTL_EXCEEDED: "send with a larger TTL, or look for routes that lead in a circle",
         Verdict.FILTERED: "see which rule it was, and change the filter or what is sent",
     }
@@ -84,6 +86,9 @@ class Explanation:
         reason: the verdict in a sentence.
         receivers: the names of the NICs whose input buffers it would reach.
         steps: the steps that it would take, the one that drops it last.
+        journey: its way across routers, if it leaves its network by one.
+        answer: what its sender would hear about it: an ICMP error, or the reply of a router that it is for.  Rate
+            limits, and whatever is in its way back, may keep it from coming.
     """
 
     nic: str
@@ -92,9 +97,17 @@ class Explanation:
     reason: str
     receivers: tuple[str, ...]
     steps: tuple[Step, ...]
+    journey: Journey | None = None
+    answer: Answer | None = None
 
     def __str__(self) -> str:
-        lines = [f"{step.number} {step.name:<8} {step.text}" for step in self.steps]
+        lines = []
+        for step in self.steps:
+            lines.append(f"{step.number} {step.name:<8} {step.text}")
+            if step.name == "apply" and self.journey is not None:
+                lines += self.journey.lines()
+        if self.answer is not None:
+            lines.append(f"  {'answer':<8} {self.answer}")
         lines.append(f"  {'verdict':<8} {self.verdict.name.lower()}: {self.reason}")
         advice = ADVICE.get(self.verdict)
         if advice:
@@ -113,6 +126,8 @@ class Explanation:
                 {"number": each.number, "name": each.name, "text": each.text, "facts": dict(each.facts)}
                 for each in self.steps
             ],
+            "journey": None if self.journey is None else self.journey.as_dict(),
+            "answer": None if self.answer is None else asdict(self.answer),
         }
 
     @classmethod
@@ -128,6 +143,8 @@ class Explanation:
             reason=plain["reason"],
             receivers=tuple(plain["receivers"]),
             steps=tuple(steps),
+            journey=Journey.from_dict(plain["journey"]) if plain.get("journey") else None,
+            answer=Answer(**plain["answer"]) if plain.get("answer") else None,
         )
 
 
@@ -138,9 +155,15 @@ def explain(lan: Lan, nic: str, datagram: Any) -> Explanation:
     with register.lock:
         entry = register.nics[nic]
         told = lan._segment.explain(entry.slot, datagram)
-        names = {each.slot: each.name for each in register.nics.values()}
+        model = register.routing.model
+        # Routers on no network have a slot of their own, by which captures know them.
+        names = {router.slot: router.name for router in model.routers if router.slot}
+        names |= {each.slot: each.name for each in register.nics.values()}
+        way = JourneyTeller(told, model, names)
+        way_and_answer = way.journey(), way.answer()
         filters = [_filter(lan, rule) for rule in told["rules"] if rule["rule"] == "filter"]
-    return _Teller(told, nic, entry.network, tuple(map(str, entry.addresses)), names, filters).explanation()
+    own = tuple(map(str, entry.addresses))
+    return _Teller(told, nic, entry.network, own, names, filters, *way_and_answer).explanation()
 
 
 def _filter(lan: Lan, rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,9 +205,13 @@ class _Teller:
         own: tuple[str, ...],
         names: Mapping[int, str],
         filters: Sequence[Mapping[str, Any]],
+        journey: Journey | None,
+        answer: Answer | None,
     ) -> None:
         self.told = told
         self.filters = filters
+        self.journey = journey
+        self.answer = answer
         self.length = told["length"]
         self.nic = nic
         self.network = network
@@ -200,10 +227,8 @@ class _Teller:
             steps.append(self.look_up())
         if self.told["rules"]:
             steps.append(self.apply())
-        look_up = self.told["look_up"]
-        everyone = look_up and (look_up["everyone"] or look_up["bridged"])
         stopped = self.verdict in (Verdict.TOO_BIG, Verdict.FILTERED)
-        if self.told["writes"] or (everyone and not stopped):
+        if self.told["writes"] or (self.is_for_many() and not stopped):
             steps.append(self.write())
             if self.reached():
                 steps.append(self.ring())
@@ -212,9 +237,19 @@ class _Teller:
             length=self.length,
             verdict=self.verdict,
             reason=self.reason(),
-            receivers=tuple(self.name(write["slot"]) for write in self.reached()),
+            receivers=self.receivers(),
             steps=tuple(steps),
+            journey=self.journey,
+            answer=self.answer,
         )
+
+    def receivers(self) -> tuple[str, ...]:
+        # The fragments of a datagram have one.
+        return tuple(dict.fromkeys(self.name(write["slot"]) for write in self.reached()))
+
+    def is_for_many(self) -> bool:
+        look_up = self.told["look_up"]
+        return bool(look_up and (look_up["everyone"] or look_up["bridged"]))
 
     def name(self, slot: int) -> str:
         return self.names.get(slot, f"slot {slot}")
@@ -315,10 +350,11 @@ class _Teller:
     def write(self) -> Step:
         writes = self.told["writes"]
         facts = [self.write_facts(write) for write in writes]
-        if self.told["look_up"]["everyone"] or self.told["look_up"]["bridged"]:
+        if self.is_for_many() or len({write["slot"] for write in writes}) > 1:
             text = self.many(writes)
         else:
-            text = f"input buffer of {self.name(writes[0]['slot'])}: {_buffer(writes[0]['buffer'])}"
+            pieces = f"{len(writes):,} fragments into the " if len(writes) > 1 else ""
+            text = f"{pieces}input buffer of {self.name(writes[0]['slot'])}: {_buffer(writes[0]['buffer'])}"
         return _step(4, "write", text, receivers=facts)
 
     def write_facts(self, write: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,7 +377,7 @@ class _Teller:
     def ring(self) -> Step:
         reached = self.reached()
         rings = {self.name(write["slot"]): str(write["ring"]) for write in reached}
-        if not self.told["look_up"]["everyone"] and not self.told["look_up"]["bridged"]:
+        if not self.is_for_many() and len(rings) == 1:
             (name,) = rings
             how = {
                 "nobody": f"{name} does not sleep: it polls, or is busy with what came before; nobody is woken",
@@ -360,9 +396,15 @@ class _Teller:
 
     def reason(self) -> str:
         """The verdict in a sentence."""
+        if self.verdict is Verdict.DELIVERED and self.receivers():
+            return f"to {_some(self.receivers())}"
+        held = [rule for rule in self.filters if not rule["kept"]]
+        if self.verdict is Verdict.FILTERED and held:
+            return _filter_words(held[0])
+        if self.journey is not None and self.verdict is not Verdict.BUFFER_FULL:
+            return self.journey.end
         if self.verdict is Verdict.DELIVERED:
-            names = [self.name(write["slot"]) for write in self.reached()]
-            return f"to {_some(names)}" if names else "nobody else is there to get it"
+            return "nobody else is there to get it"
         if self.verdict is Verdict.NO_ROUTE:
             return f"{self.to} is outside {self.prefixes()}, the network of {self.nic}"
         if self.verdict is Verdict.NO_HOST:
@@ -371,15 +413,12 @@ class _Teller:
             row = self.told["look_up"]["row"]
             return f"{self.to} is kept for {self.name(row['slot'])}, which nobody holds" if row else "the NIC has gone"
         if self.verdict is Verdict.BUFFER_FULL:
-            whose = _some(self.name(write["slot"]) for write in self.told["writes"])
+            whose = _some(dict.fromkeys(self.name(write["slot"]) for write in self.told["writes"]))
             return f"the input buffer of {whose} has no room"
         if self.verdict is Verdict.TOO_BIG and self.told["rules"]:
             return f"{_bytes(self.length)} are over the MTU of {self.network.name}, {self.network.mtu:,}"
         if self.verdict is Verdict.TOO_BIG:
             return f"{_bytes(self.length)} are more than an IP datagram has"
-        if self.verdict is Verdict.FILTERED:
-            held = [rule for rule in self.filters if not rule["kept"]]
-            return _filter_words(held[0]) if held else "a route says that it is prohibited"
         return "no readable IP version and destination"
 
 

@@ -21,5 +21,6 @@ pair of ours and reference, a pair between which it changed is left out, and rat
 from __future__ import annotations
 
 from .report import run_cli
+from .routes import run_routes
 
-__all__ = ["run_cli"]
+__all__ = ["run_cli", "run_routes"]

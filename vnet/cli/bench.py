@@ -22,11 +22,23 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer and shorter rounds: figures to look at, not to keep.")
     ] = False,
+    routes: Annotated[
+        str | None,
+        typer.Option("--routes", metavar="FILE", help="Measure the route table with the prefixes of a file instead."),
+    ] = None,
 ) -> None:
     """Measure the LAN on this machine, interleaved with bare references in the same run.
 
     Example: vnet bench --quick stream_64B
+
+    Example: vnet bench --routes internet-prefixes.txt.gz
     """
+    if routes is not None:
+        from vnet.bench import run_routes
+
+        if names:
+            raise typer.BadParameter("'--routes' measures the route table alone; leave the names out")
+        raise typer.Exit(run_routes(routes, as_json, quick))
     from vnet.bench import run_cli
 
     raise typer.Exit(run_cli(list(names or ()), as_json, quick))

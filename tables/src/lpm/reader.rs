@@ -44,32 +44,56 @@ impl<'m> RouteTable<'m> {
     #[must_use]
     #[inline]
     pub fn look_up4(&self, address: u32) -> u16 {
-        let Some(head) = self.words.first_chunk() else { return 0 };
-        let before = first_look(head);
-        let root = self.root(head, Head::V4);
-        let class = or_default(root, self.walk4(root, address));
-        if second_look(head) == before { class } else { self.insist(head, address) }
+        // One call, and in the last place: what is usual needs no room for what is not.
+        self.usual4(address).unwrap_or_else(|| self.steadily(address))
     }
 
     /// The class of an IPv6 address, given as its two halves; 0 where no prefix has it.
     #[must_use]
     #[inline]
     pub fn look_up6(&self, high: u64, low: u64) -> u16 {
-        let Some(head) = self.words.first_chunk() else { return 0 };
-        let address = u128::from(high) << 64 | u128::from(low);
-        let before = first_look(head);
-        let root = self.root(head, Head::V6);
-        let class = or_default(root, self.walk(root, address));
-        if second_look(head) == before { class } else { self.insist(head, address) }
+        self.steadily(u128::from(high) << 64 | u128::from(low))
     }
 
-    /// Walks until no freed word was used again meanwhile.
-    #[cold]
-    fn insist<A: Bits>(&self, head: &Header, address: A) -> u16 {
+    /// The usual IPv4 look-up: in a large table, and of an address that no prefix longer than /24 is near. Nothing
+    /// where it is another one.
+    ///
+    /// There is no branch between what is decided in the array and what is decided one node further on, nor on whether
+    /// there is a route: for random addresses the processor would guess wrong half of the time, and a wrong guess costs
+    /// more than a word too many.
+    #[inline(always)]
+    fn usual4(&self, address: u32) -> Option<u16> {
+        // 1. the root
+        let head: &Header = self.words.first_chunk()?;
+        let before = first_look(head);
+        let root = self.root(head, Head::V4)?;
+        let array = followed(&root[0]);
+        if array.kind() != Kind::Direct {
+            return None;
+        }
+        // 2. the array
+        let entry = followed(self.words.get(array.at() + (address >> (32 - TOP)) as usize)?);
+        if !entry.is_class_or_direct() {
+            return None;
+        }
+        // 3. the node; or the header, whose words are at hand, where the array has said it all
+        let (node, slot) = (entry.if_node(), (address >> (32 - TOP - STRIDE)) as usize % SLOTS);
+        // Relaxed: who comes here by acquire finds the node written; a value is all that its word tells.
+        let pair = self.words.get((entry.at() & node) + slot / 2)?.load(Ordering::Relaxed);
+        // 4. the answer, if nothing was disturbed
+        let class = half(pair, slot) & node as u16 | entry.as_class() & !node as u16;
+        let class = or_default(root, class);
+        (second_look(head) == before).then_some(class)
+    }
+
+    /// Any look-up: walks until no freed word was used again meanwhile.
+    #[inline(never)]
+    fn steadily<A: Bits>(&self, address: A) -> u16 {
+        let Some(head) = self.words.first_chunk() else { return 0 };
         let mut class = 0;
-        for _ in 1..TURNS {
+        for _ in 0..TURNS {
             let before = first_look(head);
-            let root = self.root(head, A::HEAD);
+            let Some(root) = self.root(head, A::HEAD) else { return 0 };
             class = or_default(root, self.walk(root, address));
             if second_look(head) == before {
                 break;
@@ -78,32 +102,11 @@ impl<'m> RouteTable<'m> {
         class
     }
 
-    /// The root block of a family; that of an empty table where the header leads outside.
+    /// The root block of a family.
     #[inline(always)]
-    fn root(&self, head: &'m Header, family: Head) -> &'m Root {
+    fn root(&self, head: &Header, family: Head) -> Option<&'m Root> {
         let at = followed(&head[family.root]).0 as usize;
-        self.words.get(at..at + ROOT_WORDS).unwrap_or(&head[..ROOT_WORDS]).first_chunk().expect("as many words")
-    }
-
-    /// The usual IPv4 walk, without a branch between what is decided in the array and what is decided one node
-    /// further on: for random addresses the processor would guess wrong half of the time, and a wrong guess costs
-    /// more than looking into an empty node.
-    #[inline(always)]
-    fn walk4(&self, root: &Root, address: u32) -> u16 {
-        let root = followed(&root[0]);
-        if root.kind() != Kind::Direct {
-            return self.walk_on(root, address, 0);
-        }
-        // 1. the array
-        let entry = self.entry(root.at() + (address >> (32 - TOP)) as usize);
-        if !entry.is_class_or_direct() {
-            return self.walk_on(entry, address, TOP);
-        }
-        // 2. the node; or the header, whose words are at hand, where the array has said it all
-        let node = entry.if_node();
-        let class = self.direct(entry.at() & node, (address >> (32 - TOP - STRIDE)) as usize % SLOTS);
-        // 3. the answer
-        class & node as u16 | entry.as_class() & !node as u16
+        self.words.get(at..at + ROOT_WORDS)?.first_chunk()
     }
 
     #[inline(always)]
@@ -116,7 +119,7 @@ impl<'m> RouteTable<'m> {
     }
 
     /// From an entry that stands at `depth` on. Each turn is six bits further on, so it ends whatever the words say.
-    #[inline(never)]
+    #[inline(always)]
     fn walk_on<A: Bits>(&self, mut entry: Entry, address: A, depth: u32) -> u16 {
         let mut depth = depth;
         loop {

@@ -111,7 +111,8 @@ def expectations(said: BaseModel | None) -> tuple[Expectation, ...]:
             found += [TextExpectation(metric, "contains", text) for text in value.contains or ()]
             if value.matches is not None:
                 found.append(TextExpectation(metric, "matches", value.matches))
-        else:
-            found += [NumberExpectation(metric, comparison) for comparison in value or ()]
+        elif isinstance(value, tuple):
+            # What is neither text nor comparisons is the step's own to make expectations of.
+            found += [NumberExpectation(metric, comparison) for comparison in value]
     order = list(type(said).model_fields)
     return tuple(sorted(found, key=lambda expectation: order.index(expectation.metric)))

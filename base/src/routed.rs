@@ -56,7 +56,8 @@ impl Whose {
 
 impl Sender {
     /// Forwards by way of the router whose NIC is in slot `first`.
-    #[inline]
+    // A call of its own: what it needs of the stack is not to be set up for datagrams that stay on the network.
+    #[inline(never)]
     pub(crate) fn along(&mut self, first: u32, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
         let noted = self.noted();
         if noted != 0 && !self.patient {
@@ -173,12 +174,13 @@ impl Sender {
             }
             Err(refused) => refused,
         };
+        self.dropped(into, &work, Verdict::Malformed);
         if let (Some(trouble), Some(router)) = (parameter(refused), router)
             && forger != Some(router)
         {
             self.answer(router, into, trouble, &work);
         }
-        self.dropped(into, &work, Verdict::Malformed)
+        Verdict::Malformed
     }
 
     /// Whether a router has something to say about a datagram that lacks something.
@@ -225,7 +227,7 @@ impl Sender {
         options(work, whose.is_forged(router)).map_err(|stopped| self.stop(router, into, stopped, work, whose))
     }
 
-    /// Has a router drop a datagram, and say why.
+    /// Has a router drop a datagram, and say why; in this order, captures read best.
     fn stop(
         &mut self,
         router: RouterId,
@@ -234,12 +236,13 @@ impl Sender {
         work: &[u8],
         whose: Whose,
     ) -> Verdict {
+        self.dropped(into, work, verdict);
         if let Some(trouble) = trouble
             && whose.is_answered()
         {
             self.answer(router, into, trouble, work);
         }
-        self.dropped(into, work, verdict)
+        verdict
     }
 
     /// Takes a datagram from the router `at` of its path to where it ends.
@@ -366,10 +369,11 @@ impl Sender {
                 if !matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
                     return verdict;
                 }
+                self.dropped(Some(last.out), work, verdict);
                 if whose.is_answered() {
                     self.answer(last.router, last.into, Trouble::HostUnreachable, work);
                 }
-                self.dropped(Some(last.out), work, verdict)
+                verdict
             }
             End::Guest(slot) => {
                 let row = self.tables.nic(slot);
@@ -405,10 +409,11 @@ impl Sender {
             }
             End::Nobody => {
                 let Some(last) = last else { return Verdict::NoHost };
+                self.dropped(Some(last.out), work, Verdict::NoHost);
                 if whose.is_answered() {
                     self.answer(last.router, last.into, Trouble::HostUnreachable, work);
                 }
-                self.dropped(Some(last.out), work, Verdict::NoHost)
+                Verdict::NoHost
             }
             // No TTL leads so far.
             End::Circle | End::Elsewhere => Verdict::NoRoute,

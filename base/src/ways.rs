@@ -156,10 +156,11 @@ impl Sender {
         if judgement == Judgement::Allow {
             return Ok(());
         }
+        self.dropped(into, datagram, Verdict::Filtered);
         if judgement == Judgement::Reject && answered {
             self.answer(router, into, Trouble::Filtered, datagram);
         }
-        Err(self.dropped(into, datagram, Verdict::Filtered))
+        Err(Verdict::Filtered)
     }
 
     /// The NIC of a router that a datagram passes, and the filter of that, plus one; 0 for none.

@@ -1,4 +1,4 @@
-"""What `lan.explain()` says of ways across routers, in names and addresses; `base/tests/foresee.rs` has what then happens."""
+"""What `lan.explain()` says of ways across routers; that it then happens so is shown by `base/tests/foresee.rs`."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_filters_on_the_way_are_told_with_the_rule(line: vnet.Lan, where: str, d
     assert explained.journey.end == end
     assert explained.answer is not None
     assert explained.answer.says == "ICMP communication prohibited"
-    assert told(line, to("10.2.0.2") / UDP(dport=54)).verdict is Verdict.DELIVERED
+    assert told(line, to("10.2.0.2") / UDP(sport=54, dport=54)).verdict is Verdict.DELIVERED
 
 
 def test_the_filter_of_a_routers_nic_is_for_that_alone_and_not_for_its_links(line: vnet.Lan) -> None:

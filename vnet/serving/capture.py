@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vnet.capture import CaptureOptions
 from vnet.errors import CaptureError, ProtocolError, VnetError
-from vnet.serving.explain import no_such_nic
+from vnet.serving.explain import known_names, no_such_nic
 
 if TYPE_CHECKING:
     from vnet.calls import Call
@@ -33,8 +33,9 @@ def capture(lan: Lan, call: Call) -> dict[str, Any]:
     if len(call.files) != 1:
         raise ProtocolError("a capture is written into a descriptor that comes with the request")
     options = _options(call)
+    known = known_names(lan)
     for nic in options.nics or ():
-        if nic not in lan.nics:
+        if nic not in known:
             raise VnetError(no_such_nic(nic, lan))
     running = lan._start_capture(_where(call), options)
     running.told = threading.Event()

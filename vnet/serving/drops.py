@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vnet.errors import ProtocolError, VnetError
-from vnet.serving.explain import no_such_nic
+from vnet.serving.explain import known_names, no_such_nic
 
 if TYPE_CHECKING:
     from vnet.calls import Call
@@ -23,7 +23,7 @@ def drops(lan: Lan, call: Call) -> dict[str, Any]:
     first_bytes = call.argument("first_bytes", int, 96)
     if len(call.files) != 1:
         raise ProtocolError("drops are written into a pipe, whose descriptor comes with the request")
-    known = lan.nics
+    known = known_names(lan)
     for nic in nics:
         if nic not in known:
             raise VnetError(no_such_nic(str(nic), lan))

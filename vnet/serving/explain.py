@@ -33,6 +33,14 @@ def explain(lan: Lan, call: Call) -> dict[str, Any]:
         raise VnetError(no_such_nic(nic, lan)) from None
 
 
+def known_names(lan: Lan) -> set[str]:
+    """The names by which captures know NICs, and routers and guests for all of theirs."""
+    from vnet.capture import nodes_by_name
+
+    with lan._register.lock:
+        return set(nodes_by_name(lan._register)[0])
+
+
 def no_such_nic(name: str, lan: Lan) -> str:
     """Says that no NIC has the name, and which one may have been meant."""
     from vnet.lab.tree import did_you_mean

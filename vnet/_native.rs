@@ -411,6 +411,7 @@ impl Base {
         self.serve(slot, generation, Box::new(Loopback::default()))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn ping(
         &self,
         host: &HostCalls,

@@ -423,7 +423,7 @@ impl Batch {
     }
 
     /// Appends a record: `prefix`, which may be empty, and `datagram`. False when there is no room.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn push(&mut self, prefix: &[u8], datagram: &[u8], source: u16, meta: Option<u64>) -> bool {
         let length = (prefix.len() + datagram.len()) as u64;

@@ -85,7 +85,7 @@ impl Sender {
         &self,
         path: &Path,
         at: usize,
-        work: &mut Vec<u8>,
+        work: &mut [u8],
         whose: Whose,
         told: &mut Explanation,
     ) -> Result<Verdict, Verdict> {

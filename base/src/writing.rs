@@ -160,7 +160,7 @@ impl Sender {
     }
 
     /// Publishes the batch that is open, if one is, and opens one in the buffer of `slot`.
-    #[inline]
+    #[inline(always)]
     fn open(&mut self, slot: u32, generation: u32) -> Result<(), Verdict> {
         self.ring();
         if !self.receiving.as_ref().is_some_and(|last| last.slot == slot && last.generation == generation) {

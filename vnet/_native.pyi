@@ -402,7 +402,7 @@ class Routes:
         """Returns how many prefixes the list had of which the image was made that the table lies in."""
 
     def adopt(self, fd: int, at: int, words: int) -> None:
-        """Has senders go by a table that lies in an image: that of :meth:`draft`, with the routers' prefixes as they are.
+        """Has senders go by a table that lies in an image: that of :meth:`draft`.  The routers' prefixes are as then.
 
         Raises:
             VnetError, OSError: as of :func:`adopt_image`.

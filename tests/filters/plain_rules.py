@@ -40,17 +40,17 @@ def see(datagram: bytes) -> Seen | None:
 
 def _upper(next_header: int, rest: bytes) -> tuple[int | None, bytes]:
     """The protocol behind the extension headers, and its header; nothing of it in fragments but the first."""
-    while next_header in (0, 43, 44, 51, 60):
+    while next_header in (0, 43, 44, 60):
         if next_header == 44:
-            if len(rest) < 8:
+            if len(rest) < 4:
                 return None, b""
             if int.from_bytes(rest[2:4], "big") >> 3:
-                return rest[0], b""
+                return (None if rest[0] in (0, 43, 44, 51, 60) else rest[0]), b""
             length = 8
         elif len(rest) < 2:
             return None, b""
         else:
-            length = (rest[1] + 2) * 4 if next_header == 51 else (rest[1] + 1) * 8
+            length = (rest[1] + 1) * 8
         next_header, rest = rest[0], rest[length:]
     return next_header, rest
 

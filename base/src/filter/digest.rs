@@ -9,6 +9,11 @@ mod extension {
     pub const DESTINATION: u8 = 60;
 }
 
+fn is_extension(number: u8) -> bool {
+    use extension::{AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING};
+    matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
+}
+
 /// The ends of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ends {
@@ -69,22 +74,21 @@ impl Digest {
     }
 }
 
-/// The protocol behind the extension headers of an IPv6 datagram, and where its header begins if it is there: as Linux's
-/// `ipv6_find_hdr()` finds it. Each step leads at least eight bytes on, so the datagram's length bounds them.
+/// The protocol behind the extension headers of an IPv6 datagram, and where its header begins if it is there: as nftables
+/// finds it, to which an authentication header is a protocol, as it is over IPv4. Each step leads at least eight bytes on, so the datagram's length bounds them.
 fn transport6(datagram: &[u8], mut next: u8) -> (Option<u8>, Option<usize>) {
     let mut at = 40;
     loop {
-        let length = |unit: usize, more: usize| datagram.get(at + 1).map(|count| (usize::from(*count) + more) * unit);
         let bytes = match next {
             // RFC 8200 section 4.
-            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => length(8, 1),
-            // RFC 4302 section 2.2.
-            extension::AUTHENTICATION => length(4, 2),
+            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => {
+                datagram.get(at + 1).map(|count| (usize::from(*count) + 1) * 8)
+            }
             extension::FRAGMENT => {
-                let Some(fragment) = datagram.get(at..at + 8) else { return (None, None) };
+                let Some(fragment) = datagram.get(at..at + 4) else { return (None, None) };
                 if u16::from_be_bytes([fragment[2], fragment[3]]) & 0xfff8 != 0 {
                     // What follows is the middle of something, which only the first fragment says more about.
-                    return (Some(fragment[0]), None);
+                    return (Some(fragment[0]).filter(|next| !is_extension(*next)), None);
                 }
                 Some(8)
             }
@@ -127,12 +131,14 @@ mod tests {
         assert_eq!(found(0, &behind(&[&options, &more])), Some((Some(17), both)));
         assert_eq!(found(44, &behind(&[&[17, 0, 0, 1, 0, 0, 0, 0]])), Some((Some(17), both)), "the first fragment");
         assert_eq!(found(44, &behind(&[&[17, 0, 0, 9, 0, 0, 0, 0]])), Some((Some(17), none)), "another");
-        assert_eq!(found(51, &behind(&[&[17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]])), Some((Some(17), both)));
-        assert_eq!(found(59, &udp), Some((Some(59), both)), "no next header is a number like any other");
+        assert_eq!(found(51, &udp), Some((Some(51), both)), "what is authenticated is a protocol like any other");
+        assert_eq!(found(59, &udp), Some((Some(59), both)), "and so is nothing");
         // Cut off in the middle of a header, or of the ports.
         assert_eq!(found(60, &[17]), Some((None, none)));
         assert_eq!(found(60, &[17, 200, 0, 0]), Some((Some(17), none)));
-        assert_eq!(found(44, &[17, 0, 0, 1]), Some((None, none)));
+        assert_eq!(found(44, &[17, 0, 0]), Some((None, none)));
+        assert_eq!(found(44, &[17, 0, 0, 1]), Some((Some(17), none)));
+        assert_eq!(found(44, &[60, 0, 0, 9, 0, 0, 0, 0]), Some((None, none)), "more headers, in another fragment");
         assert_eq!(found(17, &[0, 7, 0]), Some((Some(17), [Some(7), None])));
     }
 

@@ -97,7 +97,9 @@ def sort_keys() -> tuple[str, ...]:
 
 def rows(sample: Sample, rates: dict[str, NicRates] | None = None) -> list[Row]:
     """The rows of a sample, in the order in which the NICs came."""
-    return [Row(nic, rates.get(nic.name) if rates is not None else None) for nic in sample.nics]
+    # Routers send and receive nothing themselves: what crosses them counts where it comes from and where it arrives.
+    counting = [nic for nic in sample.nics if nic.kind != "router"] or sample.nics
+    return [Row(nic, rates.get(nic.name) if rates is not None else None) for nic in counting]
 
 
 def sorted_rows(unsorted: Iterable[Row], key: str) -> list[Row]:

@@ -377,3 +377,13 @@ def test_a_lab_that_stays_up_serves_metrics_where_it_was_told_to(tmp_path: Path)
         assert json.loads(vnet_command("ls", "--json")[1])["lans"][0]["name"] == "metered"
     finally:
         assert vnet_command("down", "--all")[0] == 0
+
+
+def test_routers_have_no_row_unless_they_are_all_there_is(named: vnet.Lan) -> None:
+    named.router("edge", ["lan"])
+    assert [row.name for row in rows(take(named))] == ["edge"]
+    _host = named.host("a")
+    assert [row.name for row in rows(take(named))] == ["a"]
+    code, output, _ = vnet_command("stats", "office")
+    assert (code, "edge" in output) == (0, False)
+    assert vnet_command("stats", "office", "edge")[0] == 0

@@ -52,6 +52,9 @@ struct World {
     least: usize,
 }
 
+/// A datagram, and the slot of the NIC that it came to.
+type Arrival = (SlotId, Vec<u8>);
+
 fn both(net: u8, last: u8) -> Vec<IpAddr> {
     let six = Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, last.into());
     vec![Ipv4Addr::new(10, net, 0, last).into(), six.into()]
@@ -200,7 +203,7 @@ impl World {
     }
 
     /// Takes what has come: to the sender, and to others.
-    fn take(&mut self) -> (Vec<Vec<u8>>, Vec<(SlotId, Vec<u8>)>) {
+    fn take(&mut self) -> (Vec<Vec<u8>>, Vec<Arrival>) {
         let (mut own, mut others) = (Vec::new(), Vec::new());
         for (slot, receiver) in &mut self.receivers {
             while let Some(record) = receiver.peek().expect("an undamaged ring") {
@@ -252,7 +255,7 @@ impl World {
 
 fn udp<'d>(all: bool) -> Draft<'d> {
     let protocols = Some(Protocols::of(&[17]));
-    let ports = (!all).then(|| Set::of([(53u32, 53u32)].into_iter()));
+    let ports = (!all).then(|| Set::of([(53u32, 53u32)]));
     Draft::Table(Table { protocols, ports, ..Table::default() })
 }
 

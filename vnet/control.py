@@ -400,8 +400,14 @@ def _describe(lan: Lan) -> dict[str, Any]:
         nodes = {name: entry.node or name for name, entry in register.nics.items()}
     nics = [
         {
-            **{"name": i.name, "node": nodes.get(i.name, i.name), "kind": i.kind, "network": i.network},
-            **{"addresses": i.addresses, "mac": i.mac, "state": i.state, "gateways": i.gateways},
+            "name": i.name,
+            "node": nodes.get(i.name, i.name),
+            "kind": i.kind,
+            "network": i.network,
+            "addresses": i.addresses,
+            "mac": i.mac,
+            "state": i.state,
+            "gateways": i.gateways,
         }
         for i in lan.nics.values()
     ]

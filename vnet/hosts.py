@@ -32,7 +32,8 @@ class PingResult:
         received: replies that came in time.
         rtts: round-trip times of the replies in seconds, in the order of the requests.
         errors: what came instead of replies, one entry for each request: a verdict's name (``no_host``), or an ICMP
-            error's and who sent it (``time exceeded from 10.1.0.1``).  Requests that nothing came back for are not in it.
+            error's and who sent it (``time exceeded from 10.1.0.1``).  Requests that nothing came back for are not in
+            it.
     """
 
     destination: str

@@ -162,18 +162,24 @@ impl Program {
     /// `None` where the program reads behind the packet's end, or divides by zero.
     #[inline]
     fn try_run(&self, bytes: &[u8], length: u32) -> Option<u32> {
-        let (mut a, mut x) = (0u32, 0u32);
+        // Looks are how most packets are told apart, and most programs begin; they need no memory and no index.
+        let (mut at, mut a) = (0, 0);
+        loop {
+            match self.0.get(at)? {
+                Step::Look(look) => (at, a) = look.take(at, bytes)?,
+                Step::Return(count) => return Some(*count),
+                _ => return self.go_on(at, a, bytes, length),
+            }
+        }
+    }
+
+    fn go_on(&self, mut at: usize, mut a: u32, bytes: &[u8], length: u32) -> Option<u32> {
+        let mut x = 0u32;
         let mut memory = [0u32; MEMORY];
-        let mut at = 0;
         loop {
             let step = self.0.get(at)?;
             if let Step::Look(look) = step {
-                a = match look.width {
-                    Width::Byte => byte(bytes, look.at)?,
-                    Width::Half => half(bytes, look.at)?,
-                    Width::Word => word(bytes, look.at)?,
-                } & look.mask;
-                at += usize::from(if holds(look.test, a, look.other) { look.yes } else { look.no });
+                (at, a) = look.take(at, bytes)?;
                 continue;
             }
             at += 1;
@@ -195,6 +201,20 @@ impl Program {
                 Step::XToA => a = x,
             }
         }
+    }
+}
+
+impl Look {
+    /// Where it leads from `at`, and what it has loaded.
+    #[inline(always)]
+    fn take(&self, at: usize, bytes: &[u8]) -> Option<(usize, u32)> {
+        let loaded = match self.width {
+            Width::Byte => byte(bytes, self.at)?,
+            Width::Half => half(bytes, self.at)?,
+            Width::Word => word(bytes, self.at)?,
+        };
+        let a = loaded & self.mask;
+        Some((at + usize::from(if holds(self.test, a, self.other) { self.yes } else { self.no }), a))
     }
 }
 

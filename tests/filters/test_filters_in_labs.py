@@ -114,7 +114,7 @@ MISTAKES = {
         "{default: drop}",
         "[]",
         2,
-        48,
+        49,
         "networks.desk.filter.default",
         "expected allow, deny or reject",
         False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 
 from vnet import _native, filters
@@ -11,6 +12,8 @@ from vnet.filtering.reading import RuleError
 
 __all__ = ["Names", "check_filter", "compile_filter"]
 
+# What no name looks like: names have letters, or no colon.
+_ADDRESS = re.compile(r"([0-9.]+|[0-9a-f.]*:[0-9a-f:.]*)(/[0-9]{1,3})?", re.ASCII)
 Names = Mapping[str, Sequence[str]]
 _Prefixes = list[tuple[str, int]]
 
@@ -31,7 +34,7 @@ def compile_filter(made: Filter, hosts: Names | None = None, networks: Names | N
     rules = [(rule.action.number, _match(rule, hosts, networks, (number,))) for number, rule in enumerate(made.rules)]
     try:
         return _native.Rules(rules, made.default.number)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise RuleError(str(error)) from None
 
 
@@ -76,17 +79,16 @@ def _prefixes(
 
 
 def _prefix(end: str, hosts: Names, networks: Names, path: tuple[str | int, ...]) -> _Prefixes:
-    if end in hosts or end in networks:
-        if end in hosts and end in networks:
-            raise RuleError(f"both a NIC and a network are called {end!r}; expected the address or the prefix", path)
-        texts: Sequence[str] = hosts[end] if end in hosts else networks[end]
-    else:
-        texts = [end]
-    try:
-        found = [ipaddress.ip_network(text) for text in texts]
-    except ValueError:
+    if _ADDRESS.fullmatch(end):
+        # As it was read: there may be thousands of them.
+        address, _, bits = end.partition("/")
+        return [(address, int(bits) if bits else 128 if ":" in end else 32)]
+    if end in hosts and end in networks:
+        raise RuleError(f"both a NIC and a network are called {end!r}; expected the address or the prefix", path)
+    if end not in hosts and end not in networks:
         from vnet.lab.tree import did_you_mean
 
         close = did_you_mean(end, (*hosts, *networks))
-        raise RuleError(f"no NIC and no network is called {end!r}{close}", path) from None
-    return [(str(prefix.network_address), prefix.prefixlen) for prefix in found]
+        raise RuleError(f"no NIC and no network is called {end!r}{close}", path)
+    prefixes = map(ipaddress.ip_network, hosts[end] if end in hosts else networks[end])
+    return [(str(prefix.network_address), prefix.prefixlen) for prefix in prefixes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -158,6 +159,36 @@ def test_each_of_many_nics_has_its_own(lan: vnet.Lan) -> None:
         ports = (number, number + 1)
         verdicts = [alice.send(datagram("10.0.0.1", nic.addresses[0], udp(port))) for port in ports]
         assert verdicts == [FILTERED, DELIVERED], number
+
+
+def test_nothing_is_held_back_by_another_filter_while_they_come_and_go(lan: vnet.Lan) -> None:
+    nics = [lan.attach(f"n{number}") for number in range(4)]
+    # None of the filters is about these, whichever is whose, and whichever number it has.
+    batches = [
+        [datagram(nic.addresses[0], to.addresses[0], udp(60_000, source=60_000))] * 32
+        for nic, to in zip(nics, [*nics[1:], nics[0]], strict=True)
+    ]
+    over = threading.Event()
+    seen: set[vnet.Verdict] = set()
+
+    def send(number: int) -> None:
+        while not over.is_set():
+            seen.update(nics[number].send_many(batches[number]))
+            received(nics[number])
+
+    senders = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+    for sender in senders:
+        sender.start()
+    for port in range(1, 400):
+        where = f"n{port % 4}"
+        lan.set_filter(where, [{"deny": {"ports": port}}, "deny tcp"], direction="in" if port % 3 else "out")
+        if port % 7 == 0:
+            lan.remove_filter(where)
+    over.set()
+    for sender in senders:
+        sender.join()
+    assert DELIVERED in seen
+    assert seen <= {DELIVERED, vnet.Verdict.BUFFER_FULL}
 
 
 def test_a_broadcast_reaches_those_who_may_have_it(lan: vnet.Lan) -> None:

@@ -31,7 +31,7 @@ LONGEST_STALL = 100.0
 PATIENCE = 5.0
 
 
-# Where the buffers segment has its control blocks in ABI version 3, and how large they are.
+# Where the buffers segment has its control blocks in ABI version 4, and how large they are.
 _CONTROLS_AT, _CONTROL_BYTES = 65_536, 1024
 
 
@@ -202,7 +202,7 @@ class Controller:
         Moments that are merely random seldom fall there. Returns whether the victim holds a lock.
         """
         entry = self.lan._register.nics.get(f"{victim.role}{victim.index}")
-        if entry is None or _native.ABI != 3:
+        if entry is None or _native.ABI != 4:
             return False
         for _ in range(40):
             os.kill(victim.pid, signal.SIGSTOP)

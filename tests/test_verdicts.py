@@ -72,6 +72,18 @@ EVERY_VERDICT = [
     (Verdict.MALFORMED, b"\0" * 65_535),
 ]
 
+# The same for a LAN that has a router and filters besides.
+BEHIND_A_ROUTER = [
+    (Verdict.DELIVERED, datagram("10.0.0.1", "10.9.0.2")),
+    (Verdict.TTL_EXCEEDED, datagram("10.0.0.1", "10.9.0.2", ttl=1)),
+    (Verdict.TTL_EXCEEDED, datagram("fd00::1", "fd09::2", ttl=1)),
+    (Verdict.FILTERED, datagram("10.0.0.1", "10.9.0.2", protocol=99)),
+    (Verdict.FILTERED, datagram("10.0.0.1", "10.0.0.2", protocol=99)),
+    (Verdict.NO_HOST, datagram("10.0.0.1", "10.9.0.3")),
+    (Verdict.NO_ROUTE, datagram("10.0.0.1", "10.8.0.1")),
+    (Verdict.MALFORMED, datagram("10.0.0.1", "127.0.0.1")),
+]
+
 
 def _crowd(lan: vnet.Lan) -> tuple[vnet.Nic, vnet.Nic, vnet.Nic]:
     """A sender, a receiver, one whose input buffer is full, and a place that nobody holds."""
@@ -90,7 +102,7 @@ def test_python_and_rust_know_the_same_verdicts() -> None:
 
 
 def test_the_table_below_has_every_verdict() -> None:
-    assert {verdict for verdict, _ in EVERY_VERDICT} == set(Verdict)
+    assert {verdict for verdict, _ in EVERY_VERDICT + BEHIND_A_ROUTER} == set(Verdict)
 
 
 def test_every_verdict_comes_from_every_way_to_send_and_is_counted(lan: vnet.Lan, send: Send) -> None:
@@ -107,6 +119,20 @@ def test_every_verdict_comes_from_every_way_to_send_and_is_counted(lan: vnet.Lan
     assert counted.tx_bytes == 20 + 40
     assert lan.statistics().nics["full"].rx_dropped >= 1
     assert receiver.recv_many(timeout=1) == [EVERY_VERDICT[0][1], EVERY_VERDICT[1][1]]
+
+
+def test_verdicts_of_routers_and_filters_come_from_every_way_to_send_and_are_counted(lan: vnet.Lan, send: Send) -> None:
+    lan.add_network("beyond", ["10.9.0.0/24", "fd09::/64"])
+    sender, near = lan.attach("sender", network="lan"), lan.attach("near", network="lan")
+    lan.router("edge", {"lan": ["10.0.0.250", "fd00::250"], "beyond": None})
+    far = lan.attach("far", network="beyond")
+    for name in ("near", "far"):
+        lan.set_filter(name, ["deny ip proto 99"])
+    expected = [verdict for verdict, _ in BEHIND_A_ROUTER]
+    assert send(lan, sender, [datagram for _, datagram in BEHIND_A_ROUTER]) == expected
+    assert sender.statistics().verdicts == {verdict: expected.count(verdict) for verdict in Verdict}
+    assert [each[8] for each in far.recv_many(timeout=1)] == [63]
+    assert near.statistics().rx_datagrams == 0
 
 
 def test_another_process_gets_the_same_verdicts(named: vnet.Lan, guest: Callable[..., Guest]) -> None:

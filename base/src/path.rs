@@ -215,20 +215,21 @@ pub struct Paths {
 impl Paths {
     /// The lane of an IPv4 flow that begins at the NIC `first`; `key` is source and destination, one behind the other.
     #[inline(always)]
-    pub(crate) fn lane(&mut self, segment: &Segment, version: u32, first: u32, key: u64, ports: u32) -> Lane {
+    pub(crate) fn lane(&mut self, segment: &Segment, version: u32, first: u32, key: u64, ports: u32) -> &Lane {
         let mixed = (key ^ u64::from(ports) << 24 ^ u64::from(first) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let place = (mixed >> (64 - KEPT.ilog2())) as usize;
-        match self.lanes.get(place) {
-            Some(lane) if lane.key == key && lane.version == version && lane.first == first && lane.ports == ports => {
-                *lane
-            }
-            _ => self.open_lane(segment, version, first, key, ports, place),
+        let known = self.lanes.get(place).is_some_and(|lane| {
+            lane.key == key && lane.version == version && lane.first == first && lane.ports == ports
+        });
+        if !known {
+            self.open_lane(segment, version, first, key, ports, place);
         }
+        &self.lanes[place]
     }
 
     #[cold]
     #[inline(never)]
-    fn open_lane(&mut self, segment: &Segment, version: u32, first: u32, key: u64, ports: u32, place: usize) -> Lane {
+    fn open_lane(&mut self, segment: &Segment, version: u32, first: u32, key: u64, ports: u32, place: usize) {
         let flow = Flow { source: Address::V4((key >> 32) as u32), destination: Address::V4(key as u32), ports };
         let (Summary { hops, mtu, network, address, last }, _) =
             self.find(segment, version, SlotId(first as u16), &flow);
@@ -242,7 +243,6 @@ impl Paths {
         let (slot, generation) = found.map_or((0, 0), |(found, generation)| (u32::from(found.slot.0), generation));
         let lane = Lane { key, ports, version, first, hops, mtu, address, network, last, slot, generation };
         self.lanes[place] = lane;
-        lane
     }
 
     /// The path of a flow that begins at the NIC `first`, composed if it is not known.

@@ -72,17 +72,18 @@ impl Sender {
         let ports = if self.ways.ports { Flow::ports_of(datagram) } else { 0 };
         let routed = self.routed.get_or_insert_default();
         let lane = routed.paths.lane(&self.segment, self.ways.version, first, key, ports);
-        let change = quick4(&lane, head, datagram.len(), size(datagram, unfinished));
+        let (slot, generation, last, to) = (lane.slot, lane.generation, lane.last, (lane.network, lane.address));
+        let change = quick4(lane, head, datagram.len(), size(datagram, unfinished));
         if change.is_none() {
             return self.settle(SlotId(first as u16), datagram, unfinished);
         }
-        let row = self.tables.nic(SlotId(lane.slot as u16));
-        let target = if row.generation() == lane.generation && row.is_plain() {
-            Target::Nic { slot: lane.slot, generation: lane.generation }
+        let row = self.tables.nic(SlotId(slot as u16));
+        let target = if row.generation() == generation && row.is_plain() {
+            Target::Nic { slot, generation }
         } else {
-            self.look_up4_on(lane.network, lane.address)
+            self.look_up4_on(to.0, to.1)
         };
-        let verdict = self.arrive(target, (lane.network, lane.last), datagram, change, unfinished);
+        let verdict = self.arrive(target, (to.0, last), datagram, change, unfinished);
         if matches!(verdict, Verdict::NoHost | Verdict::NicDown) {
             // The last router has something to say about it.
             return self.settle(SlotId(first as u16), datagram, unfinished);

@@ -56,8 +56,7 @@ impl Whose {
 
 impl Sender {
     /// Forwards by way of the router whose NIC is in slot `first`.
-    // A call of its own: what it needs of the stack is not to be set up for datagrams that stay on the network.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn along(&mut self, first: u32, datagram: &[u8], unfinished: Option<&Unfinished>) -> Verdict {
         let noted = self.noted();
         if noted != 0 && !self.patient {

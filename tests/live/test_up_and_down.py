@@ -89,7 +89,8 @@ def test_down_ends_nothing_where_one_of_the_names_is_wrong(user: User) -> None:
 def test_down_ends_commands_with_all_that_they_started(user: User) -> None:
     served(user)
     user.does("up", "web.yaml")
-    assert any("sleep 1000" in command for command in processes(user.mark).values())
+    # The lab is up once the program has attached, and only then it starts something.
+    assert eventually(lambda: any("sleep 1000" in command for command in processes(user.mark).values()))
     user.does("down", "web")
     assert user.left() == []
 

@@ -79,6 +79,17 @@ def _run(words: list[str], where: dict[str, Any], inside: _Namespace) -> int:
     environment = {**command_environment(), **where["environment"], "PWD": where["directory"]}
     # What is the terminal's business goes to both; it ends or stops the child, and we tell of it.
     before = {number: _hear(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
+    # What comes before the child can be told must not end us alone: the child would stay.
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def pass_on(sent: int, _: Any) -> None:
+        if child is None:
+            early.append(sent)
+        else:
+            child.send_signal(sent)
+
+    before |= {number: _hear(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         if inside.enter:
             # What brings it into the namespace would say in words of its own that it is not there.
@@ -88,8 +99,8 @@ def _run(words: list[str], where: dict[str, Any], inside: _Namespace) -> int:
         )
     except OSError as error:
         return _cannot_run(words[0], where["directory"], error)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        before[number] = _hear(number, lambda sent, _: child.send_signal(sent))
+    for sent in early:
+        child.send_signal(sent)
     code = child.wait()
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -65,6 +65,11 @@ def nothing_left_behind(runtime_directory: Path, request: pytest.FixtureRequest)
         }
         return (_belongings() - before) | files
 
+    def collected() -> bool:
+        # Each time: a thread that ends just now may hold what the collector did not get before.
+        gc.collect()
+        return not left()
+
     if request.node.stash.get(_failed, False):
         # The traceback holds the test's variables.
         return
@@ -73,8 +78,7 @@ def nothing_left_behind(runtime_directory: Path, request: pytest.FixtureRequest)
     if not left():
         return
     # A test's own variables may hold one in a reference cycle; that is no leak.
-    gc.collect()
-    if not support.eventually(lambda: not left(), timeout=3.0):
+    if not support.eventually(collected, timeout=3.0):
         pytest.fail("left behind: " + "; ".join(sorted(left())))
 
 

@@ -13,7 +13,7 @@ from fake_lan import FakeLan
 from reading import ReadLab
 
 from vnet.errors import MachineLacks, VnetError
-from vnet.lab.pinging import read_ping
+from vnet.lab.pinging import left_unanswered, read_ping
 from vnet.lab.plan import Bridge, NodeCommand
 from vnet.lab.report import Report
 from vnet.lab.runner import Options, run_lab
@@ -320,6 +320,21 @@ OUTPUTS = {
 def test_what_did_not_come_back_in_time_is_lost(text: str, sent: int, received: int, errors: tuple[str, ...]) -> None:
     result = read_ping(text, "10.0.0.2", count=2, patience=1.0)
     assert (result.sent, result.received, result.errors) == (sent, received, errors)
+
+
+@pytest.mark.parametrize(
+    ("lines", "unanswered"),
+    [
+        (["64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=0.01 ms"], True),
+        (["64 bytes from 10.0.0.2: icmp_seq=2 ttl=64 time=0.01 ms"], False),
+        (["64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=0.01 ms", "From 10.0.0.1 icmp_seq=2 Time exceeded"], False),
+        # Nothing at all came back: it waited as long as it was told to.
+        ([], False),
+    ],
+)
+def test_a_last_request_that_had_no_time_is_told_from_a_lost_one(lines: list[str], unanswered: bool) -> None:
+    text = "\n".join([*lines, "2 packets transmitted, 1 received, 50% packet loss"])
+    assert left_unanswered(text, 2) is unanswered
 
 
 def test_another_program_called_ping_is_no_ping() -> None:

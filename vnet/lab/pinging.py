@@ -5,6 +5,7 @@ What it prints becomes a :class:`vnet.PingResult`, as of a built-in host.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,11 +65,27 @@ class NamespacePing:
         self._patience = timeout
         # Adaptive: the next goes out when the last is answered, or lost.
         pace = ["-i", f"{interval:.6f}"] if interval else ["-A", "-i", f"{max(timeout, 0.001):.6f}"]
-        words = ["ping", "-6" if ":" in destination else "-4", "-n", "-c", str(count), *pace]
-        words += ["-W", f"{timeout:.6f}", "-s", str(size), *(["-t", str(ttl)] if ttl else []), destination]
+        words = ["ping", "-6" if ":" in destination else "-4", "-n", "-W", f"{timeout:.6f}", "-s", str(size)]
+        words += [*(["-t", str(ttl)] if ttl else []), destination]
+        self._first: PingResult | None = None
+        self._run = functools.partial(
+            self._started, words, environment=environment, directory=directory, guard=guard, inside=inside
+        )
+        self._command = self._run(["-c", str(count), *pace])
+
+    @staticmethod
+    def _started(
+        words: list[str],
+        options: list[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        guard: Guard,
+        inside: Entrance,
+    ) -> Command:
         try:
-            self._command = Command(
-                words,
+            return Command(
+                [*words[:-1], *options, words[-1]],
                 environment={**environment, "LC_ALL": "C"},
                 directory=directory,
                 guard=guard,
@@ -89,11 +106,36 @@ class NamespacePing:
         if not self._command.wait(timeout if timeout is not None else _FOR_EVER):
             raise TimeoutError(f"the ping of {self._destination} is not over after {timeout} s")
         self._command.stop()
-        return read_ping(self._command.output.text(), self._destination, count=self._count, patience=self._patience)
+        text = self._command.output.text()
+        if (first := self._first) is not None:
+            last = read_ping(text, self._destination, count=1, patience=self._patience)
+            rtts = (*first.rtts, *last.rtts)
+            return PingResult(self._destination, first.sent, len(rtts), rtts, (*first.errors, *last.errors))
+        result = read_ping(text, self._destination, count=self._count, patience=self._patience)
+        if not left_unanswered(text, self._count):
+            return result
+        # iputils waits for the last answer twice as long as the slowest took before, which may be some microseconds:
+        # too short where the machine has other work.  So the last request is sent once more, and has its time.
+        self._first, self._command = result, self._run(["-c", "1"])
+        return self.result(timeout)
 
     def stop(self) -> None:
         """End it, wherever it is.  May be called twice."""
         self._command.stop(0.0)
+
+
+def left_unanswered(text: str, count: int) -> bool:
+    """Whether nothing came back for the last of several requests, though something did for one before.
+
+    Args:
+        text: all that ``ping`` printed, in the C locale.
+        count: how many requests it was to send.
+    """
+    lines = text.splitlines()
+    answered = {int(reply[1]) for line in lines if (reply := _REPLY.match(line)) is not None}
+    refused = {int(error[2]) for line in lines if (error := _ERROR.match(line)) is not None}
+    total = next((int(total[1]) for line in lines if (total := _TOTAL.match(line)) is not None), 0)
+    return bool(answered) and total == count and count not in answered | refused
 
 
 def read_ping(text: str, destination: str, *, count: int, patience: float) -> PingResult:

@@ -13,14 +13,14 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 BIN    := $(VENV)/bin
 
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard vnet/*.rs) \
-	$(wildcard */Cargo.toml) $(shell find base bench drivers tables -name '*.rs' -path '*/src/*')
+	$(wildcard */Cargo.toml) $(shell find base bench bus drivers tables -name '*.rs' -path '*/src/*')
 # maturin calls pip; both tell more than one wants to read.
 export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MATURIN      := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked
 PIP          := $(BIN)/python -m pip
 # The models use a part of the crate only.
-LOOM         := RUSTFLAGS="--cfg loom --allow dead_code" $(CARGO) test --locked --package vnet-base --package vnet-tables --release --test 'loom*' --target-dir target/loom
+LOOM         := RUSTFLAGS="--cfg loom --allow dead_code" $(CARGO) test --locked --package vnet-base --package vnet-bus --package vnet-tables --release --test 'loom*' --target-dir target/loom
 
 .DEFAULT_GOAL := help
 .PHONY: help run build dev test check bench bench-stacks fuzz soak clean

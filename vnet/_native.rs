@@ -35,8 +35,14 @@ mod explain;
 mod filter;
 #[path = "_native_image.rs"]
 mod image;
+#[path = "_native_pipe.rs"]
+mod pipe;
 #[path = "_native_port.rs"]
 mod port;
+#[path = "_native_queue.rs"]
+mod queue;
+#[path = "_native_region.rs"]
+mod region;
 #[path = "_native_routes.rs"]
 mod routes;
 #[path = "_native_routing.rs"]
@@ -609,7 +615,13 @@ mod _native {
     #[pymodule_export]
     use super::image::{adopt_image, image_check, image_peek, image_write, section_words};
     #[pymodule_export]
+    use super::pipe::pipe_version;
+    #[pymodule_export]
     use super::port::{Held, Port};
+    #[pymodule_export]
+    use super::queue::queue_version;
+    #[pymodule_export]
+    use super::region::region_version;
     #[pymodule_export]
     use super::routes::{RouteList, Routes};
     #[pymodule_export]

@@ -21,6 +21,16 @@
      ├─ CaptureError              a capture cannot be opened or written
      ├─ ImageError                an image file is not fit for use
      ├─ GraphError                a graph file cannot be made routers of: file, what is wrong
+     ├─ RegionNotFound            no region has that handle or name, or it was freed
+     ├─ QueueFull                 a work queue has no room for the item
+     ├─ QueueClosed               the guest that works on the queue has let go of it, or died
+     ├─ ServiceNotFound           no guest of that name listens for that service
+     ├─ ServiceBusy               so many wait to be accepted that no more are let in
+     ├─ ServiceGone               also a ConnectionError: whoever served has gone
+     ├─ InterfaceError            also a TypeError: the interface does not declare what was asked, or not so
+     ├─ CallTimeout               also a TimeoutError: a call was not answered in time
+     ├─ CallCancelled             a call was cancelled before it was answered
+     ├─ RemoteError               the service failed with an exception that is not known here
      ├─ LabError                  a lab file is wrong: file, line, column, key
      └─ MachineLacks              this machine lacks what the lab needs
 
@@ -35,10 +45,13 @@ __all__ = [
     "AddressError",
     "AddressOutside",
     "AddressTaken",
+    "CallCancelled",
+    "CallTimeout",
     "CaptureError",
     "ForkedNic",
     "GraphError",
     "ImageError",
+    "InterfaceError",
     "LabError",
     "LanClosed",
     "LanFull",
@@ -50,7 +63,14 @@ __all__ = [
     "NotPermitted",
     "PortTaken",
     "ProtocolError",
+    "QueueClosed",
+    "QueueFull",
     "ReceiveTimeout",
+    "RegionNotFound",
+    "RemoteError",
+    "ServiceBusy",
+    "ServiceGone",
+    "ServiceNotFound",
     "VnetError",
 ]
 
@@ -143,6 +163,46 @@ class GraphError(VnetError):
         self.file = file if message is not None else ""
         self.message = message if message is not None else file
         super().__init__(f"{file}: {message}" if message is not None else file)
+
+
+class RegionNotFound(VnetError):
+    """No region has that handle or name, or the last guest that had it has let go of it."""
+
+
+class QueueFull(VnetError):
+    """A work queue has no room for the item."""
+
+
+class QueueClosed(VnetError):
+    """The guest that works on the queue has let go of it, or died."""
+
+
+class ServiceNotFound(VnetError):
+    """No guest of that name listens for that service."""
+
+
+class ServiceBusy(VnetError):
+    """So many guests wait to be accepted by the service that no more are let in."""
+
+
+class ServiceGone(VnetError, ConnectionError):
+    """Whoever served has gone: its process ended, or it closed the service."""
+
+
+class InterfaceError(VnetError, TypeError):
+    """The interface of a service does not declare what was asked, or not with these arguments."""
+
+
+class CallTimeout(VnetError, TimeoutError):
+    """A call was not answered in time."""
+
+
+class CallCancelled(VnetError):
+    """A call was cancelled before it was answered."""
+
+
+class RemoteError(VnetError):
+    """The service failed with an exception that is not known here; the message names it."""
 
 
 class LabError(VnetError):

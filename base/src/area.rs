@@ -8,10 +8,10 @@
 use crate::sync::AtomicU64;
 
 #[cfg(not(loom))]
-pub(crate) use real::Area;
+pub use real::Area;
 
 #[cfg(loom)]
-pub(crate) use model::Area;
+pub use model::Area;
 
 #[cfg(not(loom))]
 mod real {
@@ -42,7 +42,7 @@ mod real {
 
     /// A ring's bytes in a mapped segment. `Copy`; whoever makes it keeps the memory mapped.
     #[derive(Clone, Copy)]
-    pub(crate) struct Area {
+    pub struct Area {
         start: NonNull<u8>,
         size: u64,
     }
@@ -57,12 +57,12 @@ mod real {
         ///
         /// `start` is aligned to 8 and points to `size` mapped bytes that stay mapped while the area or a copy of it is
         /// used; `size` is a power of two of at least 16.
-        pub(crate) unsafe fn new(start: NonNull<u8>, size: u64) -> Self {
+        pub unsafe fn new(start: NonNull<u8>, size: u64) -> Self {
             assert!(size.is_power_of_two() && size >= 16, "a ring's size is a power of two");
             Self { start, size }
         }
 
-        pub(crate) fn size(&self) -> u64 {
+        pub fn size(&self) -> u64 {
             self.size
         }
 
@@ -73,13 +73,13 @@ mod real {
 
         /// Bytes from `position` to the end of the ring.
         #[inline]
-        pub(crate) fn before_end(&self, position: u64) -> u64 {
+        pub fn before_end(&self, position: u64) -> u64 {
             self.size - self.offset(position)
         }
 
         /// The word at `position`, which is rounded down to a multiple of 8.
         #[inline]
-        pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
+        pub fn word(&self, position: u64) -> &AtomicU64 {
             // SAFETY: the offset is under `size` and a multiple of 8, as is `size`; the memory is mapped (see `new`).
             unsafe { self.start.add((self.offset(position) & !7) as usize).cast().as_ref() }
         }
@@ -89,7 +89,7 @@ mod real {
         /// What another processor read last takes a journey between the two to become ours; asked for a batch ahead,
         /// the journey is over when the batch gets there. A hint: it changes nothing and cannot fail.
         #[inline(always)]
-        pub(crate) fn prepare(&self, position: u64) {
+        pub fn prepare(&self, position: u64) {
             #[cfg(target_arch = "x86_64")]
             {
                 let at = self.start.as_ptr().wrapping_add(self.offset(position) as usize);
@@ -104,7 +104,7 @@ mod real {
 
         /// Asks for the cache line at `position` to be here by the time that it is read. A hint, as [`Area::prepare`].
         #[inline(always)]
-        pub(crate) fn expect(&self, position: u64) {
+        pub fn expect(&self, position: u64) {
             #[cfg(target_arch = "x86_64")]
             {
                 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -118,7 +118,7 @@ mod real {
 
         /// Copies `bytes` to `position` on. What would pass the end of the ring is cut off.
         #[inline]
-        pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
+        pub fn write(&self, position: u64, bytes: &[u8]) {
             let room = self.before_end(position) as usize;
             let count = bytes.len().min(room);
             // SAFETY: `count` bytes from the offset on are inside the ring; `bytes` is private to this process.
@@ -137,7 +137,7 @@ mod real {
         /// The protocol keeps senders from writing there while the receiver holds the record; a process that breaks the
         /// protocol can change the bytes meanwhile, so whoever decides by them copies them first.
         #[inline]
-        pub(crate) fn bytes(&self, position: u64, length: usize) -> &[u8] {
+        pub fn bytes(&self, position: u64, length: usize) -> &[u8] {
             let count = length.min(self.before_end(position) as usize);
             // SAFETY: `count` bytes from the offset on are inside the ring, which stays mapped (see `new`).
             unsafe { core::slice::from_raw_parts(self.start.add(self.offset(position) as usize).as_ptr(), count) }
@@ -155,7 +155,7 @@ mod model {
 
     /// A ring whose payload loom watches for data races. Datagrams in models are 8 bytes.
     #[derive(Clone)]
-    pub(crate) struct Area {
+    pub struct Area {
         words: Arc<Vec<AtomicU64>>,
         payload: Arc<Vec<UnsafeCell<[u8; 8]>>>,
     }
@@ -166,7 +166,7 @@ mod model {
     unsafe impl Sync for Area {}
 
     impl Area {
-        pub(crate) fn model(size: u64) -> Self {
+        pub fn model(size: u64) -> Self {
             let count = size as usize / 8;
             Self {
                 words: Arc::new((0..count).map(|_| AtomicU64::new(0)).collect()),
@@ -174,11 +174,11 @@ mod model {
             }
         }
 
-        pub(crate) fn size(&self) -> u64 {
+        pub fn size(&self) -> u64 {
             self.words.len() as u64 * 8
         }
 
-        pub(crate) fn before_end(&self, position: u64) -> u64 {
+        pub fn before_end(&self, position: u64) -> u64 {
             self.size() - (position & (self.size() - 1))
         }
 
@@ -186,19 +186,19 @@ mod model {
             (position & (self.size() - 1)) as usize / 8
         }
 
-        pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
+        pub fn word(&self, position: u64) -> &AtomicU64 {
             &self.words[self.index(position)]
         }
 
-        pub(crate) fn prepare(&self, _position: u64) {}
+        pub fn prepare(&self, _position: u64) {}
 
-        pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
+        pub fn write(&self, position: u64, bytes: &[u8]) {
             let bytes: [u8; 8] = bytes.try_into().expect("models write 8 bytes");
             // SAFETY: loom checks that nobody else touches the cell meanwhile.
             self.payload[self.index(position)].with_mut(|cell| unsafe { *cell = bytes });
         }
 
-        pub(crate) fn read(&self, position: u64) -> [u8; 8] {
+        pub fn read(&self, position: u64) -> [u8; 8] {
             // SAFETY: loom checks that nobody writes the cell meanwhile.
             self.payload[self.index(position)].with(|cell| unsafe { *cell })
         }

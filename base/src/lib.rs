@@ -38,7 +38,7 @@
 //! No code here knows guests, addresses plans or Python. Nothing reads a clock but waits that a caller bounded.
 #![deny(unsafe_code)]
 
-mod area;
+pub mod area;
 pub mod buffer;
 #[cfg(not(loom))]
 pub mod checksum;
@@ -62,7 +62,7 @@ pub mod icmp;
 pub mod lan;
 pub mod lock;
 #[cfg(not(loom))]
-mod map;
+pub mod map;
 #[cfg(loom)]
 pub mod model;
 #[cfg(not(loom))]

@@ -9,14 +9,14 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// Makes a sparse memory file of a fixed size.
-pub(crate) fn memory_file(name: &str, bytes: u64) -> io::Result<OwnedFd> {
+pub fn memory_file(name: &str, bytes: u64) -> io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&file, bytes)?;
     Ok(file)
 }
 
 /// Forbids resizing, and from now on every writable mapping but those that exist, if `read_only`.
-pub(crate) fn seal(file: impl AsFd, read_only: bool) -> io::Result<()> {
+pub fn seal(file: impl AsFd, read_only: bool) -> io::Result<()> {
     let mut seals = SealFlags::SHRINK | SealFlags::GROW;
     if read_only {
         seals |= SealFlags::FUTURE_WRITE;
@@ -27,13 +27,13 @@ pub(crate) fn seal(file: impl AsFd, read_only: bool) -> io::Result<()> {
 }
 
 /// Gives the memory of a range of the file back to the kernel; it reads as zeros afterwards.
-pub(crate) fn release(file: BorrowedFd<'_>, at: u64, bytes: u64) -> io::Result<()> {
+pub fn release(file: BorrowedFd<'_>, at: u64, bytes: u64) -> io::Result<()> {
     rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, bytes)?;
     Ok(())
 }
 
 /// A whole file, mapped and shared.
-pub(crate) struct Mapping {
+pub struct Mapping {
     start: NonNull<u8>,
     bytes: u64,
 }
@@ -44,7 +44,7 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    pub(crate) fn new(file: impl AsFd, writable: bool) -> io::Result<Self> {
+    pub fn new(file: impl AsFd, writable: bool) -> io::Result<Self> {
         let bytes = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
         if bytes == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory file is empty"));
@@ -59,11 +59,11 @@ impl Mapping {
         Ok(Self { start, bytes })
     }
 
-    pub(crate) fn start(&self) -> NonNull<u8> {
+    pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }

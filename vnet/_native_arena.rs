@@ -93,6 +93,29 @@ impl Arena {
         py.detach(|| sockets::round_trips(&self.0, socket.as_fd(), datagram, first, count)).map_err(peer_lost)
     }
 
+    fn copies_send(&self, py: Python<'_>, ring: usize, piece: &[u8], count: u64) -> PyResult<()> {
+        py.detach(|| bare::copies_send(&self.0, ring, piece, count)).map_err(peer_lost)
+    }
+
+    fn copies_receive(&self, py: Python<'_>, ring: usize, size: usize, count: u64) -> PyResult<f64> {
+        py.detach(|| bare::copies_receive(&self.0, ring, size, count)).map_err(peer_lost)
+    }
+
+    fn bytes_send(&self, py: Python<'_>, socket: i32, piece: &[u8], count: u64) -> PyResult<()> {
+        let socket = duplicate(socket)?;
+        py.detach(|| sockets::bytes_send(&self.0, socket.as_fd(), piece, count)).map_err(peer_lost)
+    }
+
+    fn bytes_receive(&self, py: Python<'_>, socket: i32, size: usize, count: u64) -> PyResult<f64> {
+        let socket = duplicate(socket)?;
+        py.detach(|| sockets::bytes_receive(&self.0, socket.as_fd(), size, count)).map_err(peer_lost)
+    }
+
+    /// Ends this half's loops, now and from now on: its peer has died.
+    fn lose(&self) {
+        self.0.lose();
+    }
+
     /// Waits until the peer is here too.
     fn gate(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.0.gate()).map_err(peer_lost)

@@ -87,6 +87,17 @@ impl Arena {
         }
     }
 
+    /// A limit for the loops of one half. Word 14 says that the peer has died.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline<'_> {
+        Deadline::new(self.word(14))
+    }
+
+    /// Ends the loops of this half, now and from now on: its peer has died.
+    pub fn lose(&self) {
+        self.word(14).store(1, Ordering::Relaxed);
+    }
+
     /// Waits until both processes are here. Word 15 counts arrivals.
     ///
     /// # Errors
@@ -95,7 +106,7 @@ impl Arena {
     pub fn gate(&self) -> Result<(), PeerLost> {
         let gate = self.word(15);
         let arrived = gate.fetch_add(1, Ordering::AcqRel);
-        let mut deadline = Deadline::new();
+        let mut deadline = self.deadline();
         while gate.load(Ordering::Acquire) < (arrived / 2 + 1) * 2 {
             deadline.turn()?;
         }

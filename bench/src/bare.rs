@@ -5,7 +5,7 @@ use std::time::Instant;
 use vnet_base::sync::{Ordering, futex_wait, futex_wake};
 
 use crate::arena::Arena;
-use crate::{BATCH, Deadline, PeerLost};
+use crate::{BATCH, PeerLost};
 
 const HEAD: usize = 0;
 const TAIL: usize = 1;
@@ -28,7 +28,7 @@ pub fn ring_send(arena: &Arena, datagram: &[u8], count: u64) -> Result<(), PeerL
     arena.gate()?;
     let ring = arena.ring_bytes();
     let (mut at, mut seen) = (0usize, 0usize);
-    let mut deadline = Deadline::new();
+    let mut deadline = arena.deadline();
     for index in 1..=count {
         // What does not fit before the end starts at the beginning.
         if ring - at % ring < place(datagram.len()) {
@@ -61,7 +61,7 @@ pub fn ring_receive(arena: &Arena, size: usize, count: u64) -> Result<f64, PeerL
     let start = Instant::now();
     let ring = arena.ring_bytes();
     let (mut at, mut end) = (0usize, 0usize);
-    let mut deadline = Deadline::new();
+    let mut deadline = arena.deadline();
     for index in 1..=count {
         if ring - at % ring < place(size) {
             at += ring - at % ring;
@@ -86,6 +86,63 @@ pub fn ring_receive(arena: &Arena, size: usize, count: u64) -> Result<f64, PeerL
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// Writes `count` pieces through a bare ring of `ring` bytes, each published by itself: a stream that only copies.
+///
+/// # Errors
+///
+/// [`PeerLost`].
+pub fn copies_send(arena: &Arena, ring: usize, piece: &[u8], count: u64) -> Result<(), PeerLost> {
+    let (head, tail) = (arena.word(HEAD), arena.word(TAIL));
+    head.store(0, Ordering::Relaxed);
+    tail.store(0, Ordering::Relaxed);
+    let ring = copies_ring(arena, ring, piece.len());
+    arena.gate()?;
+    let (mut at, mut seen) = (0usize, 0usize);
+    let mut deadline = arena.deadline();
+    for _ in 0..count {
+        while at + piece.len() - seen > ring {
+            seen = head.load(Ordering::Acquire) as usize;
+            deadline.turn()?;
+        }
+        arena.copy_in(at % ring, piece);
+        at += piece.len();
+        tail.store(at as u64, Ordering::Release);
+    }
+    Ok(())
+}
+
+/// Reads them, each with one copy and given back by itself. Returns the seconds it took.
+///
+/// # Errors
+///
+/// [`PeerLost`].
+pub fn copies_receive(arena: &Arena, ring: usize, size: usize, count: u64) -> Result<f64, PeerLost> {
+    let (head, tail) = (arena.word(HEAD), arena.word(TAIL));
+    let mut piece = vec![0; size];
+    let ring = copies_ring(arena, ring, size);
+    arena.gate()?;
+    let start = Instant::now();
+    let (mut at, mut end) = (0usize, 0usize);
+    let mut deadline = arena.deadline();
+    for _ in 0..count {
+        while end < at + size {
+            end = tail.load(Ordering::Acquire) as usize;
+            deadline.turn()?;
+        }
+        arena.copy_out(at % ring, &mut piece);
+        std::hint::black_box(&piece);
+        at += size;
+        head.store(at as u64, Ordering::Release);
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Bytes of a ring in the arena into which pieces fit without a rest, so that none is cut at its end.
+fn copies_ring(arena: &Arena, ring: usize, size: usize) -> usize {
+    let ring = ring.min(arena.ring_bytes());
+    ring - ring % size.max(1)
+}
+
 /// One half of `count` round trips over one cache line each way, both sides spinning. Returns seconds a round trip.
 ///
 /// # Errors
@@ -97,7 +154,7 @@ pub fn line_ping_pong(arena: &Arena, first: bool, count: u64) -> Result<f64, Pee
     mine.store(0, Ordering::Release);
     arena.gate()?;
     let start = Instant::now();
-    let mut deadline = Deadline::new();
+    let mut deadline = arena.deadline();
     for turn in 1..=count {
         if first {
             mine.store(turn, Ordering::Release);
@@ -123,7 +180,7 @@ pub fn futex_ping_pong(arena: &Arena, first: bool, count: u32) -> Result<f64, Pe
     mine.store(0, Ordering::Release);
     arena.gate()?;
     let start = Instant::now();
-    let mut deadline = Deadline::new();
+    let mut deadline = arena.deadline();
     for turn in 1..=count {
         if first {
             mine.store(turn, Ordering::Release);

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   arena    a memory file that both processes map: gates, cache lines, the bare ring; huge pages (unsafe)
-//!   bare     the references: single-producer ring that only copies, cache-line and futex ping-pong
+//!   bare     the references: single-producer rings that only copy, cache-line and futex ping-pong
 //!   ours     the same work over a LAN
 //!   routes   look-ups in the route table, beside a plain DIR-24-8 array
-//!   sockets  the same work over datagram sockets
+//!   sockets  the same work over datagram sockets, and over a Unix stream socket
 //!   tap      TAP devices for `tap_loop`, the bare loop between two of them (unsafe)
 //! ```
 //!
@@ -22,6 +22,8 @@ pub mod tap;
 
 use std::time::{Duration, Instant};
 
+use vnet_base::sync::{AtomicU64, Ordering};
+
 /// Datagrams between two publications.
 pub const BATCH: u64 = 32;
 
@@ -32,17 +34,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerLost;
 
-/// Looks at the clock now and then, so that loops stay loops.
-pub struct Deadline {
+/// Looks at the clock now and then, so that loops stay loops, and at whether the peer is known to have died.
+pub struct Deadline<'a> {
     end: Instant,
     turns: u32,
+    lost: &'a AtomicU64,
 }
 
-impl Deadline {
-    /// A deadline that starts now.
+impl<'a> Deadline<'a> {
+    /// A deadline that starts now; `lost` is set once the peer has died.
     #[must_use]
-    pub fn new() -> Self {
-        Self { end: Instant::now() + LIMIT, turns: 0 }
+    pub(crate) fn new(lost: &'a AtomicU64) -> Self {
+        Self { end: Instant::now() + LIMIT, turns: 0, lost }
     }
 
     /// One turn of an unproductive loop.
@@ -53,17 +56,15 @@ impl Deadline {
     #[inline]
     pub fn turn(&mut self) -> Result<(), PeerLost> {
         self.turns = self.turns.wrapping_add(1);
+        // Relaxed: nothing but the end of the measurement follows from it.
+        if self.lost.load(Ordering::Relaxed) != 0 {
+            return Err(PeerLost);
+        }
         if self.turns.is_multiple_of(1 << 20) && Instant::now() > self.end {
             return Err(PeerLost);
         }
         std::hint::spin_loop();
         Ok(())
-    }
-}
-
-impl Default for Deadline {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

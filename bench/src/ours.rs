@@ -6,7 +6,7 @@ use vnet_base::receiver::Spin;
 use vnet_base::{Receiver, Sender, Verdict};
 
 use crate::arena::Arena;
-use crate::{BATCH, Deadline, PeerLost};
+use crate::{BATCH, PeerLost};
 
 /// Forwards `count` datagrams in batches of [`BATCH`]; waits where the receiver has no room, so that none is lost.
 ///
@@ -15,7 +15,7 @@ use crate::{BATCH, Deadline, PeerLost};
 /// [`PeerLost`], also when a datagram is not delivered.
 pub fn stream_send(arena: &Arena, sender: &mut Sender, datagram: &[u8], count: u64) -> Result<(), PeerLost> {
     arena.gate()?;
-    let mut deadline = Deadline::new();
+    let mut deadline = arena.deadline();
     for index in 1..=count {
         let more = !index.is_multiple_of(BATCH) && index != count;
         loop {
@@ -39,7 +39,7 @@ pub fn stream_send(arena: &Arena, sender: &mut Sender, datagram: &[u8], count: u
 /// [`PeerLost`].
 pub fn stream_receive(arena: &Arena, receiver: &mut Receiver, size: usize, count: u64) -> Result<f64, PeerLost> {
     let mut datagram = vec![0; size];
-    let mut deadline = Deadline::new();
+    let mut deadline = arena.deadline();
     arena.gate()?;
     let start = Instant::now();
     let mut taken = 0;
@@ -93,7 +93,7 @@ fn exchange(
     count: u64,
 ) -> Result<f64, PeerLost> {
     let mut incoming = vec![0; datagram.len()];
-    let mut deadline = Deadline::new();
+    let mut deadline = arena.deadline();
     arena.gate()?;
     let start = Instant::now();
     for _ in 0..count {

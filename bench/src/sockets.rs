@@ -1,4 +1,4 @@
-//! The same work over connected datagram sockets: Unix, or UDP on loopback.
+//! The same work over connected sockets: Unix datagrams, UDP on loopback, or a Unix stream.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -54,6 +54,43 @@ pub fn stream_receive(arena: &Arena, socket: BorrowedFd<'_>, size: usize, count:
         last = Instant::now();
     }
     if taken == 0 { Err(PeerLost) } else { Ok(taken as f64 / (last - start).as_secs_f64()) }
+}
+
+/// Writes `count` pieces to a stream socket, whole each.
+///
+/// # Errors
+///
+/// [`PeerLost`].
+pub fn bytes_send(arena: &Arena, socket: BorrowedFd<'_>, piece: &[u8], count: u64) -> Result<(), PeerLost> {
+    arena.gate()?;
+    for _ in 0..count {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            rest = &rest[send(socket, rest, SendFlags::NOSIGNAL).map_err(lost)?..];
+        }
+    }
+    Ok(())
+}
+
+/// Reads `count` times `size` bytes, as many at once as are there. Returns the seconds it took.
+///
+/// # Errors
+///
+/// [`PeerLost`].
+pub fn bytes_receive(arena: &Arena, socket: BorrowedFd<'_>, size: usize, count: u64) -> Result<f64, PeerLost> {
+    let mut piece = vec![0; size];
+    arena.gate()?;
+    let start = Instant::now();
+    let mut left = size as u64 * count;
+    while left > 0 {
+        let (taken, _) = recv(socket, &mut piece[..], RecvFlags::empty()).map_err(lost)?;
+        if taken == 0 {
+            return Err(PeerLost);
+        }
+        std::hint::black_box(&piece);
+        left = left.saturating_sub(taken as u64);
+    }
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// One half of `count` round trips, both sides sleeping in the kernel. Returns seconds a round trip.

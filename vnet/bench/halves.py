@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import _native
 from ..nic import Nic
+from . import sharing
 from .streams import receive_tcp, send_tcp
 
 __all__ = ["Side", "receive_half", "send_half"]
@@ -33,6 +34,8 @@ class Side:
     # On a network eight routers away from the peer's.
     routed: Nic
     routed_peer: str
+    # For what guests share beside the LAN.
+    shared: sharing.Shared
 
     def datagram(self, size: int) -> bytes:
         """An IPv4 datagram of ``size`` bytes to the peer."""
@@ -59,6 +62,9 @@ def _datagram(source: str, destination: str, size: int) -> bytes:
 
 def send_half(side: Side, name: str, size: int, count: int) -> None:
     """The peer's half: it sends, or answers."""
+    if name in sharing.SEND:
+        sharing.SEND[name](side.shared, size, count)
+        return
     arena, datagram = side.arena, side.datagram(size)
     halves: dict[str, Callable[[], Any]] = {
         "ring": lambda: arena.ring_send(datagram, count),
@@ -84,6 +90,8 @@ def send_half(side: Side, name: str, size: int, count: int) -> None:
 
 def receive_half(side: Side, name: str, size: int, count: int) -> float:
     """The measuring half.  Returns datagrams a second for streams, bits a second for TCP, seconds a round trip."""
+    if name in sharing.RECEIVE:
+        return sharing.RECEIVE[name](side.shared, size, count)
     arena, datagram = side.arena, side.datagram(size)
     halves: dict[str, Callable[[], float]] = {
         "ring": lambda: count / arena.ring_receive(size, count),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from types import TracebackType
 
 from .. import _native
@@ -15,6 +17,7 @@ from ..errors import VnetError
 from ..lan import Lan
 from . import routed
 from .halves import Side, prepare_socket, receive_half
+from .sharing import Shared
 from .streams import MTUS, network
 
 __all__ = ["CAPTURED", "Pair"]
@@ -26,6 +29,8 @@ RING = 4 << 20
 CAPTURED = "lan_captured"
 # Bytes of each of the two files that are kept.
 _FILE = 64 << 20
+# Seconds from a peer's death until its end of a pipe is known to be closed.
+_MOMENT = 0.5
 
 
 class Pair:
@@ -34,11 +39,14 @@ class Pair:
     def __init__(self) -> None:
         processors = sorted(os.sched_getaffinity(0))
         self.pinned = len(processors) >= 2
-        self.missed = 0.0
+        # What the last half told beside its figure; see Result.shares.
+        self.shares: dict[str, float] = {}
+        self._closing = False
         self._affinity = set(processors)
         self._arena_fd = os.memfd_create("vnet:bench")
         os.ftruncate(self._arena_fd, 4096 + RING)
-        self._lan = Lan(f"bench-{os.getpid()}", "10.0.0.0/24", buffer=RING)
+        lan_name = f"bench-{os.getpid()}"
+        self._lan = Lan(lan_name, "10.0.0.0/24", buffer=RING)
         nic = self._lan.attach("bench", network="lan")
         streams = {}
         for mtu in MTUS:
@@ -52,6 +60,7 @@ class Pair:
         self._ours["udp"], theirs["udp"] = _udp_pair()
         for sock in self._ours.values():
             prepare_socket(sock)
+        self._ours["stream"], theirs["stream"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         if self.pinned:
             os.sched_setaffinity(0, {processors[0]})
         fds = {kind: sock.fileno() for kind, sock in theirs.items()}
@@ -65,7 +74,7 @@ class Pair:
         port = _free_port()
         setup = {
             "processor": processors[1] if self.pinned else None,
-            "lan": self._lan.name,
+            "lan": lan_name,
             "address": nic.address,
             "arena": self._arena_fd,
             "sockets": fds,
@@ -76,8 +85,11 @@ class Pair:
         address = self._hear()
         for sock in theirs.values():
             sock.close()
-        arena = _native.Arena(self._arena_fd)
-        self._side = Side(arena, nic, address, self._ours, streams, port, beyond, routed.PEERS[1])
+        self._arena = _native.Arena(self._arena_fd)
+        shared = Shared(self._arena, nic, "peer", self._ours["stream"], lan_name)
+        self._side = Side(self._arena, nic, address, self._ours, streams, port, beyond, routed.PEERS[1], shared)
+        self._watch = threading.Thread(target=self._watch_peer, name="vnet-bench", daemon=True)
+        self._watch.start()
 
     def _tell(self, line: str) -> None:
         assert self._peer.stdin is not None
@@ -94,25 +106,43 @@ class Pair:
     def measure(self, name: str, size: int, count: int) -> float:
         """Returns datagrams a second for streams, bits a second for TCP, seconds a round trip for ping-pongs.
 
-        After a half with a capture, :attr:`missed` is the share of the datagrams that the capture missed.
+        What the half told beside is in :attr:`shares`: after one with a capture, how many of the datagrams that missed.
         """
+        self.shares = {}
         if name != CAPTURED:
             return self._measure(name, size, count)
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         with tempfile.TemporaryDirectory(prefix="vnet-bench-", dir=memory) as directory:
             with self._lan.capture(os.path.join(directory, "all.pcapng"), file_size=_FILE, files=2) as capture:
                 result = self._measure("lan", size, count)
-            self.missed = capture.missed / max(1, capture.missed + capture.datagrams)
+            self.shares["missed"] = capture.missed / max(1, capture.missed + capture.datagrams)
         return result
 
     def _measure(self, name: str, size: int, count: int) -> float:
         self._tell(json.dumps([name, size, count]))
         try:
             result = receive_half(self._side, name, size, count)
-        except RuntimeError as error:
-            raise VnetError(f"benchmark {name}: {error}") from None
+        except (RuntimeError, EOFError, OSError, VnetError) as error:
+            # What failed because the peer died is told as such: the system needs a moment to say so.
+            assert self._peer.stdout is not None
+            if select.select([self._peer.stdout.fileno()], [], [], _MOMENT)[0]:
+                self._hear()
+            raise VnetError(f"benchmark {name}: {' '.join(str(error).split())}") from None
         self._hear()
+        self.shares.update(self._side.shared.shares)
+        self._side.shared.shares.clear()
         return result
+
+    def _watch_peer(self) -> None:
+        # Without this, a half that spins on a word would do so until its time is over.
+        pidfd = os.pidfd_open(self._peer.pid)
+        try:
+            select.select([pidfd], [], [])
+        finally:
+            os.close(pidfd)
+        if not self._closing:
+            self._arena.lose()
+            self._lan.close()
 
     def rings(self) -> float:
         """Share of the peer's batches that rang our doorbell so far."""
@@ -121,6 +151,7 @@ class Pair:
 
     def close(self) -> None:
         """Ends the peer and the LAN.  May be called twice."""
+        self._closing = True
         if self._peer.poll() is None:
             assert self._peer.stdin is not None
             self._peer.stdin.close()
@@ -131,6 +162,7 @@ class Pair:
                 self._peer.wait()
         if self._peer.stdout is not None:
             self._peer.stdout.close()
+        self._watch.join()
         self._lan.close()
         for sock in self._ours.values():
             sock.close()

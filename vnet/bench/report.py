@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .cases import CASES, Result, run_case
+from .case import Result
+from .cases import CASES, run_case
 from .pair import Pair
 
 __all__ = ["run_cli"]
@@ -60,12 +61,14 @@ def _as_json(result: Result) -> dict[str, Any]:
         "reference": case.reference_name,
         "reference_value": result.reference,
         "ratio": result.ratio,
+        **({"difference": result.difference} if case.on == "difference" else {}),
         "range": [min(result.values), max(result.values)],
-        "ratio_range": [min(result.ratios), max(result.ratios)],
-        "bar": {"on": "value" if case.bar_on_value else "ratio", "at_most" if case.lower else "at_least": case.bar},
+        "ratio_range": [min(result.ratios), max(result.ratios)] if result.ratios else None,
+        "bar": {"on": case.on, "at_most" if case.lower else "at_least": case.bar},
         "met": result.met,
         "beside": {label: statistics.median(values) for label, values in result.beside.items()},
-        **({"missed_share": statistics.median(result.missed)} if result.missed else {}),
+        **{f"{name}_share": statistics.median(shares) for name, shares in result.shares.items()},
+        **({"missing": result.missing} if result.missing else {}),
         "cache_line_round_trip": statistics.median(result.distances),
         "pairs": len(result.values),
         "pairs_left_out": result.left_out,
@@ -74,17 +77,42 @@ def _as_json(result: Result) -> dict[str, Any]:
 
 def _show(value: float, unit: str) -> str:
     if unit == "s":
-        return f"{value * 1e6:.3g} µs"
-    if unit == "bit/s":
-        return f"{value / 1e9:.3g} Gbit/s"
+        return f"{value * 1e6:.3g} µs" if abs(value) < 1e-3 else f"{value * 1e3:.3g} ms"
+    if unit in ("bit/s", "B/s"):
+        return f"{value / 1e9:.3g} G{unit}"
     return f"{value / 1e6:.3g} M/s"
+
+
+def _reference(result: Result) -> str:
+    if result.reference is None:
+        return f"{result.case.reference_name} –"
+    return f"{result.case.reference_name} {_show(result.reference, result.case.unit)}"
+
+
+def _ratio(result: Result) -> str:
+    if result.case.on == "difference" and result.difference is not None:
+        return f"{'+' if result.difference >= 0 else '−'}{_show(abs(result.difference), result.case.unit)}"
+    return "–" if result.ratio is None else f"{result.ratio:.2f}"
+
+
+def _bar(result: Result) -> str:
+    case = result.case
+    sign = "≤" if case.lower else "≥"
+    bar = f"{case.bar:.2f}" if case.on == "ratio" else _show(case.bar, case.unit)
+    if case.on == "difference":
+        bar = f"+{bar}"
+    colour = {True: "green", False: "red", None: "default"}[result.met]
+    return f"[{colour}]{sign} {bar}[/]"
 
 
 def _beside(result: Result) -> Iterator[str]:
     for label, values in result.beside.items():
         yield f"{label} {_show(statistics.median(values), result.case.unit)}"
-    if result.missed:
-        yield f"missed {statistics.median(result.missed):.1%}"
+    for name, shares in result.shares.items():
+        share = statistics.median(shares)
+        yield f"{name} {share:.1%}" if share >= 0.001 or not share else f"{name} {share:.1g}"
+    if result.missing:
+        yield result.missing
 
 
 def _print(results: list[Result], pinned: bool) -> None:
@@ -99,16 +127,14 @@ def _print(results: list[Result], pinned: bool) -> None:
         table.add_column(heading, justify=side, no_wrap=heading != "beside")  # type: ignore[arg-type]
     for result in results:
         case = result.case
-        sign = "≤" if case.lower else "≥"
-        bar = f"{sign} {_show(case.bar, case.unit) if case.bar_on_value else f'{case.bar:.2f}'}"
         table.add_row(
             case.name,
             case.what,
             _show(result.value, case.unit),
             f"{_show(min(result.values), case.unit)} – {_show(max(result.values), case.unit)}",
-            f"{case.reference_name} {_show(result.reference, case.unit)}",
-            f"{result.ratio:.2f}",
-            f"[green]{bar}[/]" if result.met else f"[red]{bar}[/]",
+            _reference(result),
+            _ratio(result),
+            _bar(result),
             ", ".join(_beside(result)),
         )
     console = Console(width=None if sys.stdout.isatty() else 190)

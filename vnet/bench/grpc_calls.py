@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any
 
-from .. import _native
+from .shared import Shared
 
-__all__ = ["ask_grpc", "serve_grpc"]
+__all__ = ["ask", "serve"]
 
 # Calls before those that count: the first ones connect, and start threads.
 _WARM = 100
 
 
-def serve_grpc(arena: _native.Arena, sock: socket.socket, name: str) -> None:
-    """Serves ``/bench/echo`` on a Unix socket until the other process says on ``sock`` that it is done.
+def _address(shared: Shared) -> str:
+    # Not in a file system, so that nothing is left there.
+    return f"unix-abstract:vnet-{shared.name}"
 
-    Arguments:
-        name: that of the socket, which has none in a file system, so that nothing is left there.
-    """
+
+def serve(shared: Shared) -> None:
+    """Serves ``/bench/echo`` until the other process says that it is done."""
     import grpc
 
     def echo(request: bytes, context: Any) -> bytes:
@@ -31,32 +31,31 @@ def serve_grpc(arena: _native.Arena, sock: socket.socket, name: str) -> None:
     service = grpc.method_handlers_generic_handler("bench", {"echo": handler})
     # One thread, as there is one caller: more of them are no faster.
     server = grpc.server(ThreadPoolExecutor(1), handlers=(service,))
-    server.add_insecure_port(f"unix-abstract:{name}")
+    server.add_insecure_port(_address(shared))
     server.start()
     try:
-        arena.gate()
+        shared.tell()
         # Asleep: this thread would take the processor from the server's.
-        sock.recv(1)
+        shared.hear()
     finally:
         server.stop(0).wait()
 
 
-def ask_grpc(arena: _native.Arena, sock: socket.socket, name: str, size: int, count: int) -> float:
+def ask(shared: Shared, size: int, count: int) -> float:
     """Calls it ``count`` times with ``size`` bytes.  Returns seconds a call."""
     import grpc
 
-    arena.gate()
+    shared.hear()
     try:
-        with grpc.insecure_channel(f"unix-abstract:{name}") as channel:
+        with grpc.insecure_channel(_address(shared)) as channel:
             call, request = channel.unary_unary("/bench/echo"), bytes(size)
             for _ in repeat(None, _WARM):
                 call(request)
             start = time.perf_counter()
             for _ in repeat(None, count):
                 call(request)
-            took = time.perf_counter() - start
+            return (time.perf_counter() - start) / count
     except grpc.RpcError as error:
         raise RuntimeError(f"gRPC: {error}") from None
     finally:
-        sock.send(b".")
-    return took / count
+        shared.tell()

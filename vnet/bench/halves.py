@@ -12,6 +12,7 @@ from typing import Any
 from .. import _native
 from ..nic import Nic
 from . import sharing
+from .shared import Shared
 from .streams import receive_tcp, send_tcp
 
 __all__ = ["Side", "receive_half", "send_half"]
@@ -35,7 +36,7 @@ class Side:
     routed: Nic
     routed_peer: str
     # For what guests share beside the LAN.
-    shared: sharing.Shared
+    shared: Shared
 
     def datagram(self, size: int) -> bytes:
         """An IPv4 datagram of ``size`` bytes to the peer."""

@@ -17,7 +17,7 @@ from ..errors import VnetError
 from ..lan import Lan
 from . import routed
 from .halves import Side, prepare_socket, receive_half
-from .sharing import Shared
+from .shared import Shared
 from .streams import MTUS, network
 
 __all__ = ["CAPTURED", "Pair"]

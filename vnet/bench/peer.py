@@ -15,7 +15,7 @@ from .. import _native
 from ..control import attach
 from . import routed
 from .halves import Side, prepare_socket, send_half
-from .sharing import Shared
+from .shared import Shared
 from .streams import MTUS, network
 
 __all__ = ["main"]

@@ -104,7 +104,7 @@ __all__ = [
 ]
 
 # Classes that only those pay for who have such guests.
-_LATER = {"Netns": "netns", "Plug": "netns", "Tap": "hostside"}
+_LATER = {"Netns": "netns", "Plug": "netns", "Tap": "hostside", "Member": "sharing", "member": "sharing"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,13 @@ attach     ``nic``, ``addresses`` or null, ``network``    the NIC's place, with 
            or null; perhaps ``gateway``, ``forward``      files; from then on the connection is the NIC's lease
 detach                                                    the NIC is off the LAN, its name and addresses are free
 describe                                                  name, ABI version, networks and NICs, and what the LAN is
+member     ``guest`` or null, ``operator``                the name of the guest that the client is, or null for
+                                                          the operator; from then on the connection is that guest's
 =========  =============================================  ========================================================
+
+Over a NIC's lease, or a member's connection, the guest also asks the broker (:mod:`vnet.sharing`), with requests such
+as ``region.create``.  A refusal of those leaves the connection as it is.  A request may have a ``tag``, which its
+answer repeats, say how many ``descriptors`` came with it, and be ``quiet``, so that it is not answered.
 
 Whatever else was registered with :meth:`vnet.Lan.serve` is a call (:mod:`vnet.calls`), served in a thread of its own.
 
@@ -38,29 +44,52 @@ from .calls import Call
 from .errors import AbiMismatch, AddressError, LanClosed, LanFull, MachineLacks, ProtocolError, VnetError
 from .nic import Nic
 from .runtime import connect, release_socket
-from .wire import MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all, request_line
+from .sharing.doors import RemoteDoor
+from .sharing.proving import open_peer, prove
+from .wire import LONGEST, MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all, request_line
 
 if TYPE_CHECKING:
     from .lan import Lan
     from .register import Entry
     from .routing.gateways import Gateway
+    from .sharing.broker import Guest
 
 __all__ = ["ControlServer", "attach", "describe"]
 
-# Bytes of the longest request; a NIC's name and a few addresses need a fraction.
-_LONGEST = 16 * 1024
 # Connections without a NIC that may be open at one time; a flood beyond it is turned away at the door.
 _STRANGERS = 128
 # Connections let in at a time, few enough that none of them is the oldest before it has been heard.
 _AT_A_TIME = 32
 # Seconds in which a connection must have asked for a NIC.
 _PATIENCE = 10.0
+# Members that may be there at one time; each is a connection.
+_MEMBERS = 1024
 # Calls that may be under way at one time, each with a thread.
 _CALLS = 64
 
 
+class _Files:
+    """Descriptors that go with an answer; those of the broker's are closed once they are sent."""
+
+    def __init__(self, files: tuple[int, ...] = (), *, ours: bool = True) -> None:
+        self.files = files
+        self._ours = ours
+
+    def close(self) -> None:
+        files, self.files = self.files, ()
+        if not self._ours:
+            close_all(files)
+
+
 class _HandedOver(Exception):
     """The connection is a call's from now on, and the server is done with it."""
+
+
+class _Death:
+    """That a client's process ends: who forked may leave a child behind that has the connection open, too."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self.connection = connection
 
 
 class _Connection:
@@ -74,8 +103,13 @@ class _Connection:
         # Descriptors that came along, for the call that follows.
         self.files: list[int] = []
         # Answers that the client has not taken yet, each with the descriptors that go with it.
-        self.outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self.outgoing: deque[tuple[bytes, _Files]] = deque()
         self.nic: tuple[Entry, int] | None = None
+        # Of a member: the guest, or nobody where it is the operator.
+        self.member: tuple[Guest | None] | None = None
+        # A pidfd, once the broker has served it.
+        self.process: int | None = None
+        self.dropped = False
 
 
 class ControlServer:
@@ -91,6 +125,7 @@ class ControlServer:
         self._wake, self._woken = socket.socketpair()
         self._strangers: dict[_Connection, None] = {}
         self._calls: dict[Call, threading.Thread] = {}
+        self._members = 0
         self._stopping = False
         self._selector.register(listener, selectors.EVENT_READ, None)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
@@ -144,6 +179,11 @@ class ControlServer:
                                 break
                     elif key.fileobj is self._woken:
                         continue
+                    elif isinstance(key.data, _Death):
+                        self._drop(key.data.connection)
+                    elif key.data.dropped:
+                        # With what came before it in this round.
+                        continue
                     elif ready & selectors.EVENT_WRITE:
                         self._write(key.data)
                     else:
@@ -151,6 +191,8 @@ class ControlServer:
                 self._sweep()
         finally:
             for key in list(self._selector.get_map().values()):
+                if isinstance(key.data, _Connection):
+                    self._let_go(key.data)
                 if isinstance(key.fileobj, socket.socket):
                     key.fileobj.close()
             self._selector.close()
@@ -188,15 +230,35 @@ class ControlServer:
             self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
+        if connection.dropped:
+            return
+        connection.dropped = True
         self._strangers.pop(connection, None)
+        self._members -= connection.member is not None
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.sock)
         connection.sock.close()
+        self._let_go(connection)
+        lan = self._lan()
+        if lan is None:
+            return
+        if connection.nic is not None:
+            lan._register.bury(*connection.nic)
+        if connection.member is not None and connection.member[0] is not None:
+            lan._register.broker.let_go(connection.member[0])
+
+    def _let_go(self, connection: _Connection) -> None:
+        """Closes what came over a connection, and what was to go over it."""
         close_all(connection.files)
         connection.files = []
-        lan = self._lan()
-        if connection.nic is not None and lan is not None:
-            lan._register.bury(*connection.nic)
+        for _, files in connection.outgoing:
+            files.close()
+        connection.outgoing.clear()
+        if connection.process is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(connection.process)
+            os.close(connection.process)
+            connection.process = None
 
     def _read(self, connection: _Connection) -> None:
         try:
@@ -231,15 +293,18 @@ class ControlServer:
                 return
         if connection.outgoing:
             self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
-        elif len(connection.pending) > _LONGEST:
-            self._refuse(connection, "ProtocolError", f"a request has at most {_LONGEST} bytes")
+        elif len(connection.pending) > LONGEST:
+            self._refuse(connection, "ProtocolError", f"a request has at most {LONGEST} bytes")
             self._drop(connection)
 
     def _answer(self, connection: _Connection, line: bytes) -> bool:
         """Answers one request.  Returns whether the connection goes on."""
         files: tuple[int, ...] = ()
+        tag: dict[str, Any] = {}
         try:
             request = _parse(line)
+            if isinstance(request.get("tag"), int):
+                tag = {"tag": request["tag"]}
             lan = self._lan()
             if lan is None or lan.closed:
                 raise LanClosed("the LAN is closing")
@@ -249,16 +314,21 @@ class ControlServer:
                 reply = self._detach(lan, connection)
             elif request["do"] == "describe":
                 reply = _describe(lan)
+            elif request["do"] == "member":
+                reply = self._member(lan, connection, request)
+            elif (
+                connection.nic is not None and lan._register.broker.serves(request["do"])
+            ) or connection.member is not None:
+                return self._share(lan, connection, request, tag)
             elif request["do"] in lan._handlers:
                 self._hand_over(lan, connection, request)
             else:
-                known = ", ".join(["attach", "detach", "describe", *sorted(lan._handlers)])
+                known = ", ".join(["attach", "detach", "describe", "member", *sorted(lan._handlers)])
                 raise ProtocolError(f"this base does not serve {request['do']!r}; it serves {known}")
         except _HandedOver:
             raise
         except (VnetError, ValueError, TypeError) as error:
-            known = type(error).__name__ if isinstance(error, VnetError) else "ValueError"
-            self._refuse(connection, known, str(error))
+            self._reply(connection, {**_refusal(error), **tag}, _Files())
             return False
         except Exception as error:
             # Whatever else goes wrong is this client's misfortune, not the base's end.
@@ -267,7 +337,65 @@ class ControlServer:
         # Descriptors are a call's affair.
         close_all(connection.files)
         connection.files = []
-        return self._reply(connection, {"ok": True, **reply}, files)
+        return self._reply(connection, {"ok": True, **reply, **tag}, _Files(files))
+
+    def _share(self, lan: Lan, connection: _Connection, request: dict[str, Any], tag: dict[str, Any]) -> bool:
+        """Has the broker answer a request.  Returns whether the connection goes on."""
+        count = request.get("descriptors", len(connection.files))
+        if not isinstance(count, int) or not 0 <= count <= len(connection.files):
+            raise ProtocolError(f"{len(connection.files)} descriptors came with the request, not {count!r}")
+        files, connection.files = connection.files[:count], connection.files[count:]
+        answered: list[int] = []
+        register = lan._register
+        try:
+            with register.lock:
+                if connection.member is not None:
+                    guest = connection.member[0]
+                else:
+                    assert connection.nic is not None
+                    guest = register.broker.holder(*connection.nic, connection.pid)
+                self._watch_process(connection)
+                reply, answered = register.broker.ask(guest, request, files)
+            reply = {"ok": True, **reply, "descriptors": len(answered)}
+        except (VnetError, ValueError, TypeError) as error:
+            reply = _refusal(error)
+        except Exception as error:
+            # Whatever else goes wrong is this client's misfortune, not the base's end.
+            reply = {"ok": False, "error": "VnetError", "message": f"the base failed at this request: {error!r}"}
+        finally:
+            close_all(files)
+        if request.get("quiet") is True:
+            close_all(answered)
+            return True
+        return self._reply(connection, {**reply, **tag}, _Files(tuple(answered), ours=False))
+
+    def _watch_process(self, connection: _Connection) -> None:
+        """Has the connection end with the client's process, from its first request to the broker on."""
+        if connection.process is not None:
+            return
+        connection.process = open_peer(connection.sock, connection.pid)
+        if connection.process is not None:
+            self._selector.register(connection.process, selectors.EVENT_READ, _Death(connection))
+
+    def _member(self, lan: Lan, connection: _Connection, request: dict[str, Any]) -> dict[str, Any]:
+        if connection.nic is not None or connection.member is not None:
+            raise ProtocolError("this connection is a guest's already")
+        name, operator = request.get("guest"), request.get("operator", False)
+        if not (name is None or isinstance(name, str)) or not isinstance(operator, bool):
+            raise ProtocolError("'guest' is a guest's name, or null, and 'operator' is true or false")
+        if self._members >= _MEMBERS:
+            raise LanFull(f"{_MEMBERS} members are there already")
+        register = lan._register
+        with register.lock:
+            self._watch_process(connection)
+            guest = None
+            if not operator:
+                proved = prove(register, connection.process, connection.pid, name)
+                guest = None if proved is None else register.broker.welcome(proved, connection.pid)
+            connection.member = (guest,)
+        self._members += 1
+        self._strangers.pop(connection, None)
+        return {"guest": None if guest is None else str(guest)}
 
     def _hand_over(self, lan: Lan, connection: _Connection, request: dict[str, Any]) -> None:
         """Gives the connection to a call, in a thread of its own."""
@@ -293,9 +421,9 @@ class ControlServer:
         raise _HandedOver
 
     def _refuse(self, connection: _Connection, error: str, message: str) -> None:
-        self._reply(connection, {"ok": False, "error": error, "message": message}, ())
+        self._reply(connection, {"ok": False, "error": error, "message": message}, _Files())
 
-    def _reply(self, connection: _Connection, reply: dict[str, Any], files: tuple[int, ...]) -> bool:
+    def _reply(self, connection: _Connection, reply: dict[str, Any], files: _Files) -> bool:
         connection.outgoing.append((json.dumps(reply).encode() + b"\n", files))
         return self._send(connection)
 
@@ -305,13 +433,14 @@ class ControlServer:
         while connection.outgoing:
             data, files = connection.outgoing[0]
             try:
-                sent = socket.send_fds(connection.sock, [data], files, socket.MSG_NOSIGNAL)
+                sent = socket.send_fds(connection.sock, [data], files.files, socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 break
             except OSError:
                 return False
+            files.close()
             if sent < len(data):
-                connection.outgoing[0] = (data[sent:], ())
+                connection.outgoing[0] = (data[sent:], _Files())
             else:
                 connection.outgoing.popleft()
         return True
@@ -340,6 +469,7 @@ class ControlServer:
                 raise
             info = lan._register.info(entry)
             connection.nic = (entry, entry.generation)
+            entry.pid = connection.pid
             # From here on, an image that is adopted is none that this guest has.
             lan._register.images.private = False
             images = lan._segment.images()
@@ -358,6 +488,14 @@ class ControlServer:
         return reply, (*lan._segment.files(), *(file for _, file in images), *lan._segment.alarms())
 
     def _detach(self, lan: Lan, connection: _Connection) -> dict[str, Any]:
+        if connection.member is not None:
+            (guest,), connection.member = connection.member, None
+            self._members -= 1
+            self._strangers[connection] = None
+            connection.since = time.monotonic()
+            if guest is not None:
+                lan._register.broker.let_go(guest)
+            return {}
         if connection.nic is None:
             raise ProtocolError("no NIC is attached on this connection")
         (entry, generation), connection.nic = connection.nic, None
@@ -365,6 +503,11 @@ class ControlServer:
         self._strangers[connection] = None
         connection.since = time.monotonic()
         return {}
+
+
+def _refusal(error: Exception) -> dict[str, Any]:
+    known = type(error).__name__ if isinstance(error, VnetError) else "ValueError"
+    return {"ok": False, "error": known, "message": str(error)}
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -491,11 +634,11 @@ def attach(
 
 
 def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connection: socket.socket) -> Nic:
+    door = RemoteDoor(connection, str(reply.get("lan")))
+
     def leave() -> None:
         # A base that is gone, or does not answer, notices the broken connection instead.
-        with contextlib.suppress(VnetError, OSError, ValueError):
-            connection.settimeout(2.0)
-            ask(connection, {"do": "detach"})
+        door.leave()
 
     def drop(_: int) -> None:
         with contextlib.suppress(OSError):
@@ -520,6 +663,7 @@ def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connec
         leave=leave,
         drop=drop,
         connection=connection,
+        door=door,
     )
     from . import scapy_hook
 

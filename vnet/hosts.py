@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from . import _native
 from .errors import NicClosed, PortTaken
+from .sharing.guest import Sharing
 from .statistics import NicStatistics
 from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .lan import Lan
+    from .sharing.doors import Door
     from .traffic import TrafficResult
 
 __all__ = ["Host", "PingResult", "PingRun", "Service"]
@@ -124,7 +126,7 @@ class Service:
         self.close()
 
 
-class Host:
+class Host(Sharing):
     """A built-in host: a TCP/IP stack that the base serves.
 
     Made by :meth:`vnet.Lan.host`.  It answers ping over IPv4 and IPv6, refuses closed UDP ports with port unreachable
@@ -149,6 +151,7 @@ class Host:
         mac: str,
         mtu: int,
         leave: Callable[[], None],
+        door: Door,
     ) -> None:
         self.name = name
         self.network = network
@@ -158,7 +161,13 @@ class Host:
         self._lan = lan
         self._calls = calls
         self._leave = leave
+        self._way = door
         self._closed = False
+
+    def _door(self) -> Door:
+        if self._closed:
+            raise NicClosed(f"the host {self.name!r} is off the LAN")
+        return self._way
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {' '.join(self.addresses)}>"

@@ -24,6 +24,7 @@ from .register import LARGEST, NicInfo, Register, derive
 from .routing.api import RoutedLan
 from .runtime import Guardian, check_name, claim_socket, socket_path
 from .serving import serve_all
+from .sharing.doors import local_door
 from .statistics import LanStatistics, read_statistics
 from .verdict import Verdict
 
@@ -250,6 +251,7 @@ class Lan(RoutedLan):
                 mtu=info.mtu,
                 leave=leave,
                 drop=functools.partial(self._register.drop, entry),
+                door=local_door(self._register, entry),
             )
         except BaseException:
             leave()
@@ -283,7 +285,15 @@ class Lan(RoutedLan):
             raise
         addresses = tuple(map(str, entry.addresses))
         return Host(
-            self, calls, name=name, network=entry.network.name, addresses=addresses, mac=entry.mac, mtu=mtu, leave=leave
+            self,
+            calls,
+            name=name,
+            network=entry.network.name,
+            addresses=addresses,
+            mac=entry.mac,
+            mtu=mtu,
+            leave=leave,
+            door=local_door(self._register, entry),
         )
 
     def netns(
@@ -714,6 +724,8 @@ class Lan(RoutedLan):
             self._keeper.nursery.abandon()
         for borrowed in tuple(self._keeper.borrowed.values()):
             borrowed.abandon()
+        if self._register._broker is not None:
+            self._register._broker.abandon()
         self._base.abandon()
 
     def close(self) -> None:

@@ -11,13 +11,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from ._native import Held, Port, Segment
-from .errors import NicClosed, ReceiveTimeout, VnetError
+from .errors import ForkedNic, NicClosed, ReceiveTimeout, VnetError
+from .sharing.guest import Sharing
 from .statistics import NicStatistics, read_statistics
 
 if TYPE_CHECKING:
     import asyncio
     import weakref
 
+    from .sharing.doors import Door
     from .stack import Stack
 
 __all__ = ["DatagramView", "Nic"]
@@ -65,7 +67,7 @@ class DatagramView:
         return bytes(self.data)
 
 
-class Nic(Port):
+class Nic(Port, Sharing):
     """A virtual NIC of a LAN, held by this process.
 
     Made by :meth:`vnet.Lan.attach` and :func:`vnet.attach`.  A context manager; :meth:`close` may be called twice.
@@ -109,6 +111,7 @@ class Nic(Port):
     _generation: int
     _waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]]
     _connection: socket.socket | None
+    _way: Door | None
     _memory: mmap.mmap | None
     _stack: weakref.ref[Stack] | None
 
@@ -129,6 +132,7 @@ class Nic(Port):
         leave: Callable[[], None],
         drop: Callable[[int], None] | None = None,
         connection: socket.socket | None = None,
+        door: Door | None = None,
     ) -> Nic:
         nic = cls(segment, slot, generation, token, connection.fileno() if connection else None)
         nic.name, nic.lan, nic.network = name, lan, network
@@ -137,6 +141,7 @@ class Nic(Port):
         nic._generation = generation
         nic._waiting = {}
         nic._connection = connection
+        nic._way = door
         nic._memory = None
         nic._stack = None
         nic._pid = os.getpid()
@@ -224,6 +229,13 @@ class Nic(Port):
         # The stack holds the NIC; the NIC, which only has to close it, does not hold the stack.
         self._stack = weakref.ref(stack)
         return stack
+
+    def _door(self) -> Door:
+        if os.getpid() != self._pid:
+            raise ForkedNic("this NIC belongs to the parent process; attach one of its own after fork()")
+        if self._way is None or self._leave is _nothing:
+            raise NicClosed(f"the NIC {self.name!r} was closed")
+        return self._way
 
     def statistics(self) -> NicStatistics:
         """Returns what the NIC has sent and received, as it stands."""

@@ -20,6 +20,7 @@ from .runtime import check_name
 
 if TYPE_CHECKING:
     from .routes import Routes
+    from .sharing.broker import Broker
 
 __all__ = ["LARGEST", "LARGEST_ON_TAP", "Belongings", "Entry", "NicInfo", "Register", "derive"]
 
@@ -79,6 +80,8 @@ class Entry:
     is kept when its guest leaves.  ``watch``: the number of the lease's watch, for a guest in another process.
     ``holders``: how many have held it so far.  ``belongings``: what ends with it.  ``node``: the guest or router that
     it is a NIC of.  ``gateways``: where what leads out of the network goes, and the slots of those NICs, 0 for none.
+    ``pid``: the process that holds it, if that is another than the base.  ``space``: device and inode of the network
+    namespace that its interface is in.
     """
 
     name: str
@@ -98,6 +101,8 @@ class Entry:
     node: str = ""
     gateways: tuple[Address, ...] = ()
     gateway_slots: tuple[int, int] = (0, 0)
+    pid: int = 0
+    space: tuple[int, int] | None = None
 
 
 class Register:
@@ -135,6 +140,8 @@ class Register:
         self._dropped: deque[tuple[Entry, int]] = deque()
         self.routing = Routing(self, base)
         self._outside: Routes | None = None
+        # What its guests share; once somebody asks for it.
+        self._broker: Broker | None = None
 
     @property
     def outside(self) -> Routes:
@@ -145,6 +152,23 @@ class Register:
             if self._outside is None:
                 self._outside = Routes(self, self._base.routes())
             return self._outside
+
+    @property
+    def lan(self) -> str | None:
+        """The LAN's name."""
+        return self._lan
+
+    @property
+    def broker(self) -> Broker:
+        """What serves the things that its guests share."""
+        from .sharing.broker import Broker
+
+        with self.lock:
+            if self._broker is None:
+                self._broker = Broker(self)
+                if self.closed:
+                    self._broker.close()
+            return self._broker
 
     # Networks
 
@@ -436,6 +460,7 @@ class Register:
                 return
             self._base.take_down(entry.slot, entry.generation)
             entry.watch = None
+            self._left(entry)
             if not entry.reserved:
                 self._dead[entry.name] = None
                 while len(self._dead) > 64:
@@ -479,8 +504,15 @@ class Register:
             self.nodes[entry.node] -= 1
             self.nodes += Counter()
         self.routing.left(entry)
+        self._left(entry)
         if entry.belongings is not None:
             entry.belongings.release()
+
+    def _left(self, entry: Entry) -> None:
+        """Whoever held the NIC has what guests share no longer."""
+        entry.pid = 0
+        if self._broker is not None:
+            self._broker.left(entry)
 
     def leave(self, entry: Entry, generation: int | None = None) -> None:
         """The holder of a NIC lets go of it in good order."""
@@ -494,13 +526,16 @@ class Register:
                 entry.watch = None
             if entry.reserved:
                 self._base.take_down(entry.slot, entry.generation)
+                self._left(entry)
             else:
                 self._forget(entry)
             self.changed.notify_all()
 
     def release_all(self) -> None:
-        """Lets go of what belongs to NICs, once the LAN has ended."""
+        """Lets go of what belongs to NICs, and of what their guests share, once the LAN has ended."""
         with self.lock:
+            if self._broker is not None:
+                self._broker.close()
             for entry in self.nics.values():
                 if entry.belongings is not None:
                     entry.belongings.release()

@@ -12,13 +12,15 @@ from typing import Any
 from . import _native, errors
 from .errors import LanClosed, ProtocolError, VnetError
 
-__all__ = ["LineReader", "ask", "close_all", "request_line"]
+__all__ = ["LONGEST", "LineReader", "ask", "close_all", "refusal", "request_line"]
 
 # Descriptors that come over a socket are closed in programs that this process starts: recvmsg(2). Python has no name
 # for it.
 MSG_CMSG_CLOEXEC = 0x40000000
 # Descriptors that one message brings at most: those of a LAN's memory, of its images and of its alarms.
 MOST_FILES = 10
+# Bytes of the longest request; a NIC's name and a few addresses need a fraction.
+LONGEST = 16 * 1024
 
 
 def request_line(request: dict[str, Any]) -> bytes:
@@ -43,6 +45,13 @@ class LineReader:
             ProtocolError: what answers is no vnet base.
             VnetError, ValueError: the base refused the request; the exception that it named.
         """
+        reply = self.next_reply()
+        if reply is not None and reply.get("ok") is not True:
+            raise refusal(reply)
+        return reply
+
+    def next_reply(self) -> dict[str, Any] | None:
+        """Returns the next answer as :meth:`next` does, a refusal too."""
         while b"\n" not in self._data:
             try:
                 more, received, _, _ = socket.recv_fds(self.connection, 65_536, MOST_FILES, MSG_CMSG_CLOEXEC)
@@ -63,17 +72,16 @@ class LineReader:
                 raise ValueError(reply)
         except (ValueError, RecursionError):
             raise ProtocolError("what answers on this socket is not a vnet base") from None
-        if reply.get("ok") is not True:
-            raise _refusal(reply)
         return reply
 
     def waits(self) -> bool:
         """Whether an answer was read already that :meth:`next` has not returned."""
         return b"\n" in self._data
 
-    def take_files(self) -> list[int]:
-        """Hands the descriptors that came to the caller, who closes them."""
-        files, self.files = self.files, []
+    def take_files(self, count: int | None = None) -> list[int]:
+        """Hands the descriptors that came, or the first ``count`` of them, to the caller, who closes them."""
+        count = len(self.files) if count is None else max(0, count)
+        files, self.files = self.files[:count], self.files[count:]
         return files
 
     def close(self) -> None:
@@ -115,7 +123,8 @@ def close_all(files: Sequence[int]) -> None:
         os.close(fd)
 
 
-def _refusal(reply: dict[str, Any]) -> Exception:
+def refusal(reply: dict[str, Any]) -> Exception:
+    """The exception that an answer names which refuses a request."""
     name, message = str(reply.get("error")), str(reply.get("message"))
     if name == "ValueError":
         return ValueError(message)

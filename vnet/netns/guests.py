@@ -16,6 +16,8 @@ from ..network import parse_address
 from ..routing.gateways import Gateway
 from ..routing.kernels import KernelRoutes
 from ..routing.routers import Addresses, Networks, nic_names, wanted_networks
+from ..sharing.doors import Door, local_door
+from ..sharing.guest import Sharing
 from ..statistics import NicStatistics
 from . import reasons
 from .places import open_namespace, owner
@@ -43,7 +45,7 @@ class _Wire:
     gateways: tuple[str, ...]
 
 
-class _Wired:
+class _Wired(Sharing):
     """What all interfaces of the kernel on a LAN have in common."""
 
     _kind = ""
@@ -58,6 +60,11 @@ class _Wired:
         self.mac = first.entry.mac
         self.mtu = first.entry.mtu
         self.interface = first.interface
+        self._way = local_door(lan._register, first.entry)
+
+    def _door(self) -> Door:
+        self._check()
+        return self._way
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {' '.join(self.addresses)}>"
@@ -240,6 +247,8 @@ def make_netns(
                     return nursery.plug(wiring, first.namespace, first.user)
 
                 wires.append(_join(lan, nic, "netns", wanted[where], where, buffer, named, make, settings))
+        for wire in wires:
+            wire.entry.space = _identity(wires[0].made.namespace)
         guest = Netns(lan, name, wires)
         _lead(lan, nursery, wires, register.routing.forwarding(name) if forward else None)
     except BaseException:
@@ -316,6 +325,7 @@ def make_plug(
             return nursery.plug(wiring, namespace, user)
 
         wire = _join(lan, name, "plug", address, network, buffer, interface, make, {})
+        wire.entry.space = _identity(namespace)
     finally:
         # From now on nothing of this process's keeps the namespace alive.
         os.close(namespace)
@@ -355,6 +365,14 @@ def _join(
         register.leave(entry)
         raise
     return _Wire(entry, interface, made, entry.generation, gateways)
+
+
+def _identity(namespace: int | None) -> tuple[int, int] | None:
+    """By what a process in the namespace is known to be in it."""
+    if namespace is None:
+        return None
+    found = os.fstat(namespace)
+    return found.st_dev, found.st_ino
 
 
 def _nsenter() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -37,16 +38,24 @@ class Pair:
     """This process and a peer, on a LAN of their own.  A context manager."""
 
     def __init__(self) -> None:
-        processors = sorted(os.sched_getaffinity(0))
-        self.pinned = len(processors) >= 2
         # What the last half told beside its figure; see Result.shares.
         self.shares: dict[str, float] = {}
         self._closing = False
-        self._affinity = set(processors)
-        self._arena_fd = os.memfd_create("vnet:bench")
-        os.ftruncate(self._arena_fd, 4096 + RING)
+        self._watch: threading.Thread | None = None
+        with contextlib.ExitStack() as opened:
+            self._open(opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: contextlib.ExitStack) -> None:
+        processors = sorted(os.sched_getaffinity(0))
+        self.pinned = len(processors) >= 2
+        opened.callback(os.sched_setaffinity, 0, set(processors))
+        arena = os.memfd_create("vnet:bench")
+        opened.callback(os.close, arena)
+        os.ftruncate(arena, 4096 + RING)
+        self._arena = _native.Arena(arena)
         lan_name = f"bench-{os.getpid()}"
-        self._lan = Lan(lan_name, "10.0.0.0/24", buffer=RING)
+        self._lan = opened.enter_context(Lan(lan_name, "10.0.0.0/24", buffer=RING))
         nic = self._lan.attach("bench", network="lan")
         streams = {}
         for mtu in MTUS:
@@ -55,46 +64,50 @@ class Pair:
             streams[mtu] = self._lan.attach(f"bench-{mtu}", own, network=name)
         routed.build(self._lan)
         beyond = self._lan.attach("bench-routed", routed.OURS[1], network=routed.OURS[0])
-        self._ours, theirs = {}, {}
-        self._ours["unix"], theirs["unix"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._ours["udp"], theirs["udp"] = _udp_pair()
-        for sock in self._ours.values():
+        ours, theirs = {}, {}
+        ours["unix"], theirs["unix"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours["udp"], theirs["udp"] = _udp_pair()
+        for sock in ours.values():
             prepare_socket(sock)
-        self._ours["stream"], theirs["stream"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours["stream"], theirs["stream"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for sock in ours.values():
+            opened.enter_context(sock)
         if self.pinned:
             os.sched_setaffinity(0, {processors[0]})
-        fds = {kind: sock.fileno() for kind, sock in theirs.items()}
-        self._peer = subprocess.Popen(
-            [sys.executable, "-m", "vnet.bench.peer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            pass_fds=(self._arena_fd, *fds.values()),
-        )
+        with contextlib.ExitStack() as passed:
+            fds = {kind: passed.enter_context(sock).fileno() for kind, sock in theirs.items()}
+            self._peer = subprocess.Popen(
+                [sys.executable, "-m", "vnet.bench.peer"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                pass_fds=(arena, *fds.values()),
+            )
+        opened.callback(self._end_peer)
+        self._watch = threading.Thread(target=self._watch_peer, name="vnet-bench", daemon=True)
+        self._watch.start()
         port = _free_port()
         setup = {
             "processor": processors[1] if self.pinned else None,
             "lan": lan_name,
             "address": nic.address,
-            "arena": self._arena_fd,
+            "arena": arena,
             "sockets": fds,
             "network": nic.network,
             "stream_port": port,
         }
         self._tell(json.dumps(setup))
         address = self._hear()
-        for sock in theirs.values():
-            sock.close()
-        self._arena = _native.Arena(self._arena_fd)
-        shared = Shared(self._arena, nic, "peer", self._ours["stream"], lan_name)
-        self._side = Side(self._arena, nic, address, self._ours, streams, port, beyond, routed.PEERS[1], shared)
-        self._watch = threading.Thread(target=self._watch_peer, name="vnet-bench", daemon=True)
-        self._watch.start()
+        shared = Shared(self._arena, nic, "peer", ours["stream"], lan_name)
+        self._side = Side(self._arena, nic, address, ours, streams, port, beyond, routed.PEERS[1], shared)
 
     def _tell(self, line: str) -> None:
         assert self._peer.stdin is not None
-        self._peer.stdin.write(line + "\n")
-        self._peer.stdin.flush()
+        try:
+            self._peer.stdin.write(line + "\n")
+            self._peer.stdin.flush()
+        except BrokenPipeError:
+            self._hear()
 
     def _hear(self) -> str:
         assert self._peer.stdout is not None
@@ -149,27 +162,24 @@ class Pair:
         counts = self._lan.statistics().nics["peer"]
         return counts.doorbells_rung / max(1, counts.doorbells_rung + counts.doorbells_saved)
 
+    def _end_peer(self) -> None:
+        self._closing = True
+        assert self._peer.stdin is not None
+        assert self._peer.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._peer.stdin.close()
+        try:
+            self._peer.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._peer.kill()
+            self._peer.wait()
+        self._peer.stdout.close()
+        if self._watch is not None:
+            self._watch.join()
+
     def close(self) -> None:
         """Ends the peer and the LAN.  May be called twice."""
-        self._closing = True
-        if self._peer.poll() is None:
-            assert self._peer.stdin is not None
-            self._peer.stdin.close()
-            try:
-                self._peer.wait(timeout=2)
-            except subprocess.TimeoutExpired:
-                self._peer.kill()
-                self._peer.wait()
-        if self._peer.stdout is not None:
-            self._peer.stdout.close()
-        self._watch.join()
-        self._lan.close()
-        for sock in self._ours.values():
-            sock.close()
-        if self._arena_fd >= 0:
-            os.close(self._arena_fd)
-            self._arena_fd = -1
-        os.sched_setaffinity(0, self._affinity)
+        self._opened.close()
 
     def __enter__(self) -> Pair:
         return self

@@ -75,15 +75,16 @@ class Broker:
         lock: held while anything is served, and while guests come and go.
         lan: the LAN's name; ``None`` for a private one.
         guests: those that have asked for something and are there, by number.
+        register: the LAN's, for those who serve.
     """
 
     def __init__(self, register: Register) -> None:
+        self.register = register
         self.lock = register.lock
         self.lan = register.lan
         self.guests: dict[int, Guest] = {}
-        self._register = register
         self._served: dict[str, tuple[Served, bool]] = {}
-        self._imported: set[str] = set()
+        self._parts: dict[str, Any] = {}
         # What each NIC's holder is known as, and since which generation: a kept place has one holder after the other.
         self._holders: dict[Entry, tuple[int, Guest]] = {}
         self._numbers = itertools.count(1)
@@ -129,7 +130,7 @@ class Broker:
         Raises:
             NicClosed: it holds it no longer.
         """
-        register = self._register
+        register = self.register
         if register.closed:
             raise LanClosed("this LAN is closed" if self.lan is None else f"the LAN {self.lan!r} is closed")
         register.bury_dropped()
@@ -169,7 +170,7 @@ class Broker:
     def ask(self, guest: Guest | None, request: dict[str, Any], files: list[int]) -> tuple[dict[str, Any], list[int]]:
         """Serves a request; as :data:`Served` is."""
         with self.lock:
-            if self._closed or self._register.closed:
+            if self._closed or self.register.closed:
                 raise LanClosed("the LAN is closing" if self.lan is None else f"the LAN {self.lan!r} is closing")
             self._catch_up()
             do = request["do"]
@@ -205,13 +206,20 @@ class Broker:
                     _, files = self._handler(request["do"])[0](guest, request, [])
             close_all(files)
 
+    def part(self, kind: str) -> Any:
+        """What serves requests of a kind, ``region`` or the like: what its module's ``serve`` returned."""
+        with self.lock:
+            if kind not in self._parts:
+                # First of all: what serves it asks for nothing of its own kind.
+                self._parts[kind] = None
+                with contextlib.suppress(ModuleNotFoundError):
+                    self._parts[kind] = importlib.import_module(_KINDS[kind]).serve(self)
+            return self._parts[kind]
+
     def _handler(self, do: str) -> tuple[Served, bool]:
         kind = do.partition(".")[0]
-        if kind in _KINDS and kind not in self._imported:
-            # First of all: what serves it asks for nothing of its own kind.
-            self._imported.add(kind)
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(_KINDS[kind]).serve(self)
+        if kind in _KINDS:
+            self.part(kind)
         served = self._served.get(do)
         if served is None:
             known = ", ".join(sorted(self._served)) or "nothing"

@@ -43,8 +43,9 @@ def applied(user: User, before: str, after: str) -> dict[str, Any]:
     said = json.loads(user.does("up", "lab.yaml", "--json"))
     assert said["started"] is False
     changed: dict[str, Any] = said["changed"]
-    # Links, routes and filters, of which this lab has none: test_live_links.py is about them.
-    assert not any(names for what in ("links", "routes", "filters") for names in changed.pop(what).values())
+    # Links, routes and filters, of which this lab has none: test_live_links.py is about them; and what nodes share.
+    others = ("links", "routes", "filters", "regions", "services")
+    assert not any(names for what in others for names in changed.pop(what).values())
     return changed
 
 

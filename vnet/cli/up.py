@@ -186,18 +186,22 @@ def _plain(lab: Lab, origin: str, pid: int, seconds: float, *, started: bool) ->
     }
 
 
+# Where the word of the difference alone would not say it.
+_HOW = {"shared": "changed who has"}
+
+
 def _words(difference: dict[str, Any]) -> list[str]:
     words = []
-    parts = (("network", "networks"), ("node", "nodes"), ("link", "links"), ("route", "routes"), ("filter", "filters"))
-    for what, key in parts:
+    for what in ("network", "node", "link", "route", "filter", "region", "service"):
+        key = f"{what}s"
         names = difference[key]
         if key in ("routes", "filters"):
             # What is changed are those of routers, and of nodes and networks.
             names = {how: [f"of {name}" for name in some] if how == "changed" else some for how, some in names.items()}
-        for how in ("added", "removed", "changed", "weighed", "restarted"):
+        for how in ("added", "removed", "changed", "shared", "weighed", "restarted"):
             found = names.get(how, [])
             if found:
                 more = f" and {len(found) - 8:,} more" if len(found) > 8 else ""
                 plural = what if len(found) == 1 else f"{what}s"
-                words.append(f"{how} {plural} {', '.join(found[:8])}{more}")
+                words.append(f"{_HOW.get(how, how)} {plural} {', '.join(found[:8])}{more}")
     return words

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from vnet.lab.plan import Lab, Link, Node, Outside
+from vnet.lab.plan import GuestService, Lab, Link, Node, Outside, Region
 
 __all__ = ["Difference", "compare"]
+
+T = TypeVar("T")
 
 # What a node can change and keep its NIC.
 _OF_THE_COMMANDS = ("commands", "environment", "ready")
@@ -29,6 +31,9 @@ class Difference:
         rerouted: routers that get other static routes.
         outside_added, outside_removed: what lies outside of the lab.
         refiltered: nodes and networks that are the same and get other filters.
+        regions_added, regions_removed, regions_changed: by name; a changed region is made anew, empty.
+        regions_shared: regions that are the same memory for others than before.
+        services_added, services_removed, services_changed: by name; changed is who serves, or who may connect.
     """
 
     networks_added: tuple[str, ...] = ()
@@ -46,6 +51,13 @@ class Difference:
     outside_added: tuple[Outside, ...] = ()
     outside_removed: tuple[Outside, ...] = ()
     refiltered: tuple[str, ...] = ()
+    regions_added: tuple[str, ...] = ()
+    regions_removed: tuple[str, ...] = ()
+    regions_changed: tuple[str, ...] = ()
+    regions_shared: tuple[str, ...] = ()
+    services_added: tuple[str, ...] = ()
+    services_removed: tuple[str, ...] = ()
+    services_changed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in dataclasses.fields(self))
@@ -86,6 +98,17 @@ class Difference:
                 "weighed": list(self.links_weighed),
             },
             "filters": {"changed": list(self.refiltered)},
+            "regions": {
+                "added": list(self.regions_added),
+                "removed": list(self.regions_removed),
+                "changed": list(self.regions_changed),
+                "shared": list(self.regions_shared),
+            },
+            "services": {
+                "added": list(self.services_added),
+                "removed": list(self.services_removed),
+                "changed": list(self.services_changed),
+            },
             "routes": {
                 "changed": list(self.rerouted),
                 "added": [str(each.prefix or each.file) for each in self.outside_added],
@@ -107,7 +130,7 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
         for name, network in after.networks.items()
         if dataclasses.replace(before.networks.get(name, network), filter=network.filter) != network
     ]
-    changed, rerun = [], []
+    changed, rerun, disowned = [], [], _disowned(before, after)
     for name, node in after.nodes.items():
         old = before.nodes.get(name)
         if old is None:
@@ -123,7 +146,11 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
         )
         if anew:
             changed.append(name)
-        elif _of_commands(old) != _of_commands(node) or (node.commands and before.directory != after.directory):
+        elif (
+            _of_commands(old) != _of_commands(node)
+            or (node.commands and before.directory != after.directory)
+            or (node.commands and name in disowned)
+        ):
             rerun.append(name)
     links_changed = [
         name for name, link in after.links.items() if name in before.links and _wire(before.links[name]) != _wire(link)
@@ -159,7 +186,61 @@ def compare(before: Lab, after: Lab, failed: Collection[str] = ()) -> Difference
         ),
         outside_added=outside_after,
         outside_removed=outside_before,
+        regions_added=_without(after.regions, before.regions),
+        regions_removed=_without(before.regions, after.regions),
+        regions_changed=_changed(before.regions, after.regions, _memory),
+        regions_shared=tuple(
+            name
+            for name in _changed(before.regions, after.regions, _rights)
+            if _memory(before.regions[name]) == _memory(after.regions[name])
+        ),
+        services_added=_without(after.services, before.services),
+        services_removed=_without(before.services, after.services),
+        services_changed=_changed(before.services, after.services, _offer),
     )
+
+
+# --- regions and services ---------------------------------------------------------------------------------------------
+
+
+def _memory(region: Region) -> tuple[int, bool]:
+    return region.size, region.huge
+
+
+def _rights(region: Region) -> tuple[frozenset[str], frozenset[str]]:
+    """Who may read, and who may write."""
+    return frozenset(region.nodes), frozenset(region.nodes) - frozenset(region.readonly)
+
+
+def _offer(service: GuestService) -> tuple[str, frozenset[str] | None]:
+    return service.node, None if service.clients is None else frozenset(service.clients)
+
+
+def _disowned(before: Lab, after: Lab) -> frozenset[str]:
+    """Nodes with what they should not have any more: only the end of their commands takes memory and pipes away."""
+    found: set[str] = set()
+    for name, region in before.regions.items():
+        new = after.regions.get(name)
+        if new is None or _memory(new) != _memory(region):
+            found.update(region.nodes, () if new is None else new.nodes)
+        else:
+            for had, have in zip(_rights(region), _rights(new), strict=True):
+                found |= had - have
+    for name, service in before.services.items():
+        offer = after.services.get(name)
+        if offer is None:
+            # Whoever wants may listen by the name now, and who does may go on.
+            continue
+        if offer.node != service.node:
+            found.update((service.node, offer.node))
+        elif offer.clients is not None:
+            # Where everybody was a client nobody knows who has connected, and that holds for who connects from now on.
+            found |= frozenset(service.clients or ()) - frozenset(offer.clients)
+    return frozenset(found)
+
+
+def _changed(before: Mapping[str, T], after: Mapping[str, T], what: Callable[[T], Any]) -> tuple[str, ...]:
+    return tuple(name for name, each in after.items() if name in before and what(before[name]) != what(each))
 
 
 def _wire(link: Link) -> Link:

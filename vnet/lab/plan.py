@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "Bridge",
+    "GuestService",
     "Joined",
     "Lab",
     "Link",
@@ -27,6 +28,7 @@ __all__ = [
     "Outside",
     "Prefix",
     "Ready",
+    "Region",
     "Service",
     "StaticRoute",
 ]
@@ -259,6 +261,46 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Memory that nodes share: made before they start, held until the lab ends.
+
+    Attributes:
+        name: as in the lab file; guests find it by that.
+        size: bytes.
+        nodes: who may attach it, by name.
+        readonly: those of them that may only read.
+        huge: whether it is of the kernel's huge pages.
+        line: its line in the lab file.
+    """
+
+    name: str
+    size: int
+    nodes: tuple[str, ...]
+    readonly: tuple[str, ...] = ()
+    huge: bool = False
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class GuestService:
+    """A service that one node has for the pipes and calls of others.
+
+    Attributes:
+        name: as in the lab file; guests listen and connect by that.
+        node: who serves; nobody else may.
+        clients: who may connect, by name; None: everybody.
+        ready: whether the node is ready only when it listens.
+        line: its line in the lab file.
+    """
+
+    name: str
+    node: str
+    clients: tuple[str, ...] | None = None
+    ready: bool = True
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Lab:
     """A lab, ready to be run.
 
@@ -275,6 +317,8 @@ class Lab:
         outside: what lies outside of the lab, and behind whom.
         meanings: what names mean in filters: the addresses of nodes and the prefixes of networks; empty where the lab
             has no filters.
+        regions: that nodes share, by name, in file order.
+        services: that nodes have for one another, by name, in file order.
     """
 
     name: str
@@ -288,3 +332,5 @@ class Lab:
     links: Mapping[str, Link] = field(default_factory=dict)
     outside: tuple[Outside, ...] = ()
     meanings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    regions: Mapping[str, Region] = field(default_factory=dict)
+    services: Mapping[str, GuestService] = field(default_factory=dict)

@@ -14,9 +14,10 @@ from vnet.lab.filters import check_network, check_node
 from vnet.lab.kinds import Ground, check_together, plan_node, read_loopback, value_of
 from vnet.lab.linking import LinkPlanner, Role
 from vnet.lab.members import LONGEST_NAME, Member, check_name, place_members, said_members
-from vnet.lab.plan import Address, Lab, Link, Network, Node, Outside, Prefix
+from vnet.lab.plan import Address, GuestService, Lab, Link, Network, Node, Outside, Prefix, Region
 from vnet.lab.schema import LabFile, read_lab
 from vnet.lab.shapes import read_shape
+from vnet.lab.sharing import plan_regions, plan_services
 from vnet.lab.statics import RoutePlanner, check_loops
 from vnet.lab.steps import (
     connecting,
@@ -93,6 +94,8 @@ def plan_lab(tree: Tree, *, directory: Path, default_name: str, seed: int | None
         links=grounds.links,
         outside=grounds.outside,
         meanings=grounds.meanings,
+        regions=grounds.regions,
+        services=grounds.services,
     )
 
 
@@ -109,6 +112,8 @@ class _Grounds:
     links: dict[str, Link]
     outside: tuple[Outside, ...]
     meanings: Mapping[str, tuple[str, ...]]
+    regions: Mapping[str, Region]
+    services: Mapping[str, GuestService]
 
 
 def _plan_everyone(tree: Tree, said: LabFile, directory: Path, seed: int) -> _Grounds:
@@ -148,7 +153,8 @@ def _plan_everyone(tree: Tree, said: LabFile, directory: Path, seed: int) -> _Gr
     meanings = _check_filters(tree, members, networks, nodes)
     outside = routing.outside(said, nodes, directory)
     check_loops(tree, {member.name: member for member in members}, nodes, networks, links, outside)
-    return _Grounds(networks, nodes, links, outside, meanings)
+    regions, services = plan_regions(tree, said, nodes), plan_services(tree, said, nodes)
+    return _Grounds(networks, nodes, links, outside, meanings, regions, services)
 
 
 def _networks(tree: Tree, said: LabFile, space: AddressPlan) -> dict[str, Network]:

@@ -1,4 +1,7 @@
-"""Whether a node is ready: the command of a process node has attached, and what its ``ready`` asks for holds."""
+"""Whether a node is ready: its command has attached, what its ``ready`` asks for holds, and what it serves is there.
+
+What a process node's command holds is its NIC; what any node serves are the services that the lab says are its own.
+"""
 
 from __future__ import annotations
 
@@ -210,6 +213,21 @@ class _CommandCheck:
             stop_all([running], hurry=lambda: True)
 
 
+class _ServiceCheck:
+    def __init__(self, service: str, listens: Callable[[], bool]) -> None:
+        self._service = service
+        self._listens = listens
+
+    def holds(self) -> bool:
+        return self._listens()
+
+    def missing(self) -> str:
+        return f"it does not listen for the service {self._service!r}"
+
+    def close(self) -> None:
+        pass
+
+
 class Readiness:
     """Watches one node from the start of its commands until it is ready.
 
@@ -220,6 +238,7 @@ class Readiness:
         has_attached: whether somebody has attached as the node since; None where nobody needs to.
         attach_seconds: how long that may take.
         probes: connects to its port.
+        services: what it must listen for, each with whether it has since.
         environment, directory, guard, inside: for the command that says whether it is ready.
     """
 
@@ -236,13 +255,14 @@ class Readiness:
         directory: Path,
         guard: Guard,
         inside: Entrance | None = None,
+        services: Mapping[str, Callable[[], bool]] | None = None,
     ) -> None:
         self.node = node
         self._place = place
         self._commands = commands
         self._has_attached = has_attached
         self._started = time.monotonic()
-        ready = node.ready or Ready(timeout=0.0)
+        ready = node.ready or Ready(timeout=Ready.timeout if services else 0.0)
         # Who gives a slow program more time to be ready gives it as much to attach.
         self._attach_seconds = max(attach_seconds, ready.timeout)
         self._ready_seconds = ready.timeout
@@ -262,6 +282,7 @@ class Readiness:
                     inside=inside,
                 )
             )
+        self._checks += [_ServiceCheck(name, listens) for name, listens in (services or {}).items()]
 
     def holds(self) -> bool:
         """Whether the node is ready; does not wait.

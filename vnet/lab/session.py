@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from vnet.lab.joining import join
 from vnet.lab.output import Output
 from vnet.lab.plan import Lab, Network, Node, NodeCommand
 from vnet.lab.readiness import Probes, Readiness
+from vnet.lab.sharing import Shared
 from vnet.lab.states import CommandState, NodeState
 from vnet.lab.wiring import Wiring
 
@@ -131,6 +132,7 @@ class Session:
                 wiring.route(self.lab)
                 self._join(node for node in nodes if node.kind != "router")
                 wiring.load(self.lab.outside)
+            self._shared().make(self.lab)
             # Not before: whoever asks for the lab by what it is finds it whole.
             self.lan.describe_as(kind=self.settings.kind, origin=self.settings.origin, **_about(self.lab))
 
@@ -304,7 +306,8 @@ class Session:
             self._forget_commands(lab)
             for name in difference.networks_leaving:
                 self.lan.remove_network(name)
-            self.lab = lab
+            # What cannot be shared is left out of the lab, and tried again the next time.
+            self.lab, failures = self._shared().change(lab, difference)
             self.lan.seed = lab.seed
             self.lan.describe_as(**_about(lab))
             for name in difference.networks_coming:
@@ -314,7 +317,6 @@ class Session:
             for node in (*coming, *rerun):
                 # Until it is up; a failure on the way leaves the mark, and the next time finds it.
                 self._failures[node.name] = "it was not started"
-            failures: list[VnetError] = []
             there = []
             with wiring.batch(lab):
                 for node in sorted(coming, key=lambda node: node.kind != "router"):
@@ -332,7 +334,7 @@ class Session:
             for node in rerun:
                 if node.kind == "process":
                     self._await_departure(node.nics[0])
-            self._run([*there, *rerun])
+            self._run([*there, *rerun], self._servers(difference, (*difference.coming, *difference.rerun)))
             if failures:
                 raise failures[0]
             return difference
@@ -384,6 +386,15 @@ class Session:
 
     def _wiring(self) -> Wiring:
         return Wiring(self.lan, lambda line, what: f"{self.lab.file}:{line}: {what}")
+
+    def _shared(self) -> Shared:
+        return Shared(self.lan, lambda line, what: f"{self.lab.file}:{line}: {what}")
+
+    def _servers(self, difference: Difference, but: Collection[str]) -> list[Node]:
+        """The nodes of services that are new, as far as they are there already."""
+        new = (*difference.services_added, *difference.services_changed)
+        names = dict.fromkeys(self.lab.services[name].node for name in new if name in self.lab.services)
+        return [self.lab.nodes[name] for name in names if name not in but]
 
     def _join(self, nodes: Iterable[Node]) -> None:
         wiring, asking = self._wiring(), []
@@ -457,8 +468,8 @@ class Session:
             self.commands.pop(label, None)
             del self._outputs[label]
 
-    def _run(self, nodes: Iterable[Node], *, patient: bool = True) -> None:
-        """Start the commands of ``nodes`` and wait until all of them are ready.
+    def _run(self, nodes: Iterable[Node], servers: Iterable[Node] = (), *, patient: bool = True) -> None:
+        """Start the commands of ``nodes`` and wait until all of them are ready, and ``servers``, which run, listen.
 
         Raises:
             MachineLacks, VnetError: what kept the first of them from being ready; when ``patient``, after the others
@@ -471,13 +482,17 @@ class Session:
                 for node in nodes:
                     with self._noting(node, failures, patient):
                         attached = self.lan.attachments(node.nics[0]) if node.kind == "process" else 0
+                        services = self._shared().awaited(self.lab, node)
                         for command in node.commands:
                             self.commands[node.label(command)] = self._start_command(node, command)
                         if node.commands or node.ready is not None:
                             attaches = node.kind == "process" and bool(node.commands)
-                            waiting.append(self._readiness(node, probes, attached if attaches else None))
+                            waiting.append(self._readiness(node, probes, attached if attaches else None, services))
                         else:
                             self._failures.pop(node.name, None)
+                for node in servers:
+                    services = self._shared().awaited(self.lab, node, there=True)
+                    waiting.append(self._readiness(replace(node, ready=None), probes, None, services))
                 if waiting:
                     names = ", ".join(each.node.name for each in waiting[:3]) + (" ..." if len(waiting) > 3 else "")
                     self.settings.progress(f"waiting for {names} to be ready")
@@ -533,7 +548,9 @@ class Session:
         except MachineLacks as error:
             raise MachineLacks(f"{self._place(node)}: {error}; install the program or correct 'exec'") from None
 
-    def _readiness(self, node: Node, probes: Probes, attached: int | None) -> Readiness:
+    def _readiness(
+        self, node: Node, probes: Probes, attached: int | None, services: Mapping[str, Callable[[], bool]]
+    ) -> Readiness:
         return Readiness(
             node,
             place=self._place(node),
@@ -545,6 +562,7 @@ class Session:
             directory=self.lab.directory,
             guard=self.lan,
             inside=self.namespaces.get(node.name),
+            services=services,
         )
 
     def _place(self, node: Node) -> str:

@@ -5,8 +5,8 @@ here; names, addresses and packets are looked at by :mod:`vnet.lab.planner`.  Ea
 that come the published schema (``published.py``) and the tables of docs/labs.md (``reference.py``).
 
 ``words.py`` has what all are made of, ``nodes.py`` networks and nodes, ``stacks.py`` what nodes with the kernel's stack
-say, ``routed.py`` links, routes and what follows from a graph, ``steps.py`` what steps do, ``expectations.py`` what
-they are held to, and ``lab.py`` the whole.
+say, ``routed.py`` links, routes and what follows from a graph, ``shared.py`` regions and services, ``steps.py`` what
+steps do, ``expectations.py`` what they are held to, and ``lab.py`` the whole.
 """
 
 from vnet.lab.schema.expectations import (
@@ -60,6 +60,7 @@ from vnet.lab.schema.routed import (
     TopologyFile,
     TreeFile,
 )
+from vnet.lab.schema.shared import GuestServiceFile, RegionFile
 from vnet.lab.schema.stacks import BridgeFile, CommandFile
 from vnet.lab.schema.steps import (
     DatagramRate,
@@ -88,6 +89,7 @@ __all__ = [
     "ExecFile",
     "ExecStepFile",
     "GraphFile",
+    "GuestServiceFile",
     "HostsFile",
     "HttpExpect",
     "HttpFile",
@@ -112,6 +114,7 @@ __all__ = [
     "PingStepFile",
     "RandomFile",
     "ReadyFile",
+    "RegionFile",
     "RepeatExpect",
     "RepeatFile",
     "RepeatStepFile",

@@ -25,6 +25,7 @@ from vnet.lab.schema.expectations import (
 )
 from vnet.lab.schema.nodes import NetworkFile, NodeDefaults, NodeFile
 from vnet.lab.schema.routed import GraphFile, LinkDefaults, LinkFile, LinkStepBody, Routes, TopologyFile
+from vnet.lab.schema.shared import GuestServices, Regions
 from vnet.lab.schema.steps import (
     ExecFile,
     HttpFile,
@@ -419,6 +420,18 @@ class LabFile(Said):
         [{"file": "table.txt.gz", "via": "isp"}],
         left_out="=nothing",
         default_factory=list,
+    )
+    regions: Regions = key(
+        "name → size, or `{size, nodes, readonly, huge}`: memory that nodes share",
+        {"cache": {"size": "64MiB", "nodes": ["alice", "bob"], "readonly": ["bob"]}},
+        left_out="=none",
+        default_factory=dict,
+    )
+    services: GuestServices = key(
+        "name → node, or `{node, clients, ready}`: what one node has for others' pipes and calls",
+        {"disk": {"node": "host", "clients": ["alice", "bob"]}},
+        left_out="=none",
+        default_factory=dict,
     )
     steps: Annotated[list[AnyStep], BeforeValidator(lambda said: [] if said is None else said)] = key(
         "list of steps",

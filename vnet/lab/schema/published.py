@@ -18,6 +18,8 @@ __all__ = ["DIALECT", "lab_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+# What a key says of its value beside its shape.
+_SAID = ("description", "examples", "title", LEFT_OUT)
 _WORD = {"type": "string", "minLength": 1}
 _NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$"
 
@@ -92,6 +94,10 @@ def _say_nodes(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
         _replace(node["properties"]["exec"], {"anyOf": [_WORD, words, command, several, {"type": "null"}]})
     for name in ("networks", "nodes"):
         schema["properties"][name] |= {"minProperties": 1, "propertyNames": {"pattern": _NAME}}
+    for name in ("regions", "services"):
+        shape = schema["properties"][name]
+        shape["propertyNames"] = {"pattern": _NAME}
+        _replace(shape, _or_null({key: value for key, value in shape.items() if key not in _SAID}))
     schema["properties"]["name"]["pattern"] = _NAME
 
 
@@ -144,7 +150,7 @@ def _wait_until(definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _replace(field: dict[str, Any], shape: dict[str, Any]) -> None:
     """Another shape for a key that keeps what is said about it."""
-    kept = {key: field[key] for key in ("description", "examples", "title", LEFT_OUT) if key in field}
+    kept = {key: field[key] for key in _SAID if key in field}
     field.clear()
     field.update(kept | shape)
 

@@ -482,17 +482,15 @@ class Session:
                 for node in nodes:
                     with self._noting(node, failures, patient):
                         attached = self.lan.attachments(node.nics[0]) if node.kind == "process" else 0
-                        services = self._shared().awaited(self.lab, node)
                         for command in node.commands:
                             self.commands[node.label(command)] = self._start_command(node, command)
                         if node.commands or node.ready is not None:
                             attaches = node.kind == "process" and bool(node.commands)
-                            waiting.append(self._readiness(node, probes, attached if attaches else None, services))
+                            waiting.append(self._readiness(node, probes, attached if attaches else None))
                         else:
                             self._failures.pop(node.name, None)
                 for node in servers:
-                    services = self._shared().awaited(self.lab, node, there=True)
-                    waiting.append(self._readiness(replace(node, ready=None), probes, None, services))
+                    waiting.append(self._readiness(replace(node, ready=None), probes, None))
                 if waiting:
                     names = ", ".join(each.node.name for each in waiting[:3]) + (" ..." if len(waiting) > 3 else "")
                     self.settings.progress(f"waiting for {names} to be ready")
@@ -548,9 +546,7 @@ class Session:
         except MachineLacks as error:
             raise MachineLacks(f"{self._place(node)}: {error}; install the program or correct 'exec'") from None
 
-    def _readiness(
-        self, node: Node, probes: Probes, attached: int | None, services: Mapping[str, Callable[[], bool]]
-    ) -> Readiness:
+    def _readiness(self, node: Node, probes: Probes, attached: int | None) -> Readiness:
         return Readiness(
             node,
             place=self._place(node),
@@ -562,7 +558,7 @@ class Session:
             directory=self.lab.directory,
             guard=self.lan,
             inside=self.namespaces.get(node.name),
-            services=services,
+            services=self._shared().awaited(self.lab, node),
         )
 
     def _place(self, node: Node) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from vnet.errors import LanClosed, VnetError
@@ -114,9 +115,12 @@ class Shared:
         self._place = place
 
     @property
-    def _broker(self) -> Any:
-        # Made when it is first asked for, which a lab that shares nothing never does.
-        return self._lan._sharing
+    def _regions(self) -> Any:
+        return self._lan._register.broker.part("region")
+
+    @property
+    def _services(self) -> Any:
+        return self._lan._register.broker.part("service")
 
     def make(self, lab: Lab) -> None:
         """Make all regions, and keep the names of all services.
@@ -137,11 +141,11 @@ class Shared:
             The lab that shall be, without what the LAN refuses, and why it does.
         """
         for name in (*difference.regions_removed, *difference.regions_changed):
-            self._broker.drop_region(name)
+            self._regions.drop_region(name)
         for name in (*difference.services_removed, *difference.services_changed):
-            self._broker.forget_service(name)
+            self._services.forget(name)
         for name in difference.regions_shared:
-            self._broker.share_region(name, guests=lab.regions[name].nodes, readonly=lab.regions[name].readonly)
+            self._regions.set_access(name, lab.regions[name].nodes, lab.regions[name].readonly)
         regions, services, failures = dict(lab.regions), dict(lab.services), []
         for name in (*difference.regions_added, *difference.regions_changed):
             try:
@@ -161,32 +165,20 @@ class Shared:
                 del services[name]
         return replace(lab, regions=regions, services=services), failures
 
-    def awaited(self, lab: Lab, node: Node, *, there: bool = False) -> dict[str, Callable[[], bool]]:
-        """The services that a node has to listen for until it is ready, each with whether it has since now.
-
-        Args:
-            lab: the plan.
-            node: the node.
-            there: it is enough that it listens already.
-        """
+    def awaited(self, lab: Lab, node: Node) -> dict[str, Callable[[], bool]]:
+        """The services that a node has to listen for until it is ready, each with whether it does."""
         names = [each.name for each in lab.services.values() if each.node == node.name and each.ready]
-        return {name: self._listens(node.name, name, there=there) for name in names}
-
-    def _listens(self, node: str, service: str, *, there: bool) -> Callable[[], bool]:
-        # The base may not have noticed yet that one who listened has gone.
-        listener = self._broker.listener
-        before = None if there else listener(node, service)
-        return lambda: listener(node, service) not in (None, before)
+        return {name: partial(self._services.is_listening, name, node.name) for name in names}
 
     def _make_region(self, region: Region) -> None:
         with self._at(region.line, f"regions.{region.name}"):
-            self._broker.keep_region(
+            self._regions.keep_region(
                 region.name, region.size, guests=region.nodes, readonly=region.readonly, huge=region.huge
             )
 
     def _keep_service(self, service: GuestService) -> None:
         with self._at(service.line, f"services.{service.name}"):
-            self._broker.keep_service(service.name, guest=service.node, clients=service.clients)
+            self._services.keep(service.name, [service.node], service.clients)
 
     @contextlib.contextmanager
     def _at(self, line: int, what: str) -> Iterator[None]:

@@ -821,7 +821,27 @@ class Arena:
 
 # Regions
 
-def region_version() -> int: ...
+def region_make(name: str, bytes: int, huge: bool) -> int:
+    """Makes a region's memory file, its size sealed; the descriptor is the caller's."""
+
+def region_settle(file: int, one_writer: bool) -> None:
+    """Seals its seals; with ``one_writer`` nobody gets a writable mapping from now on."""
+
+def region_reading(file: int) -> int:
+    """Opens it for reading alone; the descriptor is the caller's."""
+
+def region_ranges(pid: int | None, file: int) -> list[tuple[int, int, bool]]:
+    """Where a process, or this one, has it mapped: first address, bytes, whether it can be written.
+
+    Raises:
+        OSError: there is no such process, or it may not be looked at.
+    """
+
+def region_frames(pid: int | None, start: int, bytes: int) -> bytes | None:
+    """The page frames behind a range of a process, each 8 bytes, 0 for pages that it has not touched.
+
+    ``None``: the kernel does not tell this process.
+    """
 
 # Pipes
 

@@ -621,7 +621,7 @@ mod _native {
     #[pymodule_export]
     use super::queue::queue_version;
     #[pymodule_export]
-    use super::region::region_version;
+    use super::region::{region_frames, region_make, region_ranges, region_reading, region_settle};
     #[pymodule_export]
     use super::routes::{RouteList, Routes};
     #[pymodule_export]

@@ -1,11 +1,14 @@
 //! A guest's desk: one doorbell for all the queues that it works on.
+//!
+//! Several posters that share no lock ring here at once. So that they and the dispatcher stand in one order, every change
+//! of the word is a read-modify-write, those of the dispatcher included.
 
 #[cfg(not(loom))]
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use vnet_base::doorbell::{ASLEEP, BUSY, SERVED};
-use vnet_base::sync::{Alarm, Ordering, futex_wake};
+use vnet_base::sync::{Alarm, Ordering, futex_wait, futex_wake};
 
 use super::memory::DeskMemory;
 
@@ -74,14 +77,14 @@ impl Desk {
     pub(crate) fn set_busy(&self) {
         let idle = &self.memory.page().bell.idle;
         if idle.load(Ordering::Relaxed) != BUSY {
-            idle.store(BUSY, Ordering::Relaxed);
+            idle.swap(BUSY, Ordering::AcqRel);
         }
     }
 
     /// Says how the dispatcher is about to wait. It passes the locks of all queues and looks once more after this.
     #[inline]
     pub(crate) fn set_idle(&self, how: u32) {
-        self.memory.page().bell.idle.store(how, Ordering::Relaxed);
+        self.memory.page().bell.idle.swap(how, Ordering::AcqRel);
     }
 
     /// Sleeps until rung, at most for `timeout`. [`Worker::prepare_sleep`](super::Worker::prepare_sleep) came before.
@@ -89,7 +92,10 @@ impl Desk {
     /// Returns false when a signal cut the sleep short.
     #[must_use]
     pub fn sleep(&self, timeout: Option<Duration>) -> bool {
-        self.memory.page().bell.sleep(timeout)
+        let idle = &self.memory.page().bell.idle;
+        let undisturbed = futex_wait(idle, ASLEEP, timeout);
+        idle.swap(BUSY, Ordering::AcqRel);
+        undisturbed
     }
 
     /// Whether the dispatcher says that it waits, asleep or for its descriptor.

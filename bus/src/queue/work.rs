@@ -6,7 +6,9 @@ use vnet_base::doorbell::ASLEEP;
 use vnet_base::sync::{Ordering, futex_wake, spin_loop};
 
 use super::Damaged;
-use super::desk::{Desk, POLLED};
+use super::desk::Desk;
+#[cfg(not(loom))]
+use super::desk::POLLED;
 use super::layout::{HEADER_BYTES, PRIORITIES};
 use super::state::{Ended, Queue};
 

@@ -18,6 +18,7 @@ __all__ = [
     "IMAGE_VERSION",
     "Mirror",
     "PingRun",
+    "PipeEnd",
     "PlanDraft",
     "Plan",
     "Port",
@@ -42,6 +43,7 @@ __all__ = [
     "publish_filters",
     "set_network_filter",
     "set_nic_filters",
+    "pipe_make",
     "section_words",
     "start_on_host",
     "WORKERS",
@@ -816,6 +818,9 @@ class Arena:
     def copies_receive(self, ring: int, size: int, count: int) -> float: ...
     def bytes_send(self, socket: int, piece: bytes, count: int) -> None: ...
     def bytes_receive(self, socket: int, size: int, count: int) -> float: ...
+    def pipe_send(self, pipe: PipeEnd, piece: bytes, count: int) -> None: ...
+    def pipe_receive(self, pipe: PipeEnd, size: int, count: int) -> float: ...
+    def pipe_round_trips(self, pipe: PipeEnd, message: bytes, first: bool, count: int) -> float: ...
     def lose(self) -> None:
         """Ends this half's loops, now and from now on: its peer has died."""
 
@@ -845,7 +850,96 @@ def region_frames(pid: int | None, start: int, bytes: int) -> bytes | None:
 
 # Pipes
 
-def pipe_version() -> int: ...
+def pipe_make(size: int, messages: bool = False, *, name: str = "vnet:pipe") -> tuple[list[int], list[int]]:
+    """Makes a pipe: the descriptors of its first end and of its second, which are the caller's.
+
+    Args:
+        size: bytes of each of the two rings; the next power of two of at least 4096 is taken.
+        messages: whether the pipe keeps the boundaries of messages.
+
+    Raises:
+        ValueError: a size of 0 or beyond 1 GiB.
+    """
+
+@final
+class PipeEnd:
+    """One end of a pipe.  Threads may share it: one at a time writes, one at a time reads, and closing wakes them all.
+
+    Raises, beside what the methods name: ValueError of an end that is closed, ForkedNic in a forked child, BrokenPipeError
+    of writing when the peer reads no more, ConnectionResetError of reading when the peer died before it ended what it
+    wrote (what it wrote is read first), TimeoutError, and OSError with EPROTO when the peer wrote nonsense into the memory.
+    """
+
+    def __new__(cls, files: list[int], first: bool, *, largest: int = 67108864) -> PipeEnd:
+        """Takes the descriptors over.
+
+        Args:
+            files: those of one end, in the order of :func:`pipe_make`.
+            first: whether they are the first end's.
+            largest: the most bytes of a message, both written and read.
+
+        Raises:
+            ValueError: they are no pipe's; they are closed then.
+        """
+
+    @property
+    def size(self) -> int:
+        """Bytes of each ring."""
+
+    @property
+    def messages(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the peer has closed its end or died.  What it wrote may still be there."""
+
+    @property
+    def peer_closed_write(self) -> bool:
+        """Whether the peer has said that it writes no more.  What it wrote may still be there."""
+
+    def write(self, data: Buffer, block: bool = True, timeout: float | None = None) -> int | None:
+        """Writes bytes: all of them, or without ``block`` as many as fit, or a message, whole or not at all.
+
+        Returns:
+            Bytes taken, fewer than all only without ``block`` or when the time was over; None when none was because of that.
+
+        Raises:
+            TimeoutError: none was taken in time.
+            OSError: EMSGSIZE, a message longer than ``largest``, or without ``block`` than the ring.
+        """
+
+    def readinto(self, buffer: Buffer, block: bool = True, timeout: float | None = None) -> int | None:
+        """Reads what is there, at least one byte; 0 is the end of what the peer wrote, None that there is nothing yet."""
+
+    def read_message(self, block: bool = True, timeout: float | None = None) -> bytes | None:
+        """Reads a message; None when there is none yet.
+
+        Raises:
+            EOFError: the peer has ended what it wrote.
+            OSError: EMSGSIZE, a message longer than ``largest``; this pipe can be read no more.
+        """
+
+    def poll(self, timeout: float | None = None) -> bool:
+        """Waits until a read would not have to: whether it is so before the time is over."""
+
+    def available(self) -> int:
+        """Bytes that can be read now."""
+
+    def room(self) -> int:
+        """Bytes that can be written now."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there is data or the end of it, writable when there is room or nobody reads.
+
+        It is to be polled and never read, written or closed.  Once the ring was full it shows room when a quarter is free.
+        """
+
+    def shut_write(self, timeout: float | None = None) -> None:
+        """Says that this end writes no more; the peer reads what was written, and then the end."""
+
+    def close(self) -> None: ...
+    def statistics(self) -> dict[str, int]: ...
 
 # Work queues
 

@@ -27,6 +27,8 @@ use vnet_drivers::{Driver, Port as DriverPort, clock};
 
 #[path = "_native_arena.rs"]
 mod arena;
+#[path = "_native_buffer.rs"]
+mod buffer;
 #[path = "_native_capture.rs"]
 mod capture;
 #[path = "_native_explain.rs"]
@@ -615,7 +617,7 @@ mod _native {
     #[pymodule_export]
     use super::image::{adopt_image, image_check, image_peek, image_write, section_words};
     #[pymodule_export]
-    use super::pipe::pipe_version;
+    use super::pipe::{PipeEnd, pipe_make};
     #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]

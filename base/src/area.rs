@@ -132,6 +132,23 @@ mod real {
             }
         }
 
+        /// Copies the bytes at `position` into `bytes`. What would pass the end of the ring is left as it was.
+        ///
+        /// A copy is what a reader decides by whose peer may break the protocol: see [`Area::bytes`].
+        #[inline]
+        pub fn copy_out(&self, position: u64, bytes: &mut [u8]) {
+            let count = bytes.len().min(self.before_end(position) as usize);
+            // SAFETY: `count` bytes from the offset on are inside the ring; `bytes` is private to this process.
+            unsafe {
+                let source = self.start.add(self.offset(position) as usize).as_ptr();
+                if (16..=SMALL).contains(&count) {
+                    copy_small(source, bytes.as_mut_ptr(), count);
+                } else {
+                    core::ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), count);
+                }
+            }
+        }
+
         /// `length` bytes at `position`, or as many as there are before the end of the ring.
         ///
         /// The protocol keeps senders from writing there while the receiver holds the record; a process that breaks the
@@ -196,6 +213,10 @@ mod model {
             let bytes: [u8; 8] = bytes.try_into().expect("models write 8 bytes");
             // SAFETY: loom checks that nobody else touches the cell meanwhile.
             self.payload[self.index(position)].with_mut(|cell| unsafe { *cell = bytes });
+        }
+
+        pub fn copy_out(&self, position: u64, bytes: &mut [u8]) {
+            bytes.copy_from_slice(&self.read(position));
         }
 
         pub fn read(&self, position: u64) -> [u8; 8] {

@@ -45,6 +45,7 @@ from .errors import (
     PortTaken,
     ProtocolError,
     ReceiveTimeout,
+    RegionNotFound,
     VnetError,
 )
 from .hosts import Host, PingResult, PingRun, Service
@@ -58,6 +59,7 @@ from .verdict import Verdict
 if TYPE_CHECKING:
     from .hostside import Tap
     from .netns import Netns, Plug
+    from .sharing import Attachment, Member, Region, member
 
 __version__ = "0.1.0"
 
@@ -74,6 +76,10 @@ __all__ = [
     "PingResult",
     "PingRun",
     "Service",
+    "Region",
+    "Attachment",
+    "Member",
+    "member",
     "Network",
     "NicInfo",
     "NicStatistics",
@@ -94,6 +100,7 @@ __all__ = [
     "AbiMismatch",
     "ProtocolError",
     "ReceiveTimeout",
+    "RegionNotFound",
     "ForkedNic",
     "CaptureError",
     "ImageError",
@@ -104,7 +111,15 @@ __all__ = [
 ]
 
 # Classes that only those pay for who have such guests.
-_LATER = {"Netns": "netns", "Plug": "netns", "Tap": "hostside", "Member": "sharing", "member": "sharing"}
+_LATER = {
+    "Attachment": "sharing",
+    "Member": "sharing",
+    "Netns": "netns",
+    "Plug": "netns",
+    "Region": "sharing",
+    "Tap": "hostside",
+    "member": "sharing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,10 +24,18 @@ from .guest import Sharing
 if TYPE_CHECKING:
     from .broker import Broker, Guest
     from .members import Member, member
+    from .region import Attachment, Region
 
-__all__ = ["Broker", "Door", "Guest", "Member", "Sharing", "member"]
+__all__ = ["Attachment", "Broker", "Door", "Guest", "Member", "Region", "Sharing", "member"]
 
-_LATER = {"Broker": "broker", "Guest": "broker", "Member": "members", "member": "members"}
+_LATER = {
+    "Attachment": "region",
+    "Broker": "broker",
+    "Guest": "broker",
+    "Member": "members",
+    "Region": "region",
+    "member": "members",
+}
 
 
 def __getattr__(name: str) -> Any:

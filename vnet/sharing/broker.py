@@ -17,7 +17,7 @@ import contextlib
 import importlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LanClosed, NicClosed, NotPermitted, ProtocolError
@@ -25,6 +25,7 @@ from ..wire import close_all
 
 if TYPE_CHECKING:
     from ..register import Entry, Register
+    from .regions import Regions
 
 __all__ = ["Broker", "Guest", "Served"]
 
@@ -95,6 +96,66 @@ class Broker:
         self._told: deque[tuple[Callable[[], Guest | None], dict[str, Any]]] = deque()
         self._busy = False
         self._closed = False
+        self._regions: Regions | None = None
+
+    # What the base itself does
+
+    @property
+    def regions(self) -> Regions:
+        """The regions of the LAN."""
+        from .regions import Regions
+
+        with self.lock:
+            if self._regions is None:
+                self._regions = Regions(self)
+            return self._regions
+
+    def keep_region(
+        self, name: str, size: int, *, guests: Sequence[str], readonly: Sequence[str] = (), huge: bool = False
+    ) -> str:
+        """Makes a region that nobody has to attach to keep it there; returns its handle.
+
+        Arguments:
+            name: unique on the LAN.
+            size: in bytes; of huge pages rounded up to a whole number of them.
+            guests: who may attach it.
+            readonly: those of them, or more, who may only read it.
+
+        Raises:
+            NameTaken, LanFull, MachineLacks, ValueError, LanClosed: as of :meth:`vnet.Nic.create_region`.
+        """
+        with self.lock:
+            self._check()
+            return self.regions.keep(name, size, guests=guests, readonly=readonly, huge=huge)
+
+    def drop_region(self, name: str) -> None:
+        """Takes :meth:`keep_region` back: nobody gets the region any more, and those who have it keep it.
+
+        Raises:
+            RegionNotFound: no region of that name is kept.
+        """
+        with self.lock:
+            self._check()
+            self.regions.drop(name)
+
+    def set_access(self, name: str, guests: Sequence[str], readonly: Sequence[str] = ()) -> None:
+        """Says anew who may attach a region that is kept; who has it keeps it.
+
+        Raises:
+            RegionNotFound: no region of that name is kept.
+        """
+        with self.lock:
+            self._check()
+            self.regions.set_access(name, guests, readonly)
+
+    def list_regions(self) -> list[dict[str, Any]]:
+        """The regions, as plain data to look at: name, size, huge, owner, kept, guests, readonly, attached."""
+        with self.lock:
+            return [] if self._regions is None else self._regions.listed()
+
+    def _check(self) -> None:
+        if self._closed or self.register.closed:
+            raise LanClosed("the LAN is closing" if self.lan is None else f"the LAN {self.lan!r} is closing")
 
     # For those who serve
 

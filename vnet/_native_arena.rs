@@ -9,9 +9,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use vnet_base::tables::lpm::{Prefix, Text};
 use vnet_bench::routes::{Which, Who};
-use vnet_bench::{bare, ours, routes, sockets};
+use vnet_bench::{bare, ours, pipes, routes, sockets};
 
 use super::duplicate;
+use super::pipe::PipeEnd;
 use super::port::Port;
 
 /// The memory that the two processes of a measurement share, and the halves of the measurements.
@@ -109,6 +110,28 @@ impl Arena {
     fn bytes_receive(&self, py: Python<'_>, socket: i32, size: usize, count: u64) -> PyResult<f64> {
         let socket = duplicate(socket)?;
         py.detach(|| sockets::bytes_receive(&self.0, socket.as_fd(), size, count)).map_err(peer_lost)
+    }
+
+    fn pipe_send(&self, py: Python<'_>, pipe: &PipeEnd, piece: &[u8], count: u64) -> PyResult<()> {
+        let end = pipe.open_end(py)?;
+        py.detach(|| pipes::stream_send(&self.0, &end, piece, count)).map_err(peer_lost)
+    }
+
+    fn pipe_receive(&self, py: Python<'_>, pipe: &PipeEnd, size: usize, count: u64) -> PyResult<f64> {
+        let end = pipe.open_end(py)?;
+        py.detach(|| pipes::stream_receive(&self.0, &end, size, count)).map_err(peer_lost)
+    }
+
+    fn pipe_round_trips(
+        &self,
+        py: Python<'_>,
+        pipe: &PipeEnd,
+        message: &[u8],
+        first: bool,
+        count: u64,
+    ) -> PyResult<f64> {
+        let end = pipe.open_end(py)?;
+        py.detach(|| pipes::round_trips(&self.0, &end, message, first, count)).map_err(peer_lost)
     }
 
     /// Ends this half's loops, now and from now on: its peer has died.

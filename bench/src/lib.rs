@@ -4,6 +4,7 @@
 //!   arena    a memory file that both processes map: gates, cache lines, the bare ring; huge pages (unsafe)
 //!   bare     the references: single-producer rings that only copy, cache-line and futex ping-pong
 //!   ours     the same work over a LAN
+//!   pipes    the same work over a pipe
 //!   routes   look-ups in the route table, beside a plain DIR-24-8 array
 //!   sockets  the same work over datagram sockets, and over a Unix stream socket
 //!   tap      TAP devices for `tap_loop`, the bare loop between two of them (unsafe)
@@ -16,6 +17,7 @@
 pub mod arena;
 pub mod bare;
 pub mod ours;
+pub mod pipes;
 pub mod routes;
 pub mod sockets;
 pub mod tap;

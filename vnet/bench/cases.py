@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from .case import Case, Result
 from .pair import Pair
+from .sharing_cases import SHARING
 
 __all__ = ["CASES", "run_case"]
 
@@ -59,7 +60,7 @@ _LAN = (
 )  # fmt: skip
 
 # The order of the table.
-CASES = _LAN
+CASES = _LAN + SHARING
 
 # A pair is left out when the distance between the processors changed by more than this between before and after.
 _MOVED = 1.3

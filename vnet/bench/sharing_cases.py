@@ -1,0 +1,34 @@
+"""The rows of what guests share beside the LAN: pipes, work queues, calls and regions."""
+
+from __future__ import annotations
+
+from .case import Case
+
+__all__ = ["SHARING"]
+
+SHARING = (
+    Case(
+        "pipe_64KiB", "pipe, writes of 64 KiB", "B/s", "pipe", "bytes", "Unix stream socket",
+        {}, 65_536, 32_000, 8_000, 2.0,
+    ),
+    Case(
+        "pipe_64KiB_ring", "the same", "B/s", "pipe", "copies", "bare copying ring",
+        {}, 65_536, 32_000, 32_000, 0.7,
+    ),
+    Case(
+        "pipe_64KiB_python", "the same from Python", "B/s", "python_pipe", "python_bytes", "Unix stream socket",
+        {}, 65_536, 32_000, 8_000, 2.0,
+    ),
+    Case(
+        "pipe_roundtrip", "pipe, 64 B there and back", "s", "pipe_trip", "bytes_trip", "Unix stream socket",
+        {"cache line": "line", "futex": "futex"}, 64, 50_000, 3_000, 0.5, lower=True,
+    ),
+    Case(
+        "pipe_roundtrip_python", "the same from Python", "s", "python_pipe_trip", "python_bytes_trip",
+        "Unix stream socket", {}, 64, 20_000, 3_000, 0.5, lower=True,
+    ),
+    Case(
+        "region_1GiB", "create 1 GiB and attach in the peer", "s", "region", "memory_file", "bare memory file",
+        {}, 1 << 30, 1, 1, 5e-3, lower=True, on="value", limits={"resident": 1.02},
+    ),
+)  # fmt: skip

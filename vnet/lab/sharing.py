@@ -115,12 +115,13 @@ class Shared:
         self._place = place
 
     @property
-    def _regions(self) -> Any:
-        return self._lan._register.broker.part("region")
+    def _broker(self) -> Any:
+        # It makes the parts when they are first asked for, which a lab that shares nothing never does.
+        return self._lan._register.broker
 
     @property
     def _services(self) -> Any:
-        return self._lan._register.broker.part("service")
+        return self._broker.part("service")
 
     def make(self, lab: Lab) -> None:
         """Make all regions, and keep the names of all services.
@@ -141,11 +142,11 @@ class Shared:
             The lab that shall be, without what the LAN refuses, and why it does.
         """
         for name in (*difference.regions_removed, *difference.regions_changed):
-            self._regions.drop_region(name)
+            self._broker.drop_region(name)
         for name in (*difference.services_removed, *difference.services_changed):
             self._services.forget(name)
         for name in difference.regions_shared:
-            self._regions.set_access(name, lab.regions[name].nodes, lab.regions[name].readonly)
+            self._broker.set_access(name, lab.regions[name].nodes, lab.regions[name].readonly)
         regions, services, failures = dict(lab.regions), dict(lab.services), []
         for name in (*difference.regions_added, *difference.regions_changed):
             try:
@@ -170,9 +171,21 @@ class Shared:
         names = [each.name for each in lab.services.values() if each.node == node.name and each.ready]
         return {name: partial(self._services.is_listening, name, node.name) for name in names}
 
+    def told(self, lab: Lab) -> dict[str, list[dict[str, Any]]]:
+        """What there is, for ``vnet show``: the lab's regions and services, then what guests have made themselves."""
+        regions = self._broker.list_regions()
+        regions.sort(key=lambda each: (not each["kept"], list(lab.regions).index(each["name"]) if each["kept"] else 0))
+        there = {(each.service, each.guest): each for each in self._services.all()}
+        services = []
+        for service in lab.services.values():
+            found = there.pop((service.name, service.node), None)
+            services.append(_told(service.name, service.node, service.clients, found))
+        services += [_told(each.service, each.guest, each.guests, each) for each in there.values()]
+        return {"regions": regions, "services": services}
+
     def _make_region(self, region: Region) -> None:
         with self._at(region.line, f"regions.{region.name}"):
-            self._regions.keep_region(
+            self._broker.keep_region(
                 region.name, region.size, guests=region.nodes, readonly=region.readonly, huge=region.huge
             )
 
@@ -191,3 +204,16 @@ class Shared:
             raise type(error)(f"{self._place(line, what)}: {error}") from None
         except ValueError as error:
             raise VnetError(f"{self._place(line, what)}: {error}") from None
+
+
+def _told(name: str, node: str, clients: Sequence[str] | None, found: Any) -> dict[str, Any]:
+    """A service as ``vnet show`` has it; ``found``: what its listener is, if there is one."""
+    return {
+        "name": name,
+        "node": node,
+        "clients": None if clients is None else list(clients),
+        "state": "down" if found is None else "listening",
+        "pid": None if found is None else found.pid,
+        "waiting": 0 if found is None else found.waiting,
+        "connected": 0 if found is None else found.connected,
+    }

@@ -46,7 +46,7 @@ from .nic import Nic
 from .runtime import connect, release_socket
 from .sharing.doors import RemoteDoor
 from .sharing.proving import open_peer, prove
-from .wire import LONGEST, MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all, request_line
+from .wire import LONGEST, MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all
 
 if TYPE_CHECKING:
     from .lan import Lan
@@ -341,8 +341,9 @@ class ControlServer:
 
     def _share(self, lan: Lan, connection: _Connection, request: dict[str, Any], tag: dict[str, Any]) -> bool:
         """Has the broker answer a request.  Returns whether the connection goes on."""
-        count = request.get("descriptors", len(connection.files))
-        if not isinstance(count, int) or not 0 <= count <= len(connection.files):
+        # Those that came may be of the request after this one.
+        count = request.get("descriptors", 0)
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(connection.files):
             raise ProtocolError(f"{len(connection.files)} descriptors came with the request, not {count!r}")
         files, connection.files = connection.files[:count], connection.files[count:]
         answered: list[int] = []
@@ -641,8 +642,7 @@ def _make_nic(segment: _native.Segment, name: str, reply: dict[str, Any], connec
         door.leave()
 
     def drop(_: int) -> None:
-        with contextlib.suppress(OSError):
-            connection.send(request_line({"do": "detach"}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        door.tell("detach")
 
     connection.settimeout(None)
     try:

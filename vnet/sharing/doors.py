@@ -136,8 +136,7 @@ class RemoteDoor:
                     f"what {request['do']} asks takes {len(line)} bytes, more than the {LONGEST} of a request"
                 )
             while self._notices:
-                self._send(self._notices[0], (), deadline)
-                self._notices.popleft()
+                self._send(self._notices.popleft(), (), deadline)
             self._send(line, files, deadline)
             return self._answer(tag, deadline)
         except TimeoutError:
@@ -146,19 +145,33 @@ class RemoteDoor:
             raise LanClosed(f"the base of {self._lan!r} has ended: {error.strerror or error}") from None
         finally:
             self._lock.release()
+            if self._notices:
+                self._give_notice()
 
     def tell(self, do: str, **arguments: Any) -> None:
-        if os.getpid() != self._pid or self._torn:
-            return
-        line = request_line({"do": do, **arguments, "quiet": True})
-        # No lock, which this very thread may hold where the collector runs; a line this short goes whole or not at all.
-        try:
-            socket.send_fds(self._connection, [line], (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            self._notices.append(line)
-        except OSError:
-            # The base is gone, or the guest is: either way nobody minds any more.
-            return
+        if os.getpid() == self._pid:
+            self._notices.append(request_line({"do": do, **arguments, "quiet": True}))
+            self._give_notice()
+
+    def _give_notice(self) -> None:
+        """Sends the notices that wait, unless somebody asks at this moment, who then does it: this very thread perhaps,
+        where the collector runs in the middle of a request.  What the base does not take at once waits on."""
+        while self._notices and self._lock.acquire(blocking=False):
+            try:
+                # With another timeout Python would wait for room.
+                self._connection.settimeout(0)
+                while self._notices and not self._torn:
+                    # So short a line goes whole or not at all.
+                    self._connection.send(self._notices[0], socket.MSG_NOSIGNAL)
+                    self._notices.popleft()
+                return
+            except BlockingIOError:
+                return
+            except OSError:
+                # The base is gone, or the guest is: either way nobody minds any more.
+                self._notices.clear()
+            finally:
+                self._lock.release()
 
     def _late(self, patience: float) -> ProtocolError:
         return ProtocolError(f"the base of {self._lan!r} did not answer within {patience:g} s; is it stopped?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -19,14 +20,21 @@ _SO_PEERPIDFD = 77
 
 
 def open_peer(sock: socket.socket, pid: int) -> int | None:
-    """Returns a pidfd of the process that connected, readable once it is dead; ``None`` where there is none."""
+    """Returns a pidfd of the process that connected, readable once it is dead; ``None`` where the kernel has none.
+
+    Raises:
+        NotPermitted: it has ended already, and others have the connection.
+    """
     try:
         return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError:
-        # An older kernel, or nobody is there any more.
-        pass
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise _ended() from None
+    # An older kernel.
     try:
         return os.pidfd_open(pid) if pid > 0 else None
+    except ProcessLookupError:
+        raise _ended() from None
     except OSError:
         return None
 
@@ -57,7 +65,7 @@ def prove(register: Register, process: int | None, pid: int, name: str | None) -
     space = _namespace(pid)
     # What was read of the process is true of it only if the id was still its own.
     if process is None or is_dead(process):
-        raise NotPermitted("the process that asks has ended")
+        raise _ended()
     for entry in entries:
         if _is_in(entry, space) or (entry.pid == pid and register.is_up(entry)):
             return entry.node or entry.name
@@ -66,6 +74,10 @@ def prove(register: Register, process: int | None, pid: int, name: str | None) -
     kinds = {entry.kind for entry in entries}
     where = "runs in its namespace" if kinds & {"netns", "plug"} else "holds its NIC"
     raise NotPermitted(f"process {pid} is not guest {name!r}: it is no process that {where}")
+
+
+def _ended() -> NotPermitted:
+    return NotPermitted("the process that asks has ended")
 
 
 def _is_in(entry: Entry, space: tuple[int, int] | None) -> bool:

@@ -23,8 +23,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def show(lab: LabArgument, as_json: AsJson = False) -> None:
-    """Show a lab that is up: its nodes, their addresses, whether they are up, and what their commands do; and what was
-    plugged into it.
+    """Show a lab that is up: its nodes, their addresses, whether they are up, and what their commands do; what was
+    plugged into it; and the regions and services that its nodes share.
 
     Example: vnet show office
     """
@@ -57,6 +57,10 @@ def show(lab: LabArgument, as_json: AsJson = False) -> None:
         number = len(shown["links"])
         those = f", of which {', '.join(cut)} cut" if cut else ""
         print(f"{number:,} {'link' if number == 1 else 'links'}{those}; vnet link {found.name} lists them")
+    for region in shown["regions"]:
+        print(_region(region))
+    for service in shown["services"]:
+        print(_service(service))
     for node in shown["nodes"]:
         if node["failure"]:
             complain(f"{node['name']} did not come up: {node['failure']}")
@@ -75,9 +79,47 @@ def _ask(given: str) -> tuple[LiveLan, dict[str, Any]]:
             "nodes": [{**_NOT_A_NODE, **nic} for nic in about["nics"]],
             "plugged": [],
             "links": about["links"],
+            **_shared(found.name),
         }
     shown = call(found.name, "lab.show")
     return found, {**shown, "plugged": [{**_NOT_A_NODE, **nic} for nic in shown["plugged"]]}
+
+
+def _shared(lan: str) -> dict[str, Any]:
+    """The regions and services of a program's LAN, in the form of a lab's."""
+    from vnet.lab.sharing import told_service
+    from vnet.sharing import member
+
+    with member(lan, operator=True) as operator:
+        regions, _ = operator._door().ask("region.list")
+        services, _ = operator._door().ask("service.list")
+    told = [told_service(each["service"], each["guest"], each["guests"], each) for each in services["services"]]
+    return {"regions": regions["regions"], "services": told}
+
+
+def _region(region: dict[str, Any]) -> str:
+    """``region cache, 64 MiB: alice, bob (reads); attached by alice``."""
+    from vnet.lab.units import Dimension, show
+
+    name = f"region {region['name']}" if region["name"] else "a region without a name"
+    readers = set(region["readonly"])
+    guests = ["whoever has its handle"] if region["guests"] is None else region["guests"]
+    those = ", ".join(f"{each} (reads)" if each in readers else each for each in guests)
+    owner = "" if region["owner"] is None else f" of {region['owner']}"
+    attached = f"attached by {', '.join(region['attached'])}" if region["attached"] else "not attached"
+    huge = " of huge pages" if region["huge"] else ""
+    return f"{name}{owner}, {show(region['size'], Dimension.SIZE)}{huge}: {those or 'nobody else'}; {attached}"
+
+
+def _service(service: dict[str, Any]) -> str:
+    """``service disk of host: listening, process 4711, 3 connected so far; for alice, bob``."""
+    clients = service["clients"]
+    those = "everybody" if clients is None else ", ".join(clients) or "nobody but vnet call"
+    state = "not listening"
+    if service["state"] == "listening":
+        waiting = f", {service['waiting']:,} waiting" if service["waiting"] else ""
+        state = f"listening, process {service['pid']}, {service['connected']:,} connected so far{waiting}"
+    return f"service {service['name']} of {service['node']}: {state}; for {those}"
 
 
 # What is known of the nodes of a lab, and of no other NIC.
@@ -143,4 +185,6 @@ def _plain(found: LiveLan, shown: dict[str, Any]) -> dict[str, Any]:
         "plugged": [
             {key: nic[key] for key in ("name", "kind", "network", "addresses", "state")} for nic in shown["plugged"]
         ],
+        "regions": shown["regions"],
+        "services": shown["services"],
     }

@@ -3,8 +3,8 @@
 ===========  ==========================================  ==============================================================
 ``do``       arguments                                   answers
 ===========  ==========================================  ==============================================================
-lab.show                                                 what the lab is, its networks, each node as it stands, and
-                                                         what was plugged into it
+lab.show                                                 what the lab is, its networks, each node as it stands, what
+                                                         was plugged into it, regions and services
 lab.exec     ``node``                                    where and with which environment a command of the node runs;
                                                          the descriptors of its namespace, if it has one, come beside
 lab.logs     ``node``, ``lines``, ``follow``             ``data``, pieces of what its commands printed, in base 64;
@@ -104,6 +104,7 @@ def _show(session: Session, _: Call) -> Answer:
             for each in nics.values()
             if each.kind == "plug" and each.name not in lab.nodes
         ],
+        **session.shared(),
     }
 
 

@@ -191,6 +191,10 @@ class Session:
         code = command.code
         return CommandState(planned, command.process.pid if code is None else None, code)
 
+    def shared(self) -> dict[str, list[dict[str, Any]]]:
+        """The regions and services as they stand; see :meth:`vnet.lab.sharing.Shared.told`."""
+        return self._shared().told(self.lab)
+
     def outputs(self, label: str) -> dict[str, Output]:
         """What the commands of a node have printed, or one of them, by what they are known by.
 

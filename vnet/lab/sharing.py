@@ -20,7 +20,7 @@ from vnet.lab.plan import GuestService, Lab, Node, Region
 from vnet.lab.schema import LabFile
 from vnet.lab.tree import Key, Tree, did_you_mean
 
-__all__ = ["Shared", "can_share", "plan_regions", "plan_services"]
+__all__ = ["Shared", "can_share", "plan_regions", "plan_services", "told_service"]
 
 _SHARING = ("process", "netns")
 _WHY_NOT = {
@@ -175,12 +175,12 @@ class Shared:
         """What there is, for ``vnet show``: the lab's regions and services, then what guests have made themselves."""
         regions = self._broker.list_regions()
         regions.sort(key=lambda each: (not each["kept"], list(lab.regions).index(each["name"]) if each["kept"] else 0))
-        there = {(each.service, each.guest): each for each in self._services.all()}
+        there = {(each.service, each.guest): vars(each) for each in self._services.all()}
         services = []
         for service in lab.services.values():
             found = there.pop((service.name, service.node), None)
-            services.append(_told(service.name, service.node, service.clients, found))
-        services += [_told(each.service, each.guest, each.guests, each) for each in there.values()]
+            services.append(told_service(service.name, service.node, service.clients, found))
+        services += [told_service(each["service"], each["guest"], each["guests"], each) for each in there.values()]
         return {"regions": regions, "services": services}
 
     def _make_region(self, region: Region) -> None:
@@ -206,14 +206,16 @@ class Shared:
             raise VnetError(f"{self._place(line, what)}: {error}") from None
 
 
-def _told(name: str, node: str, clients: Sequence[str] | None, found: Any) -> dict[str, Any]:
+def told_service(
+    name: str, node: str, clients: Sequence[str] | None, found: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """A service as ``vnet show`` has it; ``found``: what its listener is, if there is one."""
     return {
         "name": name,
         "node": node,
         "clients": None if clients is None else list(clients),
         "state": "down" if found is None else "listening",
-        "pid": None if found is None else found.pid,
-        "waiting": 0 if found is None else found.waiting,
-        "connected": 0 if found is None else found.connected,
+        "pid": None if found is None else found["pid"],
+        "waiting": 0 if found is None else found["waiting"],
+        "connected": 0 if found is None else found["connected"],
     }

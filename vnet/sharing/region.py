@@ -7,7 +7,7 @@ import contextlib
 import mmap
 import os
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _native
@@ -43,7 +43,7 @@ class Attachment:
     readonly: bool
     address: int | None
     size: int
-    frames: tuple[int | None, ...] | None
+    frames: tuple[int | None, ...] | None = field(repr=False)
 
 
 class Region(mmap.mmap):

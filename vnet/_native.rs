@@ -621,7 +621,7 @@ mod _native {
     #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]
-    use super::queue::queue_version;
+    use super::queue::{QueueEnd, Taker, WorkDesk, desk_make, queue_bytes, queue_make};
     #[pymodule_export]
     use super::region::{region_frames, region_make, region_ranges, region_reading, region_settle};
     #[pymodule_export]

@@ -181,25 +181,7 @@ fn a_poster_that_waits_for_room_learns_of_the_end() {
                 }
             }
         });
-        queue.end(Ended::Died);
-        assert_eq!(posting.join().unwrap(), Err(Refused::Ended(Ended::Died)));
-    });
-}
-
-#[test]
-fn the_more_urgent_of_what_is_there_comes_first() {
-    loom::model(|| {
-        let (queue, desk) = (queue(1, 2), Arc::new(Desk::model()));
-        let mut worker = worker(&desk, &[&queue]);
-        let poster = poster(&queue, &desk, 2);
-        let posting = thread::spawn(move || {
-            assert_eq!(post(&poster, 1, &[21]), 1);
-            assert_eq!(post(&poster, 0, &[20]), 1);
-        });
-        // The less urgent was posted later: it is never all that a worker finds at first.
-        if let Some(first) = take(&mut worker) {
-            assert!(first == 21 || queue.statistics().taken == [1, 0]);
-        }
-        posting.join().unwrap();
+        queue.end(Ended::Gone);
+        assert_eq!(posting.join().unwrap(), Err(Refused::Ended(Ended::Gone)));
     });
 }

@@ -266,7 +266,7 @@ fn items_of_many_threads_all_come_once_and_in_each_ones_order() {
 
 #[test]
 fn whoever_waits_for_room_learns_at_once_that_the_queue_has_ended() {
-    for why in [Ended::Closed, Ended::Died, Ended::Lan, Ended::Damaged] {
+    for why in [Ended::Closed, Ended::Gone, Ended::Lan, Ended::Damaged] {
         let made = make(1, 8, 1);
         let poster = made.poster(5);
         poster.try_post(0, b"x").expect("there is room");

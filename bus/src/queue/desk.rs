@@ -4,9 +4,13 @@
 //! of the word is a read-modify-write, those of the dispatcher included.
 
 #[cfg(not(loom))]
+use std::io;
+#[cfg(not(loom))]
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+#[cfg(not(loom))]
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use vnet_base::doorbell::{ASLEEP, BUSY, SERVED};
 use vnet_base::sync::{Alarm, Ordering, futex_wait, futex_wake};
 
@@ -113,6 +117,36 @@ impl Desk {
     fn alarm(&self) -> Alarm<'_> {
         Alarm::default()
     }
+}
+
+/// What tells a guest that the base has ended: the reading end of a pipe that the base alone can write to.
+#[cfg(not(loom))]
+pub struct Life(OwnedFd);
+
+#[cfg(not(loom))]
+impl Life {
+    /// From the reading end.
+    #[must_use]
+    pub fn new(reading: OwnedFd) -> Self {
+        Self(reading)
+    }
+
+    /// Whether the base has ended, which the kernel says even of one that was killed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// The eventfd of a desk.
+///
+/// # Errors
+///
+/// Those of the kernel.
+#[cfg(not(loom))]
+pub fn eventfd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }
 
 #[cfg(not(loom))]

@@ -54,6 +54,8 @@ mod state;
 mod work;
 
 pub use desk::Desk;
+#[cfg(not(loom))]
+pub use desk::{Life, eventfd};
 pub use layout::{LARGEST_CAPACITY, LARGEST_ITEM, PAGE, PRIORITIES, Shape, ShapeError};
 pub use memory::{DeskMemory, Memory};
 #[cfg(not(loom))]

@@ -3,11 +3,10 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, eventfd};
 use vnet_base::lock::Token;
 use vnet_base::map::memory_file;
 
-use super::{Desk, DeskMemory, Ended, Memory, PAGE, Poster, Queue, Refused, Shape, Worker};
+use super::{Desk, DeskMemory, Ended, Memory, PAGE, Poster, Queue, Refused, Shape, Worker, eventfd};
 
 /// Reads a play from a fuzzer's input.
 struct Script<'d>(&'d [u8]);
@@ -41,7 +40,7 @@ pub fn play(script: &[u8]) {
         .expect("inside the bounds");
     let file = memory_file("vnet:play", shape.file_bytes()).expect("a memory file");
     let desk_file = memory_file("vnet:play", PAGE).expect("a memory file");
-    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd");
+    let event = eventfd().expect("an eventfd");
     let queue = Arc::new(Queue::new(Memory::map(&file, shape).expect("it maps")));
     let desk = Arc::new(Desk::new(DeskMemory::map(&desk_file).expect("it maps"), event));
     let poster = Poster::new(Arc::clone(&queue), Arc::clone(&desk), Token(7));
@@ -72,7 +71,10 @@ fn play_once(
                 // As the broker, whom a poster asks that does not get the lock: nobody is there who could hold it.
                 match queue.owner() {
                     Some(owner) => assert!(queue.bury(owner)),
-                    None => queue.end(Ended::Damaged),
+                    None => {
+                        assert!(queue.is_jammed());
+                        queue.end(Ended::Damaged);
+                    }
                 }
             }
         }

@@ -8,14 +8,17 @@ use super::memory::Memory;
 
 const OPEN: u32 = 0;
 
+/// As which the broker takes locks, to see whether they can be had. No poster has it.
+const BROKER: Token = Token(1);
+
 /// Why a queue takes no more items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Ended {
     /// The guest that worked on it has let go of it.
     Closed = 1,
-    /// The guest that worked on it died.
-    Died = 2,
+    /// The guest that worked on it left the LAN or died.
+    Gone = 2,
     /// The LAN has ended.
     Lan = 3,
     /// Some process wrote into it what nobody writes.
@@ -68,7 +71,7 @@ impl Queue {
         match self.head().posters.state.load(Ordering::Acquire) {
             OPEN => None,
             1 => Some(Ended::Closed),
-            2 => Some(Ended::Died),
+            2 => Some(Ended::Gone),
             3 => Some(Ended::Lan),
             _ => Some(Ended::Damaged),
         }
@@ -92,6 +95,19 @@ impl Queue {
     /// Unlocks in the name of `owner`, which must be dead. What it had published stands, and is to be rung for.
     pub fn bury(&self, owner: Token) -> bool {
         self.head().posters.lock.release_for(owner)
+    }
+
+    /// Whether nobody holds the lock and nobody can: some process wrote into it what no lock holds.
+    pub fn is_jammed(&self) -> bool {
+        let lock = &self.head().posters.lock;
+        // A poster may get it between the two looks, but not each time.
+        (0..100).all(|_| {
+            let free = lock.owner().is_some() || lock.try_lock(BROKER);
+            if free && lock.owner() == Some(BROKER) {
+                lock.unlock();
+            }
+            !free
+        })
     }
 
     /// What it counted.

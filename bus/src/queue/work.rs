@@ -278,6 +278,11 @@ impl Worker {
         self.polled = true;
     }
 
+    /// Says that the worker is busy after all.
+    pub fn set_busy(&mut self) {
+        self.desk.set_busy();
+    }
+
     /// Leaves the desk until there is work again: busy as seen by posters, or waiting for its descriptor where that is
     /// polled.
     pub fn rest(&mut self) {

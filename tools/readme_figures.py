@@ -21,26 +21,39 @@ LABELS = {
     "tcp_1500": "TCP between two stacks, MTU of 1,500",
     "stream_64B_captured": "64-byte datagrams, all captured",
     "stream_1500B_captured": "1,500-byte datagrams, all captured",
+    "pipe_64KiB": "pipe, writes of 64 KiB",
+    "pipe_64KiB_ring": "the same, beside a ring that only copies",
+    "pipe_64KiB_python": "the same from Python",
+    "pipe_roundtrip": "pipe, 64 bytes there and back",
+    "pipe_roundtrip_python": "the same from Python",
+    "queue_posts": "work queue, `post_many` to a busy dispatcher",
+    "queue_wake": "work queue, an idle dispatcher and back",
+    "call_100B": "call with 100 bytes",
+    "call_region": "call with a region of 1 MiB",
+    "region_1GiB": "region of 1 GiB, made and attached",
 }
 SOCKETS = ("Unix datagram socket", "UDP on loopback")
 
 
 def quantity(value: float, unit: str) -> str:
     """Three digits, in the unit that people read."""
-    if unit == "bit/s":
-        return f"{value * 1e-9:.3g} Gbit/s"
-    scale, name = (1e-6, "M/s") if unit == "datagrams/s" else (1e6, "µs") if value < 1e-3 else (1e3, "ms")
+    if unit in ("bit/s", "B/s"):
+        return f"{value * 1e-9:.3g} G{unit}"
+    scale, name = (1e-6, "M/s") if unit.endswith("/s") else (1e6, "µs") if value < 1e-3 else (1e3, "ms")
     return f"{value * scale:.3g} {name}"
 
 
 def row(result: dict[str, object]) -> str:
     """A line of the table."""
     unit, beside = result["unit"], result.get("beside", {})
+    if result["reference_value"] is None:
+        sys.exit(f"{result['name']} has no reference: {result['missing']}")
+    more = result.get("difference")
     cells = [
         LABELS[result["name"]],
         quantity(result["value"], unit),
         f"{result['reference']}: {quantity(result['reference_value'], unit)}",
-        f"{result['ratio']:.2f}",
+        f"{result['ratio']:.2f}" if more is None else f"{quantity(more, unit)} more",
         *(quantity(beside[name], unit) if name in beside else "" for name in SOCKETS),
     ]
     return f"| {' | '.join(cells)} |"

@@ -28,6 +28,16 @@ SHARING = (
         "Unix stream socket", {}, 64, 20_000, 3_000, 0.5, lower=True,
     ),
     Case(
+        "call_100B", "call with 100 B, Python", "s", "call", "grpc", "gRPC over a Unix socket",
+        {}, 100, 5_000, 1_000, 1 / 3, lower=True,
+        needs=("grpc", "grpcio is not installed; pip install 'vnet[bench]' provides it"),
+    ),
+    Case(
+        "call_region", "call with a region of 1 MiB", "s", "call_region", "call_nothing", "no argument",
+        {"a new region each time": "call_new_region", "1 MiB as bytes": "call_copied"}, 1 << 20, 5_000, 5_000, 20e-6,
+        lower=True, on="difference",
+    ),
+    Case(
         "region_1GiB", "create 1 GiB and attach in the peer", "s", "region", "memory_file", "bare memory file",
         {}, 1 << 30, 1, 1, 5e-3, lower=True, on="value", limits={"resident": 1.02},
     ),

@@ -161,10 +161,10 @@ class Register:
     @property
     def broker(self) -> Broker:
         """What serves the things that its guests share."""
-        from .sharing.broker import Broker
-
         with self.lock:
             if self._broker is None:
+                from .sharing.broker import Broker
+
                 self._broker = Broker(self)
                 if self.closed:
                     self._broker.close()

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import mmap
 import os
+import sys
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +19,7 @@ from .regions import FRAMES
 
 if TYPE_CHECKING:
     from .doors import Door
+    from .guest import Sharing
 
 __all__ = ["Attachment", "Region"]
 
@@ -72,6 +74,8 @@ class Region(mmap.mmap):
     huge: bool
     owner: str | None
     _size: int
+    # Who let go of his last reference to the guest has the region, and so the guest.
+    _guest: Sharing
     _door: Door
     _attachment: int
     _pid: int
@@ -80,7 +84,7 @@ class Region(mmap.mmap):
         raise TypeError("regions are made by create_region() and attach_region() of a guest")
 
     @classmethod
-    def _map(cls, door: Door, answer: dict[str, Any], files: list[int]) -> Region:
+    def _map(cls, guest: Sharing, door: Door, answer: dict[str, Any], files: list[int]) -> Region:
         """Maps what the broker answered, and closes the descriptors that came with it."""
         try:
             size, readonly = int(answer["size"]), bool(answer["readonly"])
@@ -96,7 +100,7 @@ class Region(mmap.mmap):
             with Lacking(size, bool(answer.get("huge"))):
                 region = mmap.mmap.__new__(cls, file, size, mmap.MAP_SHARED, protection)
             region._pid = os.getpid()
-            region._door, region._attachment = door, attachment
+            region._guest, region._door, region._attachment = guest, door, attachment
             region.handle, region.name, region.owner = answer["handle"], answer["name"], answer["owner"]
             region._size, region.readonly, region.huge = size, readonly, bool(answer["huge"])
             now = _native.region_ranges(None, file) if tell else []
@@ -165,7 +169,7 @@ class Region(mmap.mmap):
             raise ForkedNic(
                 "this region was attached by the parent process; attach it as a guest of its own after fork()"
             )
-        return self._door.ask(do, handle=self.handle, **arguments)
+        return self._guest._door().ask(do, handle=self.handle, **arguments)
 
     def resize(self, newsize: int) -> NoReturn:
         """A region's size is fixed."""
@@ -190,12 +194,12 @@ class Region(mmap.mmap):
         if os.getpid() == self._pid:
             # A guest that is off the LAN, or whose base is gone, has let go already.
             with contextlib.suppress(VnetError):
-                self._door.ask("region.detach", attachment=self._attachment)
+                self._guest._door().ask("region.detach", attachment=self._attachment)
 
     def __del__(self) -> None:
         # Without close(): no waiting here, where the collector runs.
         try:
-            if not self.closed and os.getpid() == self._pid:
+            if not self.closed and os.getpid() == self._pid and not sys.is_finalizing():
                 self._door.tell("region.detach", attachment=self._attachment)
         except AttributeError:
             # It was never made whole.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from .doors import Door
+    from .guest import Sharing
     from .region import Region
 
 __all__ = ["Regional"]
@@ -14,10 +14,6 @@ __all__ = ["Regional"]
 
 class Regional:
     """Memory that guests share."""
-
-    if TYPE_CHECKING:
-
-        def _door(self) -> Door: ...
 
     def create_region(
         self,
@@ -55,8 +51,10 @@ class Regional:
         """
         from .region import Region
 
+        own = cast("Sharing", self)
+        door = own._door()
         wanted = None if guests is None else _names("guests", guests)
-        answer, files = self._door().ask(
+        answer, files = door.ask(
             "region.create",
             size=_bytes(size),
             name=_text("a region's name", name) if name is not None else None,
@@ -64,7 +62,7 @@ class Regional:
             guests=wanted,
             readonly=_names("readonly", readonly),
         )
-        return Region._map(self._door(), answer, files)
+        return Region._map(own, door, answer, files)
 
     def attach_region(self, handle: str | Region, *, readonly: bool = False) -> Region:
         """Attaches a region that another guest made, or the lab, or this one; more than once, too.
@@ -83,13 +81,14 @@ class Regional:
         """
         from .region import Region
 
-        door = self._door()
+        own = cast("Sharing", self)
+        door = own._door()
         wanted = handle.handle if isinstance(handle, Region) else _text("a region's handle", handle)
         if len(wanted) > 64:
             # None is so long, and a request has an end.
             wanted = wanted[:64]
         answer, files = door.ask("region.attach", handle=wanted, readonly=_flag("readonly", readonly))
-        return Region._map(door, answer, files)
+        return Region._map(own, door, answer, files)
 
     def find_region(self, name: str) -> str:
         """Returns the handle of the region ``name``.
@@ -99,7 +98,7 @@ class Regional:
             NotPermitted: who made it does not name this guest.
             LanClosed, NicClosed, ForkedNic: this guest is off the LAN.
         """
-        answer, _ = self._door().ask("region.find", name=_text("a region's name", name)[:256])
+        answer, _ = cast("Sharing", self)._door().ask("region.find", name=_text("a region's name", name)[:256])
         return str(answer["handle"])
 
 

@@ -29,10 +29,13 @@ from .errors import (
     AddressError,
     AddressOutside,
     AddressTaken,
+    CallCancelled,
+    CallTimeout,
     CaptureError,
     ForkedNic,
     GraphError,
     ImageError,
+    InterfaceError,
     LabError,
     LanClosed,
     LanFull,
@@ -44,8 +47,14 @@ from .errors import (
     NotPermitted,
     PortTaken,
     ProtocolError,
+    QueueClosed,
+    QueueFull,
     ReceiveTimeout,
     RegionNotFound,
+    RemoteError,
+    ServiceBusy,
+    ServiceGone,
+    ServiceNotFound,
     VnetError,
 )
 from .hosts import Host, PingResult, PingRun, Service
@@ -101,6 +110,15 @@ __all__ = [
     "ProtocolError",
     "ReceiveTimeout",
     "RegionNotFound",
+    "QueueFull",
+    "QueueClosed",
+    "ServiceNotFound",
+    "ServiceBusy",
+    "ServiceGone",
+    "InterfaceError",
+    "CallTimeout",
+    "CallCancelled",
+    "RemoteError",
     "ForkedNic",
     "CaptureError",
     "ImageError",
@@ -120,15 +138,19 @@ _LATER = {
     "Tap": "hostside",
     "member": "sharing",
 }
+# Packages that work as `vnet.rpc.start` without an import of their own.
+_PACKAGES = frozenset({"pipes", "queues", "rpc"})
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LATER and name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
     return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, *_PACKAGES})

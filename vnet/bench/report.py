@@ -111,8 +111,6 @@ def _beside(result: Result) -> Iterator[str]:
     for name, shares in result.shares.items():
         share = statistics.median(shares)
         yield f"{name} {share:.1%}" if share >= 0.001 or not share else f"{name} {share:.1g}"
-    if result.missing:
-        yield result.missing
 
 
 def _print(results: list[Result], pinned: bool) -> None:
@@ -139,6 +137,9 @@ def _print(results: list[Result], pinned: bool) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 190)
     console.print(table)
+    for result in results:
+        if result.missing:
+            console.print(f"{result.case.name} has no reference: {result.missing}", markup=False, soft_wrap=True)
     distance = statistics.median(value for result in results for value in result.distances) * 1e9
     left_out = sum(result.left_out for result in results)
     console.print(

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import ForkedNic, LanClosed, ProtocolError, VnetError
+from ..errors import ForkedNic, LanClosed, ProtocolError, VnetError, VnetError
 from ..wire import LONGEST, LineReader, close_all, refusal, request_line
 
 if TYPE_CHECKING:
@@ -139,6 +139,9 @@ class RemoteDoor:
                 self._send(self._notices.popleft(), (), deadline)
             self._send(line, files, deadline)
             return self._answer(tag, deadline)
+        except VnetError:
+            # What the base refuses with may be an OSError, too: ServiceGone is one.
+            raise
         except TimeoutError:
             raise self._late(patience) from None
         except OSError as error:

@@ -11,13 +11,16 @@
 //! what it waits for, or the other finds the bell. `bus/tests/loom_pipe.rs` runs every order. What is signalled, and
 //! that each signal is taken once, is the business of [`super::signal`].
 
-use vnet_base::sync::{AtomicU64, Ordering};
+use vnet_base::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// A position that somebody waits for; 0 when nobody does. Positions that are waited for are never 0.
+/// The bell of one side of a way, and whether that side is done.
 #[repr(C, align(128))]
 #[derive(Default)]
 pub struct Bell {
-    wanted: AtomicU64,
+    /// The position that the side waits for; 0 when it does not. Positions that are waited for are never 0.
+    pub(super) wanted: AtomicU64,
+    /// Whether the side writes, or reads, no more.
+    pub(super) no_more: AtomicU32,
 }
 
 impl Bell {
@@ -54,5 +57,19 @@ impl Bell {
     pub fn take_any(&self) -> bool {
         // Release: whoever finds the bell taken sees what was published. Of two that ring only one signals.
         self.wanted.swap(0, Ordering::AcqRel) != 0
+    }
+
+    /// Says that this side is done. The caller then passes its own position, as behind a publication.
+    pub fn end(&self) {
+        // Release: whoever sees this sees the last position.
+        self.no_more.store(1, Ordering::Release);
+    }
+
+    /// Whether the side has said that it is done.
+    #[inline]
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        // Acquire: partners with `end()`.
+        self.no_more.load(Ordering::Acquire) != 0
     }
 }

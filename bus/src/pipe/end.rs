@@ -19,6 +19,11 @@ const LEAST: u32 = 32;
 const MOST: u32 = 4096;
 const FIRST: u32 = MOST / 4;
 
+/// Bytes in a row after which a reader that has caught up with its writer looks away; and for how many turns.
+const LONG_RUN: u64 = 2048;
+const LEAST_PAUSE: u32 = 64;
+const MOST_PAUSE: u32 = 4096;
+
 /// How often a writer that finds room asks the kernel whether its peer lives. A question costs 200 ns.
 const ASK: Duration = Duration::from_micros(100);
 
@@ -179,6 +184,32 @@ pub(super) struct Incoming {
     /// Whether all was read that will ever come.
     pub ended: bool,
     pub partial: Partial,
+    /// Bytes read since the ring was last found empty.
+    run: u64,
+    pause: u32,
+}
+
+impl Incoming {
+    /// Lets a writer that streams get ahead again, where the ring was found empty: as `Receiver::look_away` of a NIC.
+    ///
+    /// A reader right behind its writer takes lines away from it that it is about to write. After a long run this looks
+    /// away for a moment, for longer while that leads to runs that are long and yet leave most of the ring free.
+    fn look_away(&mut self) {
+        let run = core::mem::take(&mut self.run);
+        if run < LONG_RUN {
+            self.pause = LEAST_PAUSE;
+            return;
+        }
+        for _ in 0..self.pause {
+            spin_loop();
+        }
+        let size = self.consumer.size();
+        if run < size / 32 {
+            self.pause = (self.pause * 2).min(MOST_PAUSE);
+        } else if run > size / 8 {
+            self.pause = (self.pause / 2).max(LEAST_PAUSE);
+        }
+    }
 }
 
 /// One end of a pipe. Threads share it: one at a time writes, one at a time reads.
@@ -229,6 +260,8 @@ impl End {
                 armed: false,
                 ended: false,
                 partial: Partial::default(),
+                run: 0,
+                pause: LEAST_PAUSE,
             }),
             sent: Tally::default(),
             received: Tally::default(),
@@ -272,7 +305,7 @@ impl End {
     /// Whether the peer has said that it writes no more. What it wrote before may still be there to be read.
     #[must_use]
     pub fn peer_closed_write(&self) -> bool {
-        self.usable().is_ok() && self.way_in.writer.ended.load(Ordering::Acquire) != 0
+        self.usable().is_ok() && self.way_in.room.ended()
     }
 
     /// What this end has counted.
@@ -430,6 +463,7 @@ impl End {
     #[inline]
     pub(super) fn give_back(&self, side: &mut Incoming, count: u64) {
         side.consumer.finish(count);
+        side.run += count;
         self.ring_writer(side);
     }
 
@@ -464,7 +498,10 @@ impl End {
     /// Waits until there may be data: looks for a while, then sleeps.
     pub(super) fn await_data(&self, side: &mut Incoming, wait: Wait) -> Result<(), Failure> {
         let Wait::Until(deadline) = wait else { return self.no_data(side, wait) };
-        for _ in 0..side.turns {
+        for turn in 0..side.turns {
+            if turn == 1 {
+                side.look_away();
+            }
             if side.consumer.available(1)? > 0 || side.consumer.writer_ended() || self.closed() {
                 side.turns = (side.turns * 2).min(MOST);
                 return Ok(());

@@ -11,13 +11,15 @@
 //! A way, every part of it on lines of its own (128 bytes: processors fetch lines in pairs):
 //!
 //! ```text
-//!   0    tail    u64  bytes written since the pipe was new; of the writer
-//!   8    ended   u32  1: no more will be written; of the writer
-//!   128  head    u64  bytes read since the pipe was new; of the reader
-//!   136  ended   u32  1: no more will be read; of the reader
-//!   256  data    u64  the tail that the reader waits for, 0: it does not; of both
-//!   384  room    u64  the head that the writer waits for, 0: it does not; of both
+//!   0    tail     u64  bytes written since the pipe was new; of the writer
+//!   128  head     u64  bytes read since the pipe was new; of the reader
+//!   256  data     u64  the tail that the reader waits for, 0: it does not; of both
+//!   264  no more  u32  1: nothing more will be read; of the reader
+//!   384  room     u64  the head that the writer waits for, 0: it does not; of both
+//!   392  no more  u32  1: nothing more will be written; of the writer
 //! ```
+//!
+//! The last two lines seldom change, so each side can look at the other's after every operation for nothing.
 //!
 //! The size of the rings follows from that of the file, which is sealed: nothing that a peer writes changes it.
 #![allow(unsafe_code)]
@@ -49,24 +51,19 @@ pub(crate) struct Header {
     pub messages: AtomicU32,
 }
 
-/// The writer's line, or the reader's.
+/// A position on a line of its own: bytes since the pipe was new.
 #[repr(C, align(128))]
 #[derive(Default)]
-pub struct Line {
-    /// Bytes since the pipe was new.
-    pub position: AtomicU64,
-    /// Whether the position will change no more.
-    pub ended: AtomicU32,
-}
+pub struct Position(pub AtomicU64);
 
 /// One direction.
 #[repr(C)]
 #[derive(Default)]
 pub struct Way {
-    /// What the writer writes.
-    pub writer: Line,
-    /// What the reader writes.
-    pub reader: Line,
+    /// What the writer publishes.
+    pub tail: Position,
+    /// What the reader publishes.
+    pub head: Position,
     /// The reader's, for data.
     pub data: Bell,
     /// The writer's, for room.
@@ -76,8 +73,8 @@ pub struct Way {
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Header>() == 16 && offset_of!(Header, version) == 8 && offset_of!(Header, messages) == 12);
-    assert!(offset_of!(Line, position) == 0 && offset_of!(Line, ended) == 8);
-    assert!(offset_of!(Way, writer) == 0 && offset_of!(Way, reader) == 128);
+    assert!(offset_of!(Bell, wanted) == 0 && offset_of!(Bell, no_more) == 8);
+    assert!(offset_of!(Way, tail) == 0 && offset_of!(Way, head) == 128);
     assert!(offset_of!(Way, data) == 256 && offset_of!(Way, room) == 384 && size_of::<Way>() == 512);
     assert!(WAYS as usize + 2 * size_of::<Way>() <= HEADER as usize);
 };

@@ -72,12 +72,12 @@ impl Producer {
             return Ok(known);
         }
         // Acquire: partners with the reader's publications; it is done with the bytes before.
-        self.learn(self.way.reader.position.load(Ordering::Acquire))
+        self.learn(self.way.head.0.load(Ordering::Acquire))
     }
 
     /// The last look of a side that is about to sleep, behind its announcement.
     pub fn last_look(&mut self) -> Result<u64, Nonsense> {
-        self.learn(take_place(&self.way.reader.position))
+        self.learn(take_place(&self.way.head.0))
     }
 
     /// The head from which on `need` bytes fit.
@@ -97,7 +97,7 @@ impl Producer {
     pub fn advance(&mut self, count: u64) {
         self.tail = self.tail.wrapping_add(count);
         // Release: the reader that sees the position sees the bytes.
-        self.way.writer.position.store(self.tail, Ordering::Release);
+        self.way.tail.0.store(self.tail, Ordering::Release);
     }
 
     /// Publishes `count` bytes more at the end of an operation: the bell may be looked at after that.
@@ -105,7 +105,7 @@ impl Producer {
     pub fn finish(&mut self, count: u64) {
         self.tail = self.tail.wrapping_add(count);
         // Release: as above. A read-modify-write: partners with the reader's `last_look()`.
-        self.way.writer.position.swap(self.tail, Ordering::AcqRel);
+        self.way.tail.0.swap(self.tail, Ordering::AcqRel);
     }
 
     /// Takes the reader's bell if it rings for what was published: the caller then signals.
@@ -118,8 +118,7 @@ impl Producer {
     /// Whether the reader has said that it reads no more.
     #[inline]
     pub fn reader_ended(&self) -> bool {
-        // Acquire: what the reader read before it ended is counted.
-        self.way.reader.ended.load(Ordering::Acquire) != 0
+        self.way.data.ended()
     }
 }
 
@@ -166,12 +165,12 @@ impl Consumer {
             return Ok(known);
         }
         // Acquire: partners with the writer's publications; the bytes are there.
-        self.learn(self.way.writer.position.load(Ordering::Acquire))
+        self.learn(self.way.tail.0.load(Ordering::Acquire))
     }
 
     /// The last look of a side that is about to sleep, behind its announcement.
     pub fn last_look(&mut self) -> Result<u64, Nonsense> {
-        self.learn(take_place(&self.way.writer.position))
+        self.learn(take_place(&self.way.tail.0))
     }
 
     /// The tail from which on `need` bytes are there.
@@ -192,7 +191,7 @@ impl Consumer {
     pub fn advance(&mut self, count: u64) {
         self.head = self.head.wrapping_add(count);
         // Release: the writer that sees the position may write over what was read.
-        self.way.reader.position.store(self.head, Ordering::Release);
+        self.way.head.0.store(self.head, Ordering::Release);
     }
 
     /// Gives `count` bytes back at the end of an operation: the bell may be looked at after that.
@@ -200,7 +199,7 @@ impl Consumer {
     pub fn finish(&mut self, count: u64) {
         self.head = self.head.wrapping_add(count);
         // Release: as above. A read-modify-write: partners with the writer's `last_look()`.
-        self.way.reader.position.swap(self.head, Ordering::AcqRel);
+        self.way.head.0.swap(self.head, Ordering::AcqRel);
     }
 
     /// Takes the writer's bell if it rings for what was given back: the caller then signals.
@@ -213,8 +212,7 @@ impl Consumer {
     /// Whether the writer has said that it writes no more. Whoever finds it so looks for bytes once more.
     #[inline]
     pub fn writer_ended(&self) -> bool {
-        // Acquire: the last position was published before.
-        self.way.writer.ended.load(Ordering::Acquire) != 0
+        self.way.room.ended()
     }
 }
 
@@ -223,16 +221,16 @@ impl Consumer {
 /// Any thread may, whoever has the producer: the position stays as it is.
 #[must_use]
 pub fn end_writing(way: &Way) -> bool {
-    way.writer.ended.store(1, Ordering::Release);
+    way.room.end();
     // As a publication: partners with the reader's `last_look()`.
-    take_place(&way.writer.position);
+    take_place(&way.tail.0);
     way.data.take_any()
 }
 
 /// Says that no more will be read. Returns whether the writer is to be signalled.
 #[must_use]
 pub fn end_reading(way: &Way) -> bool {
-    way.reader.ended.store(1, Ordering::Release);
-    take_place(&way.reader.position);
+    way.data.end();
+    take_place(&way.head.0);
     way.room.take_any()
 }

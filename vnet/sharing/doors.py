@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import ForkedNic, LanClosed, ProtocolError, VnetError, VnetError
+from ..errors import ForkedNic, LanClosed, ProtocolError, VnetError
 from ..wire import LONGEST, LineReader, close_all, refusal, request_line
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@ from .control import ControlServer
 from .ending import Keeper, close_captures, living, shut_down
 from .errors import ForkedNic, LanClosed, MachineLacks
 from .hosts import Host
+from .lan_filters import FilteredLan
+from .lan_linux import LinuxLan
 from .network import Network, parse_prefixes
 from .nic import Nic
 from .register import LARGEST, NicInfo, Register, derive
@@ -30,20 +32,15 @@ from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .explain import Explanation
-    from .filtering import AttachedFilter
     from .filtering.keeping import Keeping
-    from .hostside import Tap
     from .images.lan import Images, ImageUse
     from .metrics import MetricsServer
-    from .netns import Netns, Plug
-    from .netns.client import Nursery
     from .routing.gateways import Gateway
-    from .routing.routers import Networks
 
 __all__ = ["Lan"]
 
 
-class Lan(RoutedLan):
+class Lan(RoutedLan, LinuxLan, FilteredLan):
     """One LAN: a base in this process, its networks and its NICs.
 
     With a name, other processes of the user find it and attach; without one it is private to this process.  A context
@@ -296,139 +293,6 @@ class Lan(RoutedLan):
             door=local_door(self._register, entry),
         )
 
-    def netns(
-        self,
-        name: str,
-        address: str | Sequence[str] | None = None,
-        *,
-        network: str | None = None,
-        networks: Networks | None = None,
-        gateway: Gateway = None,
-        forward: bool = False,
-        buffer: int | None = None,
-        interface: str = "eth0",
-    ) -> Netns:
-        """Makes a Linux network namespace and plugs it into the LAN: loopback and interface are up, addresses usable.
-
-        Without root this takes a user namespace, in which its programs run as root.
-
-        Arguments:
-            name: unique on the LAN.
-            address: an IP address or several; ``None`` takes the next free one of each prefix.
-            network: the name of its network; not needed where there is one.
-            networks: in place of both, as of :meth:`router`.  On several it has as many interfaces, ``eth0``, ``eth1``
-                and so on, in that order, and NICs that are called ``NAME.NETWORK``.
-            gateway: where its default route leads, an address or one of each family; ``None`` for the network's first
-                router, now or whenever one comes; ``False`` for no such route.
-            forward: it is a router: its kernel passes on what is not for itself, and has routes to all networks and
-                links, which follow the shortest paths.  Without ``gateway`` it has no default route.
-            buffer: bytes of each input buffer, rounded up to a power of two; ``None`` for the LAN's largest.
-            interface: the name of its interface, at most 15 bytes.
-
-        Raises:
-            MachineLacks: there is no /dev/net/tun, or this user may not make namespaces; the message says what to do.
-            ValueError: ``interface`` cannot be an interface's name.
-            NameTaken, AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed.
-        """
-        from .netns.guests import make_netns
-
-        self._check()
-        return make_netns(self, name, address, network, networks, gateway, forward, buffer, interface)
-
-    def plug(
-        self,
-        name: str,
-        where: int | str | os.PathLike[str],
-        address: str | Sequence[str] | None = None,
-        *,
-        network: str | None = None,
-        buffer: int | None = None,
-        interface: str = "eth1",
-    ) -> Plug:
-        """Gives a network namespace or container that is there an interface on the LAN.
-
-        It needs root, or that the namespace is in a user namespace of this user's, as those of rootless containers are.
-
-        Arguments:
-            name: the NIC's, unique on the LAN.
-            where: the id of a process in there; a path with a slash in it, such as ``/proc/PID/ns/net``; or a name that
-                ``ip netns`` knows.
-            address: an IP address or several; ``None`` takes the next free one of each prefix.
-            network: the name of its network; not needed where there is one.
-            buffer: bytes of its input buffer, rounded up to a power of two; ``None`` for the LAN's largest.
-            interface: the name of the interface in there, at most 15 bytes.
-
-        Raises:
-            ValueError: there is no such process, path or name, or it is no network namespace.
-            NotPermitted: it belongs to another user.
-            NameTaken: a NIC has the name, or an interface in there.
-            MachineLacks, AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed: as of :meth:`netns`.
-        """
-        from .netns.guests import make_plug
-
-        return make_plug(self, name, where, address, network, buffer, interface)
-
-    def _nursery(self) -> Nursery:
-        """The process that makes namespaces; it starts with the first."""
-        self._check()
-        with self._register.lock:
-            if self._keeper.nursery is None:
-                from .netns.client import Nursery
-
-                self._keeper.nursery = Nursery()
-            return self._keeper.nursery
-
-    def tap(
-        self,
-        name: str,
-        address: str | Sequence[str] | None = None,
-        *,
-        network: str | None = None,
-        buffer: int | None = None,
-        interface: str | None = None,
-        bridge: str | None = None,
-        ports: Sequence[str] = (),
-        nat: bool = False,
-    ) -> Tap:
-        """Plugs the Linux stack of this process's network namespace into the LAN, or what is behind a bridge there.
-
-        Needs CAP_NET_ADMIN in that namespace.  The device goes with this process however it ends, and so does what is
-        done beside it: a bridge that was made, ports that were put into it, settings, NAT.  What several labs share
-        goes with the last of them.
-
-        Arguments:
-            name: unique on the LAN.
-            address: an IP address or several, for the device, or for the bridge if there is one; ``None`` takes the
-                next free one of each prefix, or none for a bridge.
-            network: the name of its network; not needed where there is one.
-            buffer: as of :meth:`attach`.
-            interface: the device's name, at most 15 characters; ``None`` for one made of those of LAN and NIC.
-            bridge: the bridge that the device is put into; it is made if it is not there.
-            ports: other interfaces that are put into the bridge meanwhile, such as ``["eth1"]``.
-            nat: make the NIC the network's gateway, and masquerade what leaves the network by other interfaces.
-
-        Raises:
-            MachineLacks: no TAP devices, no privilege, no such port, or no NAT in the kernel.
-            NameTaken: a NIC or an interface has the name.
-            AddressTaken, AddressOutside, NetworkFull, LanFull, LanClosed.
-            ValueError: a name cannot be an interface's, or the network has a gateway or is in the bridge already.
-            VnetError: the bridge is none, an interface cannot be its port, or carries less than the network's MTU.
-        """
-        from .hostside import plug_tap
-
-        self._check()
-        return plug_tap(
-            self,
-            name,
-            address,
-            network=network,
-            buffer=buffer,
-            interface=interface,
-            bridge=bridge,
-            ports=ports,
-            nat=nat,
-        )
-
     def reserve(
         self,
         name: str,
@@ -491,64 +355,6 @@ class Lan(RoutedLan):
                 self._register.changed.wait(left if left is not None and left < 0.1 else 0.1)
                 self._check()
         return True
-
-    # Filters
-
-    @property
-    def _keeping(self) -> Keeping:
-        with self._register.lock:
-            if self._filters is None:
-                from .filtering.keeping import Keeping
-
-                self._filters = Keeping(self._base, self._register)
-            return self._filters
-
-    @property
-    def filters(self) -> tuple[AttachedFilter, ...]:
-        """The filters that are set, in the order in which they came."""
-        return self._keeping.all()
-
-    def set_filter(
-        self,
-        where: str | Nic | NicInfo | Host | Network | Netns | Tap | Plug,
-        rules: Any,
-        *,
-        direction: str = "in",
-        default: str | None = None,
-        names: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        """Sets what may pass a NIC or enter a network, in place of what was set there before.
-
-        Whatever a filter holds back has the verdict ``filtered``.  The first rule that matches a datagram decides.
-
-        Arguments:
-            where: a NIC or a network, or its name.
-            rules: a list of rules such as ``"deny tcp port 22"`` or ``{"reject": {"from": "10.9.0.0/16"}}``; see
-                docs/filters.md.  Names in them mean the addresses that NICs and networks have now.
-            direction: ``in``: what the NIC is given, or what enters the network to any of its NICs; ``out``: what the
-                NIC sends.
-            default: ``allow``, ``deny`` or ``reject``: what happens to datagrams that no rule matches; ``None`` for
-                what ``rules`` says, or ``allow``.
-            names: addresses or prefixes by name, for names in rules beside those that the LAN has.
-
-        Raises:
-            vnet.filtering.RuleError: a rule is wrong; nothing has changed.
-            ValueError: there is no such NIC or network, or no such direction.
-            MachineLacks: a rule is in tcpdump's language, and there is no libpcap.
-        """
-        self._check()
-        self._keeping.set(where, rules, direction, default, names or {})
-
-    def remove_filter(
-        self, where: str | Nic | NicInfo | Host | Network | Netns | Tap | Plug, *, direction: str | None = None
-    ) -> None:
-        """Removes the filter of a NIC or a network, of one direction or of both.  Does nothing where none is set.
-
-        Raises:
-            ValueError: there is no such NIC or network, or no such direction.
-        """
-        self._check()
-        self._keeping.remove(where, direction)
 
     # What the base does in the name of its NICs
 

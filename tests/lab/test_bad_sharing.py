@@ -26,6 +26,9 @@ REGION = HEAD + "regions:\n  cache: %s\n"
 SERVICE = HEAD + "services:\n  disk: %s\n"
 """What it says of the service begins in line 9, column 9."""
 
+STEP = SERVICE % "bob" + "steps:\n  - call: {%s}\n"
+"""What it says of the call begins in line 11, column 12."""
+
 # What the file holds, and then line, column, key, and what the sentence says; and whether a schema can see it.
 MISTAKES = {
     "regions as a list": (
@@ -138,6 +141,42 @@ MISTAKES = {
     "ready that is a time": (
         SERVICE % "{node: bob, ready: 10s}",
         *(9, 28, "services.disk.ready", "expected true or false, found '10s'"),
+        True,
+    ),
+    "call of nothing": (STEP % "service: disk", 11, 11, "steps[0].call", "'method' is missing", True),
+    "call of a service that nobody serves": (
+        STEP % "service: dsik, method: read",
+        *(11, 21, "steps[0].call.service", "'services' names nobody who serves 'dsik' (did you mean 'disk'?)"),
+        False,
+    ),
+    "call of a service of another": (
+        STEP % "service: disk, method: read, node: alice",
+        *(11, 47, "steps[0].call.node", "service 'disk' is that of 'bob', as 'services' says; expected bob"),
+        False,
+    ),
+    "call of a host": (
+        STEP % "service: tape, method: read, node: wall",
+        *(11, 47, "steps[0].call.node", "'wall' is a host, which runs no program"),
+        False,
+    ),
+    "call by a router": (
+        STEP % "service: disk, method: read, from: edge",
+        *(11, 47, "steps[0].call.from", "'edge' is a router"),
+        False,
+    ),
+    "arguments that are one": (
+        STEP % "service: disk, method: read, args: 7",
+        *(11, 47, "steps[0].call.args", "expected a list of arguments, or a mapping of their names; found 7"),
+        True,
+    ),
+    "result that is no comparison": (
+        STEP % "service: disk, method: free" + "    expect: {result: {free: 7}}\n",
+        *(12, 23, "steps[0].expect.result.free", "unknown key 'free'; expected one of equals, contains, matches"),
+        True,
+    ),
+    "error that is a number": (
+        STEP % "service: disk, method: free" + "    expect: {error: 7}\n",
+        *(12, 21, "steps[0].expect.error", "expected text, or a mapping with equals, contains or matches; found 7"),
         True,
     ),
 }

@@ -20,6 +20,7 @@ from vnet.lab.shapes import read_shape
 from vnet.lab.sharing import plan_regions, plan_services
 from vnet.lab.statics import RoutePlanner, check_loops
 from vnet.lab.steps import (
+    call,
     connecting,
     inject,
     link,
@@ -51,6 +52,7 @@ _PLANNERS: dict[str, Callable[[Any, StepContext], Step]] = {
     "replay": replay.plan,
     "traffic": traffic.plan,
     "exec": exec_step.plan,
+    "call": call.plan,
     "wait": wait.plan,
     "wait_until": wait_until.plan,
     "parallel": parallel.plan,
@@ -79,7 +81,16 @@ def plan_lab(tree: Tree, *, directory: Path, default_name: str, seed: int | None
     grounds = _plan_everyone(tree, said, directory, chosen)
     owners = {address: node for node in _guests(grounds) for address in node.addresses}
     context = StepContext(
-        tree, ("steps",), grounds.networks, grounds.nodes, directory, chosen, owners, grounds.links, _PLANNERS
+        tree,
+        ("steps",),
+        grounds.networks,
+        grounds.nodes,
+        directory,
+        chosen,
+        owners,
+        grounds.links,
+        _PLANNERS,
+        services=grounds.services,
     )
     steps = [context.plan(step, index) for index, step in enumerate(said.steps)]
     return Lab(

@@ -20,9 +20,10 @@ from vnet.lab.plan import GuestService, Lab, Node, Region
 from vnet.lab.schema import LabFile
 from vnet.lab.tree import Key, Tree, did_you_mean
 
-__all__ = ["Shared", "can_share", "plan_regions", "plan_services", "told_service"]
+__all__ = ["Shared", "can_share", "plan_regions", "plan_services", "told_service", "why_not"]
 
 _SHARING = ("process", "netns")
+_NEEDED = "expected a process node, or a netns node"
 _WHY_NOT = {
     "host": "a host, which runs no program",
     "router": "a router, which is simulated and runs no program",
@@ -33,6 +34,11 @@ _WHY_NOT = {
 def can_share(node: Node) -> bool:
     """Whether programs of the node can have regions and services: they can show that they are the node's."""
     return node.kind in _SHARING
+
+
+def why_not(node: Node) -> str:
+    """What a node is that cannot share, and what is expected in its place, as the end of a sentence."""
+    return f"{_WHY_NOT[node.kind]}; {_NEEDED}"
 
 
 def plan_regions(tree: Tree, said: LabFile, nodes: Mapping[str, Node]) -> dict[str, Region]:
@@ -90,11 +96,8 @@ def _able(tree: Tree, path: tuple[Key, ...], name: str, nodes: Mapping[str, Node
         raise tree.error(f"no node is called {name!r}{did_you_mean(name, nodes)}; the nodes are {_few(nodes)}", path)
     node = nodes[name]
     if not can_share(node):
-        raise tree.error(f"{name!r} is {_WHY_NOT[node.kind]}; {_NEEDED}", path)
+        raise tree.error(f"{name!r} is {why_not(node)}", path)
     return node
-
-
-_NEEDED = "expected a process node, or a netns node"
 
 
 def _few(names: Iterable[str]) -> str:

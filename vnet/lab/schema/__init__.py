@@ -11,6 +11,7 @@ steps do, ``expectations.py`` what they are held to, and ``lab.py`` the whole.
 
 from vnet.lab.schema.expectations import (
     AnyExpect,
+    CallExpect,
     ExecExpect,
     HttpExpect,
     InjectExpect,
@@ -18,6 +19,7 @@ from vnet.lab.schema.expectations import (
     PingExpect,
     RepeatExpect,
     ReplayExpect,
+    ResultExpect,
     TcpExpect,
     TextExpect,
     TracerouteExpect,
@@ -28,6 +30,7 @@ from vnet.lab.schema.lab import (
     CONDITIONS,
     STEP_KINDS,
     STEP_MODELS,
+    CallStepFile,
     ExecStepFile,
     HttpStepFile,
     InjectStepFile,
@@ -63,6 +66,7 @@ from vnet.lab.schema.routed import (
 from vnet.lab.schema.shared import GuestServiceFile, RegionFile
 from vnet.lab.schema.stacks import BridgeFile, CommandFile
 from vnet.lab.schema.steps import (
+    CallFile,
     DatagramRate,
     ExecFile,
     HttpFile,
@@ -83,6 +87,9 @@ __all__ = [
     "STEP_MODELS",
     "AnyExpect",
     "BridgeFile",
+    "CallExpect",
+    "CallFile",
+    "CallStepFile",
     "CommandFile",
     "DatagramRate",
     "ExecExpect",
@@ -121,6 +128,7 @@ __all__ = [
     "ReplayExpect",
     "ReplayFile",
     "ReplayStepFile",
+    "ResultExpect",
     "RoutesFile",
     "Said",
     "ServiceFile",

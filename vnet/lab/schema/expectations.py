@@ -22,6 +22,7 @@ from vnet.lab.units import shown
 
 __all__ = [
     "AnyExpect",
+    "CallExpect",
     "ExecExpect",
     "HttpExpect",
     "InjectExpect",
@@ -29,6 +30,7 @@ __all__ = [
     "PingExpect",
     "RepeatExpect",
     "ReplayExpect",
+    "ResultExpect",
     "TcpExpect",
     "TextExpect",
     "TracerouteExpect",
@@ -167,6 +169,41 @@ class ExecExpect(AnyExpect):
     code: CountExpectation | None = key("exit code; without it, 0", 0, "!= 0", default=None)
     stdout: TextExpect | None = key("its standard output", "done", {"contains": "done"}, default=None)
     stderr: TextExpect | None = key("its standard error", "", default=None)
+
+
+class ResultExpect(Said):
+    """What a call returned, compared as a value, or by what its text holds.
+
+    A value that is no mapping may stand for the mapping.
+    """
+
+    short_forms = ({"type": ["string", "number", "boolean", "null", "array"]},)
+
+    equals: Any = key("the value; bytes as base64, what a stream gave as a list", 7, {"free": 12}, default=None)
+    contains: Texts | None = key("text that is in it, or a list of such", "done", ["a", "b"], default=None)
+    matches: Pattern | None = key("a Python regular expression that is found in it", "^[0-9]+ of", default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, said: Any) -> Any:
+        return said if isinstance(said, dict) else {"equals": said}
+
+
+class CallExpect(AnyExpect):
+    """What came of a call."""
+
+    result: ResultExpect | None = key(
+        "what it returned; text for `contains` and `matches` is the value itself if it is text, else its JSON",
+        7,
+        {"equals": {"free": 12}},
+        {"contains": "ok"},
+        default=None,
+    )
+    error: TextExpect | None = key(
+        "the exception that came instead, such as `KeyError: 7`; without it, none",
+        {"contains": "NotPermitted"},
+        default=None,
+    )
 
 
 class WaitUntilExpect(AnyExpect):

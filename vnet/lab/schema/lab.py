@@ -11,6 +11,7 @@ from vnet.errors import LabError
 from vnet.lab.mistakes import first_mistake, mistake
 from vnet.lab.schema.expectations import (
     AnyExpect,
+    CallExpect,
     ExecExpect,
     HttpExpect,
     InjectExpect,
@@ -27,6 +28,7 @@ from vnet.lab.schema.nodes import NetworkFile, NodeDefaults, NodeFile
 from vnet.lab.schema.routed import GraphFile, LinkDefaults, LinkFile, LinkStepBody, Routes, TopologyFile
 from vnet.lab.schema.shared import GuestServices, Regions
 from vnet.lab.schema.steps import (
+    CallFile,
     ExecFile,
     HttpFile,
     InjectFile,
@@ -142,6 +144,13 @@ class ExecStepFile(StepFile):
     expect: ExecExpect | None = key("what it is held to", {"stdout": "done"}, left_out="=`{code: 0}`", default=None)
 
 
+class CallStepFile(StepFile):
+    """A call of what a node serves."""
+
+    call: CallFile = key("what is called", {"service": "disk", "method": "checksum", "args": [7]})
+    expect: CallExpect | None = key("what it is held to", {"result": 7}, left_out="=that it succeeds", default=None)
+
+
 class WaitStepFile(StepFile):
     """Nothing happens for a while."""
 
@@ -201,7 +210,7 @@ AnyStep = Annotated["AnyStepFile", BeforeValidator(_one_kind)]
 Steps = Annotated["list[AnyStep]", BeforeValidator(_steps)]
 Branch = Annotated["list[AnyStep]", BeforeValidator(_nested)]
 
-CONDITIONS = ("ping", "ping_all", "traceroute", "tcp", "http", "inject", "exec")
+CONDITIONS = ("ping", "ping_all", "traceroute", "tcp", "http", "inject", "exec", "call")
 """The kinds of steps that one can wait for."""
 
 
@@ -324,6 +333,7 @@ STEP_MODELS: dict[str, type[StepFile]] = {
     "replay": ReplayStepFile,
     "traffic": TrafficStepFile,
     "exec": ExecStepFile,
+    "call": CallStepFile,
     "wait": WaitStepFile,
     "wait_until": WaitUntilStepFile,
     "parallel": ParallelStepFile,
@@ -343,6 +353,7 @@ AnyStepFile = Annotated[
     | Annotated[ReplayStepFile, Tag("a replay step")]
     | Annotated[TrafficStepFile, Tag("a traffic step")]
     | Annotated[ExecStepFile, Tag("a exec step")]
+    | Annotated[CallStepFile, Tag("a call step")]
     | Annotated[WaitStepFile, Tag("a wait step")]
     | Annotated[WaitUntilStepFile, Tag("a wait_until step")]
     | Annotated[ParallelStepFile, Tag("a parallel step")]

@@ -28,6 +28,7 @@ from vnet.lab.tree import did_you_mean
 from vnet.lab.units import RATES, Dimension, parse, shown
 
 __all__ = [
+    "CallFile",
     "DatagramRate",
     "ExecFile",
     "HttpFile",
@@ -277,3 +278,37 @@ class TrafficFile(Said):
             if name in self.model_fields_set and self.duration is not None:
                 raise mistake(f"either 'duration' or {name!r} says how much is sent, not both", name, at_key=True)
         return self
+
+
+def _arguments(said: Any) -> Any:
+    if not isinstance(said, (list, dict)):
+        raise ValueError(f"expected a list of arguments, or a mapping of their names; found {shown(said)}")
+    return said
+
+
+_ARGUMENTS = {"anyOf": [{"type": "array"}, {"type": "object"}]}
+
+
+class CallFile(Said):
+    """A call of what a node serves, checked against the interface that the service declares."""
+
+    service: str = key("the service", "disk")
+    method: str = key("a method that its interface declares", "checksum")
+    args: Annotated[list[Any] | dict[str, Any], PlainValidator(_arguments), WithJsonSchema(_ARGUMENTS)] = key(
+        "arguments: a list, or a mapping of their names; bytes as base64",
+        [7, "hello"],
+        {"block": 7},
+        left_out="=none",
+        default_factory=list,
+    )
+    node: str | None = key(
+        "the node that serves", "host", left_out="=the one that `services` names for it", default=None
+    )
+    from_: str | None = key(
+        "a process or netns node in whose name it is made, which must be one of the service's clients",
+        "alice",
+        left_out="=as `vnet call`, which may always",
+        alias="from",
+        default=None,
+    )
+    timeout: PositiveDuration = key("time after which it is given up", "1s", left_out="10s", default=10.0)

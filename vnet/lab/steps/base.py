@@ -14,7 +14,7 @@ from vnet.lab.tree import Key, Path, Tree, did_you_mean
 
 if TYPE_CHECKING:
     from vnet.lab.expect import Expectation
-    from vnet.lab.plan import Address, Lab, Link, Network, Node
+    from vnet.lab.plan import Address, GuestService, Lab, Link, Network, Node
     from vnet.lab.report import StepReport
 
 __all__ = ["USUAL_TIMEOUT", "Outcome", "Stage", "Step", "StepContext"]
@@ -136,6 +136,7 @@ class StepContext:
         links: between routers, by name.
         planners: what plans a step, by its kind.
         programs: what steps run in namespaces without the lab's naming it; filled as they are planned.
+        services: that nodes have for one another, by name.
     """
 
     tree: Tree
@@ -148,6 +149,7 @@ class StepContext:
     links: Mapping[str, Link] = field(default_factory=dict)
     planners: Mapping[str, Callable[[Any, StepContext], Step]] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
+    services: Mapping[str, GuestService] = field(default_factory=dict)
 
     @property
     def line(self) -> int:

@@ -9,11 +9,12 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use vnet_base::tables::lpm::{Prefix, Text};
 use vnet_bench::routes::{Which, Who};
-use vnet_bench::{bare, ours, pipes, routes, sockets};
+use vnet_bench::{bare, ours, pipes, queues, routes, sockets};
 
 use super::duplicate;
 use super::pipe::PipeEnd;
 use super::port::Port;
+use super::queue::{QueueEnd, Taker};
 
 /// The memory that the two processes of a measurement share, and the halves of the measurements.
 ///
@@ -132,6 +133,22 @@ impl Arena {
     ) -> PyResult<f64> {
         let end = pipe.open_end(py)?;
         py.detach(|| pipes::round_trips(&self.0, &end, message, first, count)).map_err(peer_lost)
+    }
+
+    fn queue_round_trips(
+        &self,
+        py: Python<'_>,
+        queue: &QueueEnd,
+        taker: &Taker,
+        item: &[u8],
+        first: bool,
+        count: u64,
+    ) -> PyResult<f64> {
+        let poster = queue.poster().ok_or_else(|| PyRuntimeError::new_err("the queue is closed"))?;
+        let work = || {
+            taker.with_worker(|worker, desk| queues::round_trips(&self.0, &poster, worker, desk, item, first, count))
+        };
+        py.detach(work).map_err(peer_lost)
     }
 
     /// Ends this half's loops, now and from now on: its peer has died.

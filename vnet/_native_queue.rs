@@ -256,7 +256,7 @@ impl QueueEnd {
 }
 
 impl QueueEnd {
-    fn poster(&self) -> Option<Arc<Poster>> {
+    pub(super) fn poster(&self) -> Option<Arc<Poster>> {
         self.poster.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -583,6 +583,11 @@ impl Taker {
 }
 
 impl Taker {
+    /// For measurements, which do what a dispatcher does, without Python.
+    pub(super) fn with_worker<T>(&self, work: impl FnOnce(&mut Worker, &Desk) -> T) -> T {
+        work(&mut self.taking().worker, &self.desk)
+    }
+
     fn taking(&self) -> MutexGuard<'_, Taking> {
         self.taking.lock().unwrap_or_else(PoisonError::into_inner)
     }

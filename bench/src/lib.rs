@@ -5,6 +5,7 @@
 //!   bare     the references: single-producer rings that only copy, cache-line and futex ping-pong
 //!   ours     the same work over a LAN
 //!   pipes    the same work over a pipe
+//!   queues   the same work over work queues
 //!   routes   look-ups in the route table, beside a plain DIR-24-8 array
 //!   sockets  the same work over datagram sockets, and over a Unix stream socket
 //!   tap      TAP devices for `tap_loop`, the bare loop between two of them (unsafe)
@@ -18,6 +19,7 @@ pub mod arena;
 pub mod bare;
 pub mod ours;
 pub mod pipes;
+pub mod queues;
 pub mod routes;
 pub mod sockets;
 pub mod tap;

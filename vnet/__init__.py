@@ -68,6 +68,7 @@ from .verdict import Verdict
 if TYPE_CHECKING:
     from .hostside import Tap
     from .netns import Netns, Plug
+    from .pipes import Listener, Pipe
     from .sharing import Attachment, Member, Region, member
 
 __version__ = "0.1.0"
@@ -86,6 +87,8 @@ __all__ = [
     "PingRun",
     "Service",
     "Region",
+    "Pipe",
+    "Listener",
     "Attachment",
     "Member",
     "member",
@@ -131,8 +134,10 @@ __all__ = [
 # Classes that only those pay for who have such guests.
 _LATER = {
     "Attachment": "sharing",
+    "Listener": "pipes",
     "Member": "sharing",
     "Netns": "netns",
+    "Pipe": "pipes",
     "Plug": "netns",
     "Region": "sharing",
     "Tap": "hostside",

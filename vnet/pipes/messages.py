@@ -56,7 +56,7 @@ class Messages:
         Raises:
             BlockingIOError: there is no room for it, and the pipe must not wait.
             BrokenPipeError, TimeoutError: as of writing; nothing of the message was sent.
-            OSError: it is longer than this end lets messages be, or, where the pipe must not wait, than the pipe is wide.
+            OSError: it is longer than this end lets messages be, or, where it must not wait, than the pipe is wide.
             ValueError: the buffer has no such part, or the pipe is closed.
         """
         self._check_messages()
@@ -73,8 +73,8 @@ class Messages:
             EOFError: the peer has closed its end, and no message is left.
             ConnectionResetError: the peer died, and no message is left.
             BlockingIOError: there is none, and the pipe must not wait.
-            OSError: it is longer than ``maxlength``, and gone; or longer than this end lets messages be, and then nothing
-                more can be had of the pipe.
+            OSError: it is longer than ``maxlength``, and gone; or longer than this end lets messages be, and then
+                nothing more can be had of the pipe.
             ValueError: ``maxlength`` is negative, or the pipe is closed.
         """
         self._check_messages()

@@ -36,6 +36,8 @@ Only calls that the interface declares leave the caller, and only those reach th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .caller import Caller, Pending, Stream, start, with_timeout
 from .calling import caller
 from .context import CurrentCall, current_call
@@ -43,19 +45,57 @@ from .interface import Interface, interface_of, raises
 from .serving import Served, serve_calls
 from .wire import Limits
 
+if TYPE_CHECKING:
+    from .description import Description as Description
+    from .loops import AsyncServed as AsyncServed
+    from .loops import serve_calls_async as serve_calls_async
+    from .shell import shell_call as shell_call
+    from .shell import shell_describe as shell_describe
+    from .tasks import AsyncCaller as AsyncCaller
+    from .tasks import AsyncStream as AsyncStream
+    from .tasks import async_caller as async_caller
+
 __all__ = [
+    "AsyncCaller",
+    "AsyncServed",
+    "AsyncStream",
     "Caller",
+    "Description",
     "CurrentCall",
     "Interface",
     "Limits",
     "Pending",
     "Served",
     "Stream",
+    "async_caller",
     "caller",
     "current_call",
     "interface_of",
     "raises",
     "serve_calls",
+    "serve_calls_async",
+    "shell_call",
+    "shell_describe",
     "start",
     "with_timeout",
 ]
+
+# What only those pay for who have an event loop, or a shell.
+_LATER = {
+    "AsyncCaller": "tasks",
+    "AsyncServed": "loops",
+    "AsyncStream": "tasks",
+    "Description": "description",
+    "async_caller": "tasks",
+    "serve_calls_async": "loops",
+    "shell_call": "shell",
+    "shell_describe": "shell",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

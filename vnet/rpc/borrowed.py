@@ -25,6 +25,10 @@ class Borrowed:
         self._kept: OrderedDict[tuple[str, bool], list[Any]] = OrderedDict()
         self._closed = False
 
+    def has(self, handle: str, readonly: bool) -> bool:
+        """Whether :meth:`take` would not have to ask for it."""
+        return (handle, readonly) in self._kept
+
     def take(self, handle: str, readonly: bool) -> Any:
         """The region of that handle; :meth:`give_back` follows.
 

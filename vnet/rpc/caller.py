@@ -11,7 +11,7 @@ from ..errors import CallCancelled, InterfaceError
 from .channel import Channel
 from .interface import Interface
 from .method import Method
-from .wire import HEAD
+from .wire import HEAD, check_timeout
 
 __all__ = ["Caller", "Pending", "Proxy", "RemoteMethod", "Stream", "start", "with_timeout"]
 
@@ -145,7 +145,7 @@ class Pending(Generic[R]):
         if self._cancelled:
             raise CallCancelled(f"the call of {self._remote._method.name} was cancelled")
         if self._data is None:
-            limit = self._remote._timeout if timeout is None else timeout
+            limit = self._remote._timeout if timeout is None else check_timeout("timeout", timeout)
             data = self._channel.wait(self._number, self._waiting, limit)
             if self._cancelled:
                 raise CallCancelled(f"the call of {self._remote._method.name} was cancelled")
@@ -223,7 +223,7 @@ class Caller(Generic[T]):
 
     def with_timeout(self, timeout: float | None) -> T:
         """Another stand-in over the same pipe, of which calls wait up to ``timeout`` seconds for their answers."""
-        return cast(T, Proxy(self, timeout))
+        return cast(T, Proxy(self, check_timeout("timeout", timeout)))
 
     @property
     def gone(self) -> bool:
@@ -251,9 +251,11 @@ def with_timeout(proxy: T, timeout: float | None) -> T:
 
     >>> with_timeout(disk, 0.5).read(3)  # doctest: +SKIP
     """
-    if not isinstance(proxy, Proxy):
+    # Those of threads and those of tasks both keep it there.
+    caller = getattr(proxy, "__dict__", {}).get("_caller")
+    if caller is None or not hasattr(caller, "with_timeout"):
         raise InterfaceError(f"with_timeout() takes what a caller gave, and {type(proxy).__name__} is something else")
-    return cast(T, proxy._caller.with_timeout(timeout))
+    return cast(T, caller.with_timeout(timeout))
 
 
 def start(method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Pending[R]:

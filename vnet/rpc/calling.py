@@ -11,7 +11,7 @@ from .caller import Caller
 from .channel import Channel
 from .interface import interface_of
 from .links import PipeLink, pipe_size
-from .wire import Limits
+from .wire import Limits, check_timeout
 
 __all__ = ["caller"]
 
@@ -25,7 +25,7 @@ def caller(
     guest: Any,
     peer: str,
     service: str,
-    interface: type[T] | Callable[..., T],
+    interface: Callable[..., T],
     *,
     timeout: float | None = None,
     connect_timeout: float | None = None,
@@ -51,6 +51,8 @@ def caller(
         CallTimeout: the service did not answer when it was greeted.
     """
     declared = interface_of(interface)
+    timeout = check_timeout("timeout", timeout)
+    connect_timeout = check_timeout("connect_timeout", connect_timeout)
     taken = limits or Limits()
     where = f"{service!r} of {peer!r}"
     deadline = None if connect_timeout is None else time.monotonic() + connect_timeout

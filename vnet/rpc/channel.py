@@ -84,7 +84,8 @@ class Channel:
         self._leaving = False
         welcome = greet(link, interface, where, limits, timeout)
         self.deepest = min(welcome.deepest, limits.depth)
-        self._longest = welcome.longest
+        # What is longer than the pipe's own memory would wait in the middle for the service to read.
+        self._longest = min(welcome.longest, limits.message)
         self._most = welcome.calls
         self._methods = welcome.numbers
 
@@ -163,7 +164,7 @@ class Channel:
 
     def _read_for(self, number: int, answers: deque[bytes], deadline: float | None) -> None:
         """Reads until an answer to that call came, or time is over, or nothing will come any more."""
-        read = self._link.read_message
+        read, most = self._link.read_message, self.limits.message
         left = None
         try:
             while not answers:
@@ -174,9 +175,7 @@ class Channel:
                 data = read(True, left)
                 if data is None:
                     return
-                if len(data) < HEAD:
-                    raise ProtocolError(f"a message of {len(data)} bytes")
-                if read_head(data)[3] == number and data[0] <= wire.FAILED:
+                if HEAD <= len(data) <= most and read_head(data)[3] == number and data[0] <= wire.FAILED:
                     answers.append(data)
                 else:
                     self._deliver(data)
@@ -242,7 +241,7 @@ class Channel:
         Raises:
             ProtocolError: it is nothing that a service says.
         """
-        if len(data) < HEAD:
+        if not HEAD <= len(data) <= self.limits.message:
             raise ProtocolError(f"a message of {len(data)} bytes")
         kind, _, _, number = read_head(data)
         if kind in (wire.RESULT, wire.ITEM, wire.END, wire.FAILED):

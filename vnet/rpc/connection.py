@@ -11,6 +11,7 @@ is left where it is and its thread goes; the message that there is room again br
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from .context import CurrentCall, current
 from .description import describe
 from .failures import Failure, refusal_of
 from .inbound import Asked, Cancelled, Credited, Garbage, Judge, Refused
+from .method import WrongResult
 from .wire import HEAD, Link, bare, head_into
 
 if TYPE_CHECKING:
@@ -32,12 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "ServedCall"]
 
-_ENCODER = msgspec.msgpack.Encoder()
 # Bytes put aside above which streams of the connection wait.
 _MUCH = 4 << 20
 # Seconds that a method may take and still be called quick.
 _QUICK = 0.001
-_GONE = (EOFError, OSError)
+# A pipe that this side closed meanwhile says ValueError.
+_GONE = (EOFError, OSError, ValueError)
 
 
 class ServedCall(CurrentCall):
@@ -151,7 +153,7 @@ class ServedCall(CurrentCall):
         if len(message) > connection.judge.longest_answer:
             error = InterfaceError(
                 f"{self._asked.method.full_name}: the answer takes {len(message)} bytes, more than the "
-                f"{connection.judge.longest_answer} that the caller takes; pass large results as regions, or as a stream"
+                f"{connection.judge.longest_answer} that the caller takes; pass large ones as regions, or as a stream"
             )
             connection.send_failure(self._asked.call, refusal_of(error))
             return False
@@ -196,7 +198,7 @@ def _iterator(method: Any, result: Any) -> Any:
     try:
         return iter(result)
     except TypeError:
-        raise InterfaceError(f"{method.full_name} returned {type(result).__name__}, and declares a stream") from None
+        raise WrongResult(f"{method.full_name} returned {type(result).__name__}, and declares a stream") from None
 
 
 class Connection:
@@ -250,11 +252,11 @@ class Connection:
                     continue
                 asked = judge(data)
                 del data
-                if type(asked) is Asked:
+                if isinstance(asked, Asked):
                     call = ServedCall(self, asked)
                     if self._admit(asked.call, call) and not self._work(call):
                         return
-                elif type(asked) is Refused:
+                elif isinstance(asked, Refused):
                     self.send_failure(asked.call, refusal_of(_as_ours(asked.error)))
                 else:
                     self._attend(asked)
@@ -285,11 +287,11 @@ class Connection:
             try:
                 answer = self.judge.greet(data)
             except InterfaceError as error:
-                self.send(bare(wire.REFUSED) + _ENCODER.encode(refusal_of(error)))
+                self.send(bare(wire.REFUSED) + wire.encode(refusal_of(error)))
                 self.end(linger=True)
                 return False
             if answer is None:
-                self.send(bare(wire.DESCRIPTION) + _ENCODER.encode(describe(self.service.interface)))
+                self.send(bare(wire.DESCRIPTION) + wire.encode(describe(self.service.interface)))
                 continue
             self.send(answer)
             self._greeted = True
@@ -316,7 +318,7 @@ class Connection:
         call = self._calls.get(asked.call)
         if call is None:
             return
-        if type(asked) is Cancelled:
+        if isinstance(asked, Cancelled):
             again = call.cancel()
             # Nobody waits for this, but a thread that reads on the other side looks again what it waits for.
             self.send(bare(wire.END, asked.call))
@@ -352,7 +354,10 @@ class Connection:
                 try:
                     if self._link.write(message, False, None) is not None:
                         return
-                except _GONE:
+                except _GONE as error:
+                    if getattr(error, "errno", None) == errno.EMSGSIZE:
+                        # The caller has a pipe that its own longest answer does not fit in; it would wait for ever.
+                        self._link.close()
                     return
                 self._flushing = True
                 self.service.crew.submit(self._flush)
@@ -362,19 +367,11 @@ class Connection:
 
     def send_failure(self, call: int, failure: Failure) -> None:
         """Answers a call with an error."""
-        message = bytearray(HEAD)
-        _ENCODER.encode_into(failure, message, HEAD)
-        if len(message) > self.judge.longest_answer:
-            failure.trace, failure.values, failure.message = "", None, failure.message[:200]
-            failure.attributes = {}
-            message = bytearray(HEAD)
-            _ENCODER.encode_into(failure, message, HEAD)
-        head_into(message, 0, wire.FAILED, 0, 0, call)
-        self.send(message)
+        self.send(wire.failed(call, failure, self.judge.longest_answer))
 
     def fail(self, asked: Asked, error: BaseException) -> None:
         """Answers a call with what its implementation raised."""
-        self.send_failure(asked.call, self.service.failure_of(asked.method, error))
+        self.send_failure(asked.call, self.service.failure_for(asked.method, error))
 
     def _flush(self) -> None:
         """Waits for room and writes what was put aside."""

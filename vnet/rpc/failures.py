@@ -117,7 +117,7 @@ def exception_of(failure: Failure, declared: Mapping[str, type[Exception]], wher
     if failure.trace:
         # As add_note() of Python 3.11 does it, which 3.10 does not show but keeps.
         notes = [*getattr(error, "__notes__", ()), f"raised by {where}:\n{failure.trace.rstrip()}"]
-        error.__notes__ = notes
+        error.__notes__ = notes  # type: ignore[attr-defined]
     return error
 
 
@@ -129,7 +129,7 @@ def _made(cls: type[Exception], failure: Failure) -> Exception | None:
         # No code of the class runs: its values are what its own constructor made of them over there.
         error = cls.__new__(cls, *values)
         native = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-        native.__init__(error, *values)
+        native.__init__(error, *values)  # type: ignore[misc]
         for name, value in failure.attributes.items():
             if _is_plain(value) and name.isidentifier() and not name.startswith("_") and not hasattr(cls, name):
                 setattr(error, name, value)

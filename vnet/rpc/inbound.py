@@ -26,7 +26,7 @@ class Garbage(ProtocolError):
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
-    """A call that the service understands: its number on this pipe, the method, the arguments, the credit of a stream."""
+    """A call that the service understands: its number on this pipe, the method, the arguments, a stream's credit."""
 
     call: int
     method: Any

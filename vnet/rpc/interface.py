@@ -43,7 +43,7 @@ _KINDS = {
     inspect.Parameter.KEYWORD_ONLY: "keyword",
 }
 # Handles of regions are all that goes over the pipe of them.
-_Handle = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+HANDLE = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 
 
 def raises(*exceptions: type[Exception]) -> Callable[[C], C]:
@@ -200,7 +200,7 @@ def _method(
         raise InterfaceError(f"{full} does not say what it returns; where that is nothing, write '-> None'")
     returned, stream = _result_of(full, hints["return"])
     result, wire = _sent(f"{full}: the result", returned, glossary)
-    arguments = _structure(full, fields)
+    arguments = structure(full, fields)
     nestings = [nesting_of(each.term, glossary.definitions) for each in parameters]
     deepest = None if None in nestings else 1 + max((each for each in nestings if each is not None), default=0)
     parts = [name, [[each.name, each.term, each.required] for each in parameters], result, stream]
@@ -273,8 +273,8 @@ def _sent(what: str, declared: Any, glossary: Glossary) -> tuple[Term, Any]:
         optional, readonly = region
         term: Term = {"type": "region", "readonly": readonly} if readonly else {"type": "region"}
         if optional:
-            return {"type": "union", "any": [term, {"type": "none"}]}, _Handle | None
-        return term, _Handle
+            return {"type": "union", "any": [term, {"type": "none"}]}, HANDLE | None
+        return term, HANDLE
     try:
         return glossary.term(declared), declared
     except NotSendable as error:
@@ -302,7 +302,7 @@ def _region_in(declared: Any) -> tuple[bool, bool] | None:
     return None
 
 
-def _structure(full: str, fields: Iterable[tuple[Parameter, Any]]) -> type[msgspec.Struct]:
+def structure(full: str, fields: Iterable[tuple[Parameter, Any]]) -> type[msgspec.Struct]:
     """The structure that a method's arguments are."""
 
     def members(chosen: Iterable[tuple[Parameter, Any]]) -> list[Any]:

@@ -1,8 +1,9 @@
-"""A method of an interface: binds, checks and encodes its arguments and its results, and says what is wrong with them."""
+"""A method of an interface: binds, checks and encodes arguments and results, and says what is wrong with them."""
 
 from __future__ import annotations
 
 import difflib
+import enum
 import functools
 import inspect
 import re
@@ -17,7 +18,7 @@ from . import depth
 from .sentences import described, plain, short
 from .terms import Term, text_of
 
-__all__ = ["Method", "Parameter", "handles", "has_region"]
+__all__ = ["Method", "Parameter", "WrongResult", "handles", "has_region"]
 
 # What the encoder copies in and the decoder copies out again, unchanged: looking twice at a large one shows nothing.
 _EXACT = {"str": str, "bytes": bytes, "bool": bool, "none": type(None)}
@@ -26,6 +27,10 @@ _SMALL = 4096
 
 _ENCODER = msgspec.msgpack.Encoder()
 _PLACE = re.compile(r"(?s)(?P<what>.*) - at `\$\[(?P<index>\d+)\](?P<rest>.*)`$")
+
+
+class WrongResult(InterfaceError):
+    """An implementation returned something other than its interface declares."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,11 @@ class Method:
         told: list[str] = []
         for each in self.parameters:
             star = "*, " if each.kind == "keyword" and not any("*, " in one for one in told) else ""
-            default = "" if each.required else f" = {short(each.default)}"
+            default = (
+                ""
+                if each.required
+                else f" = {each.default if isinstance(each.default, enum.Enum) else short(each.default)}"
+            )
             told.append(f"{star}{each.name}: {text_of(each.term)}{default}")
         result = text_of(self.result)
         return f"{self.name}({', '.join(told)}) -> {f'Iterator[{result}]' if self.stream else result}"
@@ -136,9 +145,8 @@ class Method:
             _ENCODER.encode_into(request, message, head)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise self._unfit(request, error) from None
-        if len(message) > _SMALL and self._flat is not None:
-            if tuple(map(type, msgspec.structs.astuple(request))) == self._flat:
-                return message
+        if len(message) > _SMALL and tuple(map(type, msgspec.structs.astuple(request))) == self._flat:
+            return message
         try:
             self.argument_decoder.decode(memoryview(message)[head:])
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -166,7 +174,7 @@ class Method:
         """Checks and encodes what the method returned, or one value of a stream, behind ``head`` bytes of room.
 
         Raises:
-            InterfaceError: that is not what the interface declares.
+            WrongResult: that is not what the interface declares.
         """
         message = bytearray(head)
         try:
@@ -175,7 +183,7 @@ class Method:
                 self.result_decoder.decode(memoryview(message)[head:])
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             expected = text_of(self.result)
-            raise InterfaceError(
+            raise WrongResult(
                 f"{self.full_name} {'yielded' if self.stream else 'returned'} {described(value)}, "
                 f"and declares {expected}: {plain(error)}"
             ) from None

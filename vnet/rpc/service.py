@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,7 +23,7 @@ from .context import current
 from .crew import Crew
 from .failures import Failure, failure_of
 from .interface import Interface, interface_of
-from .method import Method
+from .method import Method, WrongResult
 from .watch import Watch
 from .wire import Limits, Link
 
@@ -181,21 +181,13 @@ class Service:
         with self._lock:
             self._quiet.notify_all()
 
-    def failure_of(self, method: Method, error: BaseException) -> Failure:
+    def failure_for(self, method: Method, error: BaseException) -> Failure:
         """What a caller is told of an exception that the implementation raised."""
-        declared: Mapping[str, type[Exception]] = {each.__name__: each for each in method.raises}
-        if isinstance(error, (InterfaceError, SystemExit, KeyboardInterrupt)):
-            # What is wrong is on this side, so it is told here too.
-            self.complain(method, error)
-        if isinstance(error, InterfaceError) and str(error).startswith(f"{method.full_name} "):
-            return failure_of(RemoteError(str(error)), {}, traces=False)
-        return failure_of(error, declared, traces=self._tracebacks)
+        return failure_for(self.name, method, error, traces=self._tracebacks)
 
     def complain(self, method: Method, error: BaseException) -> None:
-        """Tells this side of a flaw in its own code."""
-        _log.error(
-            "service %r: %s", self.name, error if isinstance(error, InterfaceError) else f"{method.name}: {error!r}"
-        )
+        """Tells this side of an exception that no caller waits for."""
+        _log.error("service %r: %s, while its stream was closed: %r", self.name, method.name, error)
 
     def tell(self, text: str, *values: object) -> None:
         """Tells this side of what a caller did."""
@@ -235,6 +227,17 @@ class Service:
             connection.end()
         self.watch.close()
         return self.crew.close(time.monotonic() + 1.0)
+
+
+def failure_for(service: str, method: Method, error: BaseException, *, traces: bool) -> Failure:
+    """What a caller is told of an exception that an implementation raised."""
+    if isinstance(error, WrongResult):
+        # That is no mistake of the caller, and whose it is learns of it here.
+        _log.error("service %r: %s", service, error)
+        return failure_of(RemoteError(str(error)), {}, traces=False)
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        _log.error("service %r: %s raised %r", service, method.name, error)
+    return failure_of(error, {each.__name__: each for each in method.raises}, traces=traces)
 
 
 def _in_turn(interface: Interface, handlers: Handlers) -> Handlers:

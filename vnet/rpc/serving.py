@@ -13,7 +13,7 @@ from . import wire
 from .failures import refusal_of
 from .links import PipeLink
 from .service import Service
-from .wire import Limits, bare
+from .wire import Limits, bare, check_timeout
 
 __all__ = ["Served", "serve_calls"]
 
@@ -48,8 +48,11 @@ class Served:
         return self._core.under_way
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits up to ``timeout`` seconds until the service is closed, and says whether it is."""
-        return self._closed.wait(timeout)
+        """Waits up to ``timeout`` seconds until nobody is let in any more, and says whether that is so.
+
+        That is when the service was closed, the guest has left the LAN, or the LAN has ended.
+        """
+        return self._closed.wait(check_timeout("timeout", timeout))
 
     def close(self, timeout: float = 5.0) -> bool:
         """Takes no more calls, lets those under way end, and closes all pipes.  May be called twice.
@@ -86,19 +89,19 @@ class Served:
                 pipe = self._listener.accept()
             except (ServiceGone, NicClosed, LanClosed):
                 # Closed here, or the LAN is: pipes that are there go on until somebody closes them.
+                self._closed.set()
                 return
             except OSError as error:
                 self._core.tell("somebody who wanted to call was turned away: %s", error)
                 continue
             link = PipeLink(pipe)
             if not self._core.adopt(link, pipe.peer):
-                turn_away(link, self._core)
+                turn_away(link, self._core.name, self._core.limits)
 
 
-def turn_away(link: PipeLink, core: Any) -> None:
+def turn_away(link: PipeLink, service: str, limits: Limits) -> None:
     """Tells a caller that there is no room for it."""
-    most = core.limits.connections
-    error = ServiceBusy(f"the service {core.name!r} has {most} callers, which is as many as it takes")
+    error = ServiceBusy(f"the service {service!r} has {limits.connections} callers, which is as many as it takes")
     with contextlib.suppress(OSError, EOFError, ValueError):
         link.write(bare(wire.REFUSED) + wire.encode(refusal_of(error)), False, None)
     link.close()
@@ -108,7 +111,7 @@ def serve_calls(
     guest: Any,
     service: str,
     implementation: T,
-    interface: type[T] | Callable[..., T],
+    interface: Callable[..., T],
     *,
     guests: Sequence[str] | None = None,
     backlog: int = 16,

@@ -209,7 +209,7 @@ def text_of(term: Term) -> str:
         return "Any"
     if kind == "region":
         return "Region (readonly)" if term.get("readonly") else "Region"
-    name = {"uuid": "UUID", "decimal": "Decimal"}.get(kind, kind)
+    name = {"uuid": "UUID", "decimal": "Decimal"}.get(kind) or str(kind)
     if "each" in term:
         name += f"[{_joined(term['each'])}]"
     elif isinstance(term.get("keys"), dict):

@@ -2,10 +2,10 @@
 
 ::
 
-     0        1        2                 4                          8
-    +--------+--------+-----------------+--------------------------+----------------------
-    | kind   | credit | method or count | call                     | body: MessagePack
-    +--------+--------+-----------------+--------------------------+----------------------
+     0        1        2                 4                            12
+    +--------+--------+-----------------+----------------------------+----------------------
+    | kind   | credit | method or count | call                       | body: MessagePack
+    +--------+--------+-----------------+----------------------------+----------------------
 
 Little endian.  Each side's first message says which version it speaks and what it takes.  A call's number is the
 caller's; it counts up and is never used again on that pipe.  ``credit`` of a CALL is how many values of a stream may be
@@ -38,7 +38,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-__all__ = ["HEAD", "VERSION", "Hello", "Limits", "Link", "Welcome", "head_into", "read_head"]
+__all__ = ["HEAD", "VERSION", "Hello", "Limits", "Link", "Welcome", "check_timeout", "head_into", "read_head"]
 
 VERSION = 1
 _MAGIC = "vnet calls"
@@ -46,7 +46,7 @@ _MAGIC = "vnet calls"
 HELLO, DESCRIBE, CALL, CANCEL, CREDIT = 1, 2, 3, 4, 5
 WELCOME, DESCRIPTION, REFUSED, RESULT, ITEM, END, FAILED, LEAVING = 17, 18, 19, 20, 21, 22, 23, 24
 
-_HEAD = struct.Struct("<BBHI")
+_HEAD = struct.Struct("<BBHQ")
 HEAD = _HEAD.size
 """Bytes before the body."""
 
@@ -57,8 +57,21 @@ read_head = _HEAD.unpack_from
 """Reads kind, credit, method and call of a message of at least :data:`HEAD` bytes."""
 
 
-encode = msgspec.msgpack.Encoder().encode
+_ENCODER = msgspec.msgpack.Encoder()
+encode = _ENCODER.encode
 """Encodes a body."""
+
+
+def failed(call: int, failure: Any, longest: int) -> bytearray:
+    """The answer to a call that failed; shortened where the caller takes no more than ``longest`` bytes."""
+    message = bytearray(HEAD)
+    _ENCODER.encode_into(failure, message, HEAD)
+    if len(message) > longest:
+        short = type(failure)(failure.origin, failure.name, failure.message[:200], None, {}, "")
+        message = bytearray(HEAD)
+        _ENCODER.encode_into(short, message, HEAD)
+    head_into(message, 0, FAILED, 0, 0, call)
+    return message
 
 
 def bare(kind: int, call: int = 0, method: int = 0) -> bytes:
@@ -117,7 +130,7 @@ class Limits:
     """What one side takes of the other.
 
     Attributes:
-        message: bytes of a message, its head included.
+        message: bytes of a message, its head included; what one side takes, and the most that it sends.
         depth: how deep arrays and maps may be nested, the array of the arguments included.
         calls: calls that may be under way on one pipe.
         connections: pipes that a service has open at one time.
@@ -148,6 +161,21 @@ class Limits:
                 raise ValueError(f"{name} is {value!r}; it is a whole number from {least} to {most}")
         if not self.greeting > 0:
             raise ValueError(f"greeting is {self.greeting!r}; it is a number of seconds above zero")
+
+
+def check_timeout(what: str, value: Any) -> float | None:
+    """Returns ``value`` if it is a number of seconds, or ``None``.
+
+    Raises:
+        TypeError, ValueError: it is something else, or below zero.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} is None or a number of seconds, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{what} is 0 or more seconds, not {value}")
+    return None if value == float("inf") else float(value)
 
 
 class Link(Protocol):

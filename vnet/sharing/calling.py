@@ -2,28 +2,114 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ..rpc import AsyncCaller, AsyncServed, Caller, Limits, Served
 
 __all__ = ["Calling"]
+
+T = TypeVar("T")
 
 
 class Calling:
     """Calls of what other guests serve."""
 
-    def serve_calls(self, *arguments: Any, **settings: Any) -> Any:
-        """Serves calls of others with the methods of an object."""
+    def serve_calls(
+        self,
+        service: str,
+        implementation: T,
+        interface: Callable[..., T],
+        *,
+        guests: Sequence[str] | None = None,
+        backlog: int = 16,
+        limits: Limits | None = None,
+        one_at_a_time: bool = False,
+        tracebacks: bool = True,
+    ) -> Served:
+        """Serves an object to other guests; they may call those of its methods that an interface declares.
+
+        See :func:`vnet.rpc.serve_calls`.
+        """
         from .. import rpc
 
-        return rpc.serve_calls(self, *arguments, **settings)
+        return rpc.serve_calls(
+            self,
+            service,
+            implementation,
+            interface,
+            guests=guests,
+            backlog=backlog,
+            limits=limits,
+            one_at_a_time=one_at_a_time,
+            tracebacks=tracebacks,
+        )
 
-    def caller(self, *arguments: Any, **settings: Any) -> Any:
-        """A stand-in for what another guest serves, whose methods call it."""
+    def serve_calls_async(
+        self,
+        service: str,
+        implementation: Any,
+        interface: Any,
+        *,
+        guests: Sequence[str] | None = None,
+        backlog: int = 16,
+        limits: Limits | None = None,
+        tracebacks: bool = True,
+    ) -> AsyncServed:
+        """Serves an object in the running event loop: ``async with guest.serve_calls_async(...)``.
+
+        See :func:`vnet.rpc.serve_calls_async`.
+        """
         from .. import rpc
 
-        return rpc.caller(self, *arguments, **settings)
+        return rpc.serve_calls_async(
+            self,
+            service,
+            implementation,
+            interface,
+            guests=guests,
+            backlog=backlog,
+            limits=limits,
+            tracebacks=tracebacks,
+        )
 
-    async def async_caller(self, *arguments: Any, **settings: Any) -> Any:
-        """As :meth:`caller`, with methods that are awaited."""
+    def caller(
+        self,
+        peer: str,
+        service: str,
+        interface: Callable[..., T],
+        *,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        limits: Limits | None = None,
+    ) -> Caller[T]:
+        """Connects to what another guest serves: ``with other.caller(...) as disk: disk.read(3)``.
+
+        See :func:`vnet.rpc.caller`.
+        """
         from .. import rpc
 
-        return await rpc.async_caller(self, *arguments, **settings)
+        return rpc.caller(
+            self, peer, service, interface, timeout=timeout, connect_timeout=connect_timeout, limits=limits
+        )
+
+    def async_caller(
+        self,
+        peer: str,
+        service: str,
+        interface: Any,
+        *,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        limits: Limits | None = None,
+    ) -> AsyncCaller:
+        """As :meth:`caller`, with methods that are awaited: ``async with other.async_caller(...) as disk``.
+
+        See :func:`vnet.rpc.async_caller`.
+        """
+        from .. import rpc
+
+        return rpc.async_caller(
+            self, peer, service, interface, timeout=timeout, connect_timeout=connect_timeout, limits=limits
+        )

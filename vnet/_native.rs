@@ -1,7 +1,7 @@
 //! The binding of the vnet crates to Python: converts, delegates, wraps. It holds no logic.
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyList, PyString,
 
 use vnet_base::forward::Side;
 use vnet_base::lan::BASE;
-use vnet_base::routing::Section;
 use vnet_base::tables::layout::WORKERS;
 use vnet_base::tables::{Geometry, NetworkId, Prefixes, SlotId, TablesError};
 use vnet_base::{LanError, NicRequest, SegmentError, Sender, Verdict};
@@ -20,7 +19,7 @@ use vnet_drivers::capture::Hub;
 use vnet_drivers::host::{Host, HostInbox};
 use vnet_drivers::lease::Undertaker;
 use vnet_drivers::loopback::Loopback;
-use vnet_drivers::ping::{Answer, PingRequest, PingRun as Run};
+use vnet_drivers::ping::PingRequest;
 use vnet_drivers::ring::{Gone, Ring};
 use vnet_drivers::worker::Worker;
 use vnet_drivers::{Driver, Port as DriverPort, clock};
@@ -35,6 +34,8 @@ mod capture;
 mod explain;
 #[path = "_native_filter.rs"]
 mod filter;
+#[path = "_native_host.rs"]
+mod host;
 #[path = "_native_image.rs"]
 mod image;
 #[path = "_native_pipe.rs"]
@@ -49,6 +50,8 @@ mod region;
 mod routes;
 #[path = "_native_routing.rs"]
 mod routing;
+#[path = "_native_segment.rs"]
+mod segment;
 #[path = "_native_service.rs"]
 mod service;
 #[path = "_native_stack.rs"]
@@ -59,6 +62,9 @@ mod tap;
 mod traffic;
 #[path = "_native_udp.rs"]
 mod udp;
+
+use host::{HostCalls, PingRun};
+use segment::Segment;
 
 /// An exception of `vnet.errors` by its name.
 fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {
@@ -161,68 +167,6 @@ fn duplicate(fd: i32) -> PyResult<OwnedFd> {
     // SAFETY: borrowed for the call only; a number that is no open descriptor fails in the kernel.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     Ok(borrowed.try_clone_to_owned()?)
-}
-
-/// The shared memory of a LAN, mapped into this process.
-#[pyclass(frozen, module = "vnet._native")]
-struct Segment(Arc<vnet_base::Segment>);
-
-#[pymethods]
-impl Segment {
-    #[staticmethod]
-    #[pyo3(signature = (files, alarms, images=vec![]))]
-    fn attach(py: Python<'_>, files: Vec<i32>, alarms: Vec<i32>, images: Vec<(String, i32)>) -> PyResult<Self> {
-        let alarms = alarms.into_iter().map(duplicate).collect::<PyResult<Vec<_>>>()?;
-        let alarms = alarms.try_into().map_err(|_| PyValueError::new_err(format!("a LAN has {WORKERS} alarms")))?;
-        let [tables, buffers, routing] = files[..] else {
-            return Err(PyValueError::new_err("a LAN has three memory files"));
-        };
-        let mut files = vnet_base::Files {
-            tables: duplicate(tables)?,
-            buffers: duplicate(buffers)?,
-            routing: duplicate(routing)?,
-            images: [const { None }; Section::ALL.len()],
-        };
-        for (section, file) in images {
-            files.images[image::section(&section)? as usize] = Some(duplicate(file)?);
-        }
-        let segment = vnet_base::Segment::attach(files, alarms);
-        segment.map(Self).map_err(|failure| segment_error(py, &failure))
-    }
-
-    fn files(&self) -> Vec<i32> {
-        let files = self.0.files();
-        [files.tables, files.buffers, files.routing].iter().map(AsRawFd::as_raw_fd).collect()
-    }
-
-    /// The images that sections lie in, or lay in.
-    fn images(&self) -> Vec<(&'static str, i32)> {
-        let files = self.0.files().images;
-        let sections = Section::ALL.into_iter().zip(files);
-        sections.filter_map(|(section, file)| Some((section.name(), file?.as_raw_fd()))).collect()
-    }
-
-    fn alarms(&self) -> Vec<i32> {
-        self.0.alarms().iter().map(AsRawFd::as_raw_fd).collect()
-    }
-
-    fn sizes(&self) -> (u64, u64) {
-        let geometry = self.0.tables().geometry();
-        (geometry.tables_bytes(), geometry.buffers_bytes())
-    }
-
-    fn counters(&self, slot: u16) -> (Vec<u64>, u64, u64, u64, u64, u64, u64) {
-        let counters = self.0.control(SlotId(slot)).counters();
-        let verdicts = counters.verdicts[..Verdict::ALL.len()].to_vec();
-        let received = (counters.rx_datagrams, counters.rx_bytes, counters.rx_dropped);
-        (verdicts, counters.tx_bytes, received.0, received.1, received.2, counters.rung, counters.saved)
-    }
-
-    fn explain<'py>(&self, slot: u16, datagram: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-        let bytes = datagram_bytes(datagram)?;
-        let sender = Sender::new(Arc::clone(&self.0), SlotId(slot), BASE, Side::Base, clock::wall);
-        explain::as_dict(datagram.py(), bytes.as_bytes().len(), &sender.explain(bytes.as_bytes()))
-    }
 }
 
 /// The base of a LAN in this process.
@@ -573,35 +517,6 @@ fn keep<'py>(datagrams: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyBytes>>
     datagrams.try_iter()?.map(|item| datagram_bytes(&item?)).collect()
 }
 
-/// A built-in host, for calls to it.
-#[pyclass(frozen, module = "vnet._native")]
-struct HostCalls {
-    inbox: Arc<HostInbox>,
-    sources: Vec<IpAddr>,
-    slot: SlotId,
-    ident: Mutex<u16>,
-}
-
-/// Echo requests under way.
-#[pyclass(frozen, module = "vnet._native")]
-struct PingRun(Arc<Run>);
-
-#[pymethods]
-impl PingRun {
-    /// Round-trip times in seconds, or what came instead; `None` when not all are settled within `timeout` seconds.
-    fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Vec<Py<PyAny>>>> {
-        let timeout = seconds("timeout", Some(timeout))?.unwrap_or(Duration::MAX);
-        let Some(answers) = py.detach(|| self.0.wait(timeout)) else { return Ok(None) };
-        let objects = answers.iter().map(|answer| match answer {
-            Answer::Reply(nanoseconds) => Ok((*nanoseconds as f64 / 1e9).into_pyobject(py)?.into_any().unbind()),
-            Answer::Verdict(verdict) => verdict_object(py, *verdict),
-            Answer::Error(name, from) => Ok(PyString::new(py, &format!("{name} from {from}")).into_any().unbind()),
-            Answer::Lost | Answer::Pending => Ok(py.None()),
-        });
-        objects.collect::<PyResult<Vec<_>>>().map(Some)
-    }
-}
-
 /// The native part of vnet.
 #[pymodule]
 mod _native {
@@ -609,11 +524,15 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::Base;
+    #[pymodule_export]
     use super::arena::{Arena, RouteBench};
     #[pymodule_export]
     use super::capture::{Capture, Filter};
     #[pymodule_export]
     use super::filter::{Rules, publish_filters, set_network_filter, set_nic_filters};
+    #[pymodule_export]
+    use super::host::{HostCalls, PingRun};
     #[pymodule_export]
     use super::image::{adopt_image, image_check, image_peek, image_write, section_words};
     #[pymodule_export]
@@ -629,6 +548,8 @@ mod _native {
     #[pymodule_export]
     use super::routing::{Plan, PlanDraft};
     #[pymodule_export]
+    use super::segment::Segment;
+    #[pymodule_export]
     use super::service::{Service, offer, withdraw};
     #[pymodule_export]
     use super::stack::{Mirror, Stack, TcpListener, TcpSocket};
@@ -636,8 +557,6 @@ mod _native {
     use super::traffic::{Program, TrafficGuest, start_on_host, wake_host};
     #[pymodule_export]
     use super::udp::UdpSocket;
-    #[pymodule_export]
-    use super::{Base, HostCalls, PingRun, Segment};
 
     /// The version of the segments' layout; base and guest must agree on it.
     #[pymodule_export]

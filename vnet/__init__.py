@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from .hostside import Tap
     from .netns import Netns, Plug
     from .pipes import Listener, Pipe
+    from .queues import Dispatcher, QueueStatistics, WorkQueue
     from .sharing import Attachment, Member, Region, member
 
 __version__ = "0.1.0"
@@ -90,6 +91,9 @@ __all__ = [
     "Pipe",
     "Listener",
     "Attachment",
+    "WorkQueue",
+    "Dispatcher",
+    "QueueStatistics",
     "Member",
     "member",
     "Network",
@@ -134,13 +138,16 @@ __all__ = [
 # Classes that only those pay for who have such guests.
 _LATER = {
     "Attachment": "sharing",
+    "Dispatcher": "queues",
     "Listener": "pipes",
     "Member": "sharing",
     "Netns": "netns",
     "Pipe": "pipes",
     "Plug": "netns",
+    "QueueStatistics": "queues",
     "Region": "sharing",
     "Tap": "hostside",
+    "WorkQueue": "queues",
     "member": "sharing",
 }
 # Packages that work as `vnet.rpc.start` without an import of their own.

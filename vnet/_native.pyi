@@ -872,12 +872,13 @@ def pipe_make(size: int, messages: bool = False, *, name: str = "vnet:pipe") -> 
 class PipeEnd:
     """One end of a pipe.  Threads may share it: one at a time writes, one at a time reads, and closing wakes them all.
 
-    Raises, beside what the methods name: ValueError of an end that is closed, ForkedNic in a forked child, BrokenPipeError
-    of writing when the peer reads no more, ConnectionResetError of reading when the peer died before it ended what it
-    wrote (what it wrote is read first), TimeoutError, and OSError with EPROTO when the peer wrote nonsense into the memory.
+    Raises, beside what the methods name: ValueError of an end that is closed, ForkedNic in a forked child,
+    BrokenPipeError of writing when the peer reads no more, ConnectionResetError of reading when the peer died before it
+    ended what it wrote (what it wrote is read first), TimeoutError, and OSError with EPROTO when the peer wrote nonsense
+    into the memory that both share.
     """
 
-    def __new__(cls, files: list[int], first: bool, *, largest: int = 67108864) -> PipeEnd:
+    def __new__(cls, files: list[int], first: bool, *, largest: int = 268435456) -> PipeEnd:
         """Takes the descriptors over.
 
         Args:
@@ -894,6 +895,8 @@ class PipeEnd:
         """Bytes of each ring."""
 
     @property
+    def largest(self) -> int: ...
+    @property
     def messages(self) -> bool: ...
     @property
     def closed(self) -> bool: ...
@@ -905,19 +908,49 @@ class PipeEnd:
     def peer_closed_write(self) -> bool:
         """Whether the peer has said that it writes no more.  What it wrote may still be there."""
 
+    @property
+    def bytes_written(self) -> int:
+        """Counted so far, as all of these also after it was closed.  Of messages, what they hold."""
+
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def writes(self) -> int: ...
+    @property
+    def reads(self) -> int: ...
+    @property
+    def rung(self) -> int:
+        """Times that the peer was interrupted, because it slept."""
+
+    @property
+    def saved(self) -> int:
+        """Times that it was not, because it was busy."""
+
+    @property
+    def slept(self) -> int: ...
     def write(self, data: Buffer, block: bool = True, timeout: float | None = None) -> int | None:
         """Writes bytes: all of them, or without ``block`` as many as fit, or a message, whole or not at all.
 
+        A message longer than half of the ring goes in pieces, which only the reader's end makes one: without ``block``
+        come again with the same object until it has gone.  Another message drops what was begun.
+
         Returns:
-            Bytes taken, fewer than all only without ``block`` or when the time was over; None when none was because of that.
+            Bytes taken, fewer than all only without ``block`` or when the time was over; None when none was, without
+            ``block``, or not the whole message.
 
         Raises:
-            TimeoutError: none was taken in time.
-            OSError: EMSGSIZE, a message longer than ``largest``, or without ``block`` than the ring.
+            TimeoutError: none was taken in time, or not the whole message.
+            OSError: EMSGSIZE, a message longer than ``largest``.
         """
 
     def readinto(self, buffer: Buffer, block: bool = True, timeout: float | None = None) -> int | None:
-        """Reads what is there, at least one byte; 0 is the end of what the peer wrote, None that there is nothing yet."""
+        """Reads what is there, at least one byte; 0 is the end of what the peer wrote, None that nothing is there yet."""
+
+    def read(self, size: int, block: bool = True, timeout: float | None = None) -> bytes | None:
+        """As :meth:`readinto`, into bytes of its own, ``size`` at most."""
+
+    def peek(self, size: int = 0) -> bytes:
+        """Returns what is there, at most ``size`` and 8192 bytes, and leaves it there."""
 
     def read_message(self, block: bool = True, timeout: float | None = None) -> bytes | None:
         """Reads a message; None when there is none yet.
@@ -927,26 +960,29 @@ class PipeEnd:
             OSError: EMSGSIZE, a message longer than ``largest``; this pipe can be read no more.
         """
 
-    def poll(self, timeout: float | None = None) -> bool:
-        """Waits until a read would not have to: whether it is so before the time is over."""
+    def wait(self, read: bool, write: bool, timeout: float | None = None) -> bool:
+        """Waits until a read or a write would not have to, or either: whether it is so before the time is over."""
 
     def available(self) -> int:
-        """Bytes that can be read now."""
+        """Bytes that can be read now; of messages, with those that hold them apart."""
 
     def room(self) -> int:
         """Bytes that can be written now."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable when there is data or the end of it, writable when there is room or nobody reads.
+        """A descriptor that is readable when there is data or the end of it, writable when there is room or no reader.
 
-        It is to be polled and never read, written or closed.  Once the ring was full it shows room when a quarter is free.
+        It is to be polled and never read, written or closed.  Once the ring was full it shows room when a quarter of it
+        is free, or as much as a message needs that was refused.
         """
 
     def shut_write(self, timeout: float | None = None) -> None:
         """Says that this end writes no more; the peer reads what was written, and then the end."""
 
+    def shut_read(self) -> None:
+        """Says that this end reads no more: whoever waits for data here finds the end, and the peer's writes fail."""
+
     def close(self) -> None: ...
-    def statistics(self) -> dict[str, int]: ...
 
 # Work queues
 

@@ -1,7 +1,7 @@
 //! The binding of work queues: the ends of posters and of dispatchers, and what the broker does.
 
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -206,11 +206,11 @@ impl QueueEnd {
         ))
     }
 
-    /// Why the queue takes no more items: "closed", "gone", "lan" or "damaged".
+    /// Why the queue takes no more items, here: "closed", "gone", "lan" or "damaged".
     #[getter]
     fn ended(&self) -> Option<&'static str> {
-        let ended = self.poster()?.queue().ended()?;
-        Some(match ended {
+        let ended = self.poster().map_or(Some(Ended::Closed), |poster| poster.queue().ended());
+        Some(match ended? {
             Ended::Closed => "closed",
             Ended::Gone => "gone",
             Ended::Lan => "lan",
@@ -426,6 +426,7 @@ pub(crate) struct Taker {
     holder: Holder,
     taking: Mutex<Taking>,
     woken: AtomicBool,
+    pollable: OnceLock<OwnedFd>,
 }
 
 #[pymethods]
@@ -435,7 +436,13 @@ impl Taker {
     fn new(desk: &WorkDesk, port: Option<&Port>) -> PyResult<Self> {
         let taking = Taking { worker: Worker::new(Arc::clone(&desk.desk)), manners: Vec::new(), damaged: None };
         let holder = desk.holder(port)?;
-        Ok(Self { desk: Arc::clone(&desk.desk), holder, taking: Mutex::new(taking), woken: AtomicBool::new(false) })
+        Ok(Self {
+            desk: Arc::clone(&desk.desk),
+            holder,
+            taking: Mutex::new(taking),
+            woken: AtomicBool::new(false),
+            pollable: OnceLock::new(),
+        })
     }
 
     /// Serves a queue, up to `most` items at a time; `in_place`: one, left where it is until [`Taker::done`].
@@ -530,11 +537,16 @@ impl Taker {
         self.taking().worker.backlog()
     }
 
-    /// The descriptor that is readable while work waits, whenever nobody runs the taker.
+    /// The descriptor that is readable while work waits, whenever nobody runs the taker, and once the base has ended.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         self.holder.check(py)?;
+        if self.pollable.get().is_none() {
+            let made = self.desk.pollable(self.holder.life.as_ref())?;
+            // Another thread may have been first.
+            let _ = self.pollable.set(made);
+        }
         self.taking().worker.poll_descriptor();
-        Ok(self.desk.descriptor().as_fd().as_raw_fd())
+        self.pollable.get().map(AsRawFd::as_raw_fd).ok_or_else(|| PyValueError::new_err("no descriptor"))
     }
 
     /// Leaves the desk until there is work again.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 #[cfg(not(loom))]
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
 use vnet_base::doorbell::{ASLEEP, BUSY, SERVED};
 use vnet_base::sync::{Alarm, Ordering, futex_wait, futex_wake};
 
@@ -151,6 +151,20 @@ pub fn eventfd() -> io::Result<OwnedFd> {
 
 #[cfg(not(loom))]
 impl Desk {
+    /// A descriptor that is readable while that of the desk is, and once `life` is over.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll.
+    pub fn pollable(&self, life: Option<&Life>) -> io::Result<OwnedFd> {
+        let queue = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&queue, &self.event, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        if let Some(life) = life {
+            epoll::add(&queue, &life.0, epoll::EventData::new_u64(1), epoll::EventFlags::IN)?;
+        }
+        Ok(queue)
+    }
+
     /// The descriptor that is readable while work waits for a dispatcher that polls.
     #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {

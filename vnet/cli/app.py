@@ -8,6 +8,7 @@ import typer
 
 from vnet.cli import (
     bench,
+    call,
     capture,
     completion,
     doctor,
@@ -69,7 +70,7 @@ def _vnet(
 
 
 run.add_to(app)
-for verb in (up, down, ls, show, exec_verb, ping, logs, restart, link, plug, unplug):
+for verb in (up, down, ls, show, exec_verb, ping, call, logs, restart, link, plug, unplug):
     verb.add_to(app)
 validate.add_to(app)
 schema.add_to(app)

@@ -13,10 +13,13 @@ import typer
 __all__ = [
     "complete_lab",
     "complete_link",
+    "complete_method",
     "complete_namespace",
     "complete_network",
     "complete_node",
     "complete_plugged",
+    "complete_server",
+    "complete_service",
 ]
 
 # Seconds that a base has to answer.
@@ -82,3 +85,42 @@ def _described(context: typer.Context) -> dict[str, Any]:
         return dict(reply)
     except Exception:
         return {}
+
+
+def complete_server(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    """The guests of the LAN on the command line that serve something and begin with ``incomplete``."""
+    return sorted({each["guest"] for each in _services(context) if each["guest"].startswith(incomplete)})
+
+
+def complete_service(context: typer.Context, args: list[str], incomplete: str) -> list[str]:
+    """The services of the guest on the command line that begin with ``incomplete``."""
+    own = [each["service"] for each in _services(context) if each["guest"] == context.params.get("node")]
+    return sorted(name for name in own if name.startswith(incomplete))
+
+
+def complete_method(context: typer.Context, args: list[str], incomplete: str) -> list[tuple[str, str]]:
+    """The methods of the service on the command line that begin with ``incomplete``, each with how it is declared."""
+    try:
+        from vnet.pipes import connect_operator
+        from vnet.rpc.channel import describe_over
+        from vnet.rpc.links import PipeLink
+
+        lan, node, service = (str(context.params[name]) for name in ("lab", "node", "service"))
+        link = PipeLink(connect_operator(lan, node, service, messages=True))
+        try:
+            description = describe_over(link, service, _PATIENCE)
+        finally:
+            link.close()
+        return [(each.name, each.text) for each in description.methods if each.name.startswith(incomplete)]
+    except Exception:
+        return []
+
+
+def _services(context: typer.Context) -> list[dict[str, Any]]:
+    """Who listens on the LAN on the command line, and for what; nobody where no base answers."""
+    try:
+        from vnet.pipes import services
+
+        return services(str(context.params["lab"]))
+    except Exception:
+        return []

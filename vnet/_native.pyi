@@ -873,8 +873,8 @@ class PipeEnd:
     """One end of a pipe.  Threads may share it: one at a time writes, one at a time reads, and closing wakes them all.
 
     Raises, beside what the methods name: ValueError of an end that is closed, ForkedNic in a forked child,
-    BrokenPipeError of writing when the peer reads no more, ConnectionResetError of reading when the peer died before it
-    ended what it wrote (what it wrote is read first), TimeoutError, and OSError with EPROTO when the peer wrote nonsense
+    BrokenPipeError of writing when the peer reads no more, ConnectionResetError of reading when the peer died before
+    it ended what it wrote (which is read first), TimeoutError, and OSError with EPROTO when the peer wrote nonsense
     into the memory that both share.
     """
 
@@ -944,7 +944,7 @@ class PipeEnd:
         """
 
     def readinto(self, buffer: Buffer, block: bool = True, timeout: float | None = None) -> int | None:
-        """Reads what is there, at least one byte; 0 is the end of what the peer wrote, None that nothing is there yet."""
+        """Reads what is there, one byte at least; 0 is the end of what the peer wrote, None that nothing is there."""
 
     def read(self, size: int, block: bool = True, timeout: float | None = None) -> bytes | None:
         """As :meth:`readinto`, into bytes of its own, ``size`` at most."""
@@ -989,6 +989,7 @@ class PipeEnd:
 def queue_bytes(capacity: int, item_size: int, priorities: int) -> int: ...
 def queue_make(name: str, capacity: int, item_size: int, priorities: int) -> int: ...
 def desk_make(name: str) -> tuple[int, int]: ...
+
 @final
 class WorkDesk:
     def __new__(cls, file: int, event: int, life: int | None = None) -> WorkDesk: ...

@@ -1,21 +1,23 @@
 //! The binding of pipes.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pyo3::exceptions::{
     PyBrokenPipeError, PyConnectionResetError, PyEOFError, PyOSError, PyTimeoutError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
-use vnet_bus::pipe::{End, Failure, Files, Wait, make};
+use pyo3::types::PyBytes;
+use vnet_bus::pipe::{End, Failure, Files, Progress, Tally, Wait, make};
 
 use super::buffer::Bytes;
 use super::{error, seconds};
 
 /// Bytes up to which a copy is not worth letting other threads run.
 const SHORT: usize = 16 * 1024;
+/// Bytes that are shown without being taken, at most.
+const PEEK: usize = 8 * 1024;
 
 fn os_error(code: i32, text: impl Into<String>) -> PyErr {
     PyOSError::new_err((code, text.into()))
@@ -73,28 +75,38 @@ fn take_over(files: &[i32]) -> PyResult<Files> {
     Ok(Files { memory: owned(memory), outer: owned(outer), inner: owned(inner) })
 }
 
+/// A message of which a part has gone, by the object that it was given as: who is told to come again comes with that.
+type Begun = Option<(Py<PyAny>, Progress)>;
+
 /// One end of a pipe.
 #[pyclass(frozen, weakref, module = "vnet._native")]
 pub(super) struct PipeEnd {
     end: Mutex<Option<Arc<End>>>,
+    tally: Arc<Tally>,
+    begun: Mutex<Begun>,
     size: u64,
+    largest: u64,
     messages: bool,
 }
 
 #[pymethods]
 impl PipeEnd {
     #[new]
-    #[pyo3(signature = (files, first, *, largest=67108864))]
+    #[pyo3(signature = (files, first, *, largest=268435456))]
     fn new(files: Vec<i32>, first: bool, largest: u64) -> PyResult<Self> {
         let end = End::open(take_over(&files)?, first, largest).map_err(system)?;
-        let (size, messages) = (end.size(), end.messages());
-        Ok(Self { end: Mutex::new(Some(Arc::new(end))), size, messages })
+        let (size, messages, tally) = (end.size(), end.messages(), end.tally());
+        Ok(Self { end: Mutex::new(Some(Arc::new(end))), tally, begun: Mutex::new(None), size, largest, messages })
     }
 
-    /// Bytes of each ring.
     #[getter]
     fn size(&self) -> u64 {
         self.size
+    }
+
+    #[getter]
+    fn largest(&self) -> u64 {
+        self.largest
     }
 
     #[getter]
@@ -117,14 +129,52 @@ impl PipeEnd {
         self.end().is_some_and(|end| end.peer_closed_write())
     }
 
+    #[getter]
+    fn bytes_written(&self) -> u64 {
+        self.tally.counters().written
+    }
+
+    #[getter]
+    fn bytes_read(&self) -> u64 {
+        self.tally.counters().read
+    }
+
+    #[getter]
+    fn writes(&self) -> u64 {
+        self.tally.counters().writes
+    }
+
+    #[getter]
+    fn reads(&self) -> u64 {
+        self.tally.counters().reads
+    }
+
+    #[getter]
+    fn rung(&self) -> u64 {
+        self.tally.counters().rung
+    }
+
+    #[getter]
+    fn saved(&self) -> u64 {
+        self.tally.counters().saved
+    }
+
+    #[getter]
+    fn slept(&self) -> u64 {
+        self.tally.counters().slept
+    }
+
     #[pyo3(signature = (data, block=true, timeout=None))]
     fn write(&self, data: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<Option<usize>> {
         let py = data.py();
         let end = self.open_end(py)?;
         let held = Bytes::of(data)?;
-        let bytes = held.bytes();
         let until = until(block, timeout)?;
-        if self.messages { write_message(py, &end, bytes, until) } else { write(py, &end, bytes, until) }
+        if self.messages {
+            self.write_message(data, &end, held.bytes(), until)
+        } else {
+            write(py, &end, held.bytes(), until)
+        }
     }
 
     #[pyo3(signature = (buffer, block=true, timeout=None))]
@@ -144,6 +194,57 @@ impl PipeEnd {
         again(py, until, |wait| end.read(bytes, wait))
     }
 
+    #[pyo3(signature = (size, block=true, timeout=None))]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        size: usize,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        self.of_bytes(true)?;
+        let end = self.open_end(py)?;
+        let until = until(block, timeout)?;
+        loop {
+            let there = end.waiting().map_err(|failure| failed(py, failure))?;
+            let count = there.min(size as u64) as usize;
+            if count > 0 || size == 0 {
+                let mut taken = Ok(0);
+                let bytes = PyBytes::new_with(py, count, |target| {
+                    taken = end.read(target, Wait::Quick);
+                    Ok(())
+                })?;
+                match taken {
+                    Ok(taken) if taken == count => return Ok(Some(bytes)),
+                    // Another thread took some of it.
+                    Ok(taken) => return Ok(Some(PyBytes::new(py, &bytes.as_bytes()[..taken]))),
+                    Err(Failure::NotNow) => {}
+                    Err(failure) => return Err(failed(py, failure)),
+                }
+            }
+            // The end, and what is wrong, are told by a read that would wait otherwise.
+            let mut one = [0; 1];
+            match again(py, until, |wait| end.read(&mut one, wait))? {
+                None => return Ok(None),
+                Some(0) => return Ok(Some(PyBytes::new(py, b""))),
+                Some(_) => return Ok(Some(more(py, &end, one, size)?)),
+            }
+        }
+    }
+
+    #[pyo3(signature = (size=0))]
+    fn peek<'py>(&self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+        self.of_bytes(true)?;
+        let end = self.open_end(py)?;
+        let mut bytes = [0; PEEK];
+        let most = if size == 0 { PEEK } else { size.min(PEEK) };
+        match end.peek(&mut bytes[..most]) {
+            Ok(count) => Ok(PyBytes::new(py, &bytes[..count])),
+            Err(Failure::NotNow | Failure::Reset) => Ok(PyBytes::new(py, b"")),
+            Err(failure) => Err(failed(py, failure)),
+        }
+    }
+
     #[pyo3(signature = (block=true, timeout=None))]
     fn read_message<'py>(
         &self,
@@ -154,22 +255,33 @@ impl PipeEnd {
         self.of_bytes(false)?;
         let end = self.open_end(py)?;
         let until = until(block, timeout)?;
-        let message = match end.read_message(Wait::Quick) {
-            Err(Failure::NotNow) => again(py, until, |wait| end.read_message(wait))?,
-            result => Some(result.map_err(|failure| failed(py, failure))?),
-        };
-        match message {
-            None => Ok(None),
-            Some(Some(message)) => Ok(Some(PyBytes::new(py, &message))),
-            Some(None) => Err(PyEOFError::new_err("the other end of the pipe has ended what it wrote")),
+        loop {
+            let make = |length, fill: &mut dyn FnMut(&mut [u8])| {
+                PyBytes::new_with(py, length, |bytes| {
+                    fill(bytes);
+                    Ok(())
+                })
+            };
+            match end.read_message_into(Wait::Quick, make) {
+                Ok(Some(message)) => return message.map(Some),
+                Ok(None) => return Err(PyEOFError::new_err("the other end of the pipe has ended what it wrote")),
+                Err(Failure::NotNow) => {}
+                Err(failure) => return Err(failed(py, failure)),
+            }
+            if again(py, until, |wait| end.await_readable(wait))?.is_none() {
+                return Ok(None);
+            }
         }
     }
 
-    /// Whether a read would not have to wait; waits for that.
-    #[pyo3(signature = (timeout=None))]
-    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    #[pyo3(signature = (read, write, timeout=None))]
+    fn wait(&self, py: Python<'_>, read: bool, write: bool, timeout: Option<f64>) -> PyResult<bool> {
+        if !read && !write {
+            return Err(PyValueError::new_err("wait for reading, for writing or for both"));
+        }
         let end = self.open_end(py)?;
-        match again(py, until(true, timeout)?, |wait| end.await_readable(wait)) {
+        let deadline = deadline(timeout)?;
+        match again(py, Wait::Until(deadline), |_| end.await_either(read, write, deadline)) {
             Ok(_) => Ok(true),
             Err(failure) if failure.is_instance_of::<PyTimeoutError>(py) => Ok(false),
             Err(failure) => Err(failure),
@@ -177,7 +289,7 @@ impl PipeEnd {
     }
 
     fn available(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.open_end(py)?.readable().map_err(|failure| failed(py, failure))?.0)
+        self.open_end(py)?.waiting().map_err(|failure| failed(py, failure))
     }
 
     fn room(&self, py: Python<'_>) -> PyResult<u64> {
@@ -196,35 +308,35 @@ impl PipeEnd {
         again(py, until(true, timeout)?, |wait| end.shut_write(wait)).map(|_| ())
     }
 
+    fn shut_read(&self, py: Python<'_>) -> PyResult<()> {
+        self.open_end(py)?.shut_read().map_err(|failure| failed(py, failure))
+    }
+
     fn close(&self, py: Python<'_>) {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
         // What is mapped goes when the last call that another thread is in has returned.
-        if let Some(end) = end {
+        if let Some(end) = self.lock_end().take() {
             py.detach(|| {
                 end.close();
                 drop(end);
             });
         }
-    }
-
-    /// What this end has counted.
-    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counters = self.end().map(|end| end.counters()).unwrap_or_default();
-        let counts = PyDict::new(py);
-        counts.set_item("bytes_written", counters.written)?;
-        counts.set_item("bytes_read", counters.read)?;
-        counts.set_item("writes", counters.writes)?;
-        counts.set_item("reads", counters.reads)?;
-        counts.set_item("interrupts", counters.rung)?;
-        counts.set_item("interrupts_saved", counters.saved)?;
-        counts.set_item("sleeps", counters.slept)?;
-        Ok(counts)
+        // Outside the lock: dropping an object may run code of the program's.
+        let begun = self.lock_begun().take();
+        drop(begun);
     }
 }
 
 impl PipeEnd {
+    fn lock_end(&self) -> MutexGuard<'_, Option<Arc<End>>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_begun(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn end(&self) -> Option<Arc<End>> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock_end().clone()
     }
 
     pub(super) fn open_end(&self, py: Python<'_>) -> PyResult<Arc<End>> {
@@ -238,14 +350,36 @@ impl PipeEnd {
             _ => Ok(()),
         }
     }
+
+    fn write_message(&self, data: &Bound<'_, PyAny>, end: &End, bytes: &[u8], until: Wait) -> PyResult<Option<usize>> {
+        let py = data.py();
+        let begun = self.lock_begun().take();
+        let mut progress = match begun {
+            Some((object, progress)) if object.is(data) => progress,
+            _ => Progress::default(),
+        };
+        if bytes.len() <= SHORT && !progress.begun() {
+            match end.write_message(bytes, Wait::Quick, &mut progress, &mut || false) {
+                Ok(()) => return Ok(Some(bytes.len())),
+                Err(Failure::NotNow) => {}
+                Err(failure) => return Err(failed(py, failure)),
+            }
+        }
+        let result = write_whole(py, end, bytes, until, &mut progress);
+        if !matches!(result, Ok(Some(_))) && progress.begun() {
+            *self.lock_begun() = Some((data.clone().unbind(), progress));
+        }
+        result
+    }
+}
+
+fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    Ok(seconds("timeout", timeout)?.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
 fn until(block: bool, timeout: Option<f64>) -> PyResult<Wait> {
-    let timeout = seconds("timeout", timeout)?;
-    if !block {
-        return Ok(Wait::No);
-    }
-    Ok(Wait::Until(timeout.and_then(|timeout| Instant::now().checked_add(timeout))))
+    let deadline = deadline(timeout)?;
+    Ok(if block { Wait::Until(deadline) } else { Wait::No })
 }
 
 /// Calls until it is no signal that ended the call, other threads running meanwhile. `None` where it would have to wait.
@@ -264,6 +398,19 @@ fn again<R: Send>(
     }
 }
 
+/// What is there behind the byte that was waited for.
+fn more<'py>(py: Python<'py>, end: &End, first: [u8; 1], size: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let there = end.waiting().unwrap_or(0).min(size as u64 - 1) as usize;
+    let mut taken = 0;
+    let bytes = PyBytes::new_with(py, 1 + there, |target| {
+        target[0] = first[0];
+        // What fails now fails again at the next call: the byte is to be had first.
+        taken = end.read(&mut target[1..], Wait::Quick).unwrap_or(0);
+        Ok(())
+    })?;
+    if taken == there { Ok(bytes) } else { Ok(PyBytes::new(py, &bytes.as_bytes()[..1 + taken])) }
+}
+
 fn write(py: Python<'_>, end: &End, bytes: &[u8], until: Wait) -> PyResult<Option<usize>> {
     let mut done = 0;
     if bytes.len() <= SHORT {
@@ -273,34 +420,37 @@ fn write(py: Python<'_>, end: &End, bytes: &[u8], until: Wait) -> PyResult<Optio
             Err(failure) => return Err(failed(py, failure)),
         }
     }
-    match again(py, until, |wait| match end.write(bytes, wait, &mut done) {
+    let written = again(py, until, |wait| match end.write(bytes, wait, &mut done) {
         // What was taken before the time was over is told.
         Err(Failure::Late) if done > 0 => Ok(()),
         result => result,
-    }) {
-        Ok(Some(())) => Ok(Some(done)),
-        Ok(None) => Ok((done > 0).then_some(done)),
-        Err(failure) => Err(failure),
-    }
+    })?;
+    Ok((written.is_some() || done > 0).then_some(done))
 }
 
-fn write_message(py: Python<'_>, end: &End, bytes: &[u8], until: Wait) -> PyResult<Option<usize>> {
-    if bytes.len() <= SHORT {
-        match end.write_message(bytes, Wait::Quick, &mut || false) {
+/// Writes a message, other threads running meanwhile but none of them writing.
+fn write_whole(
+    py: Python<'_>,
+    end: &End,
+    bytes: &[u8],
+    until: Wait,
+    progress: &mut Progress,
+) -> PyResult<Option<usize>> {
+    loop {
+        let mut raised = None;
+        let mut interrupted = || {
+            raised = Python::attach(|py| py.check_signals()).err();
+            raised.is_none()
+        };
+        let result = py.detach(|| end.write_message(bytes, until, progress, &mut interrupted));
+        if let Some(raised) = raised {
+            return Err(raised);
+        }
+        match result {
             Ok(()) => return Ok(Some(bytes.len())),
-            Err(Failure::NotNow | Failure::TooLong(..)) => {}
+            Err(Failure::NotNow) => return Ok(None),
+            Err(Failure::Interrupted) => py.check_signals()?,
             Err(failure) => return Err(failed(py, failure)),
         }
-    }
-    let mut raised = None;
-    let written = again(py, until, |wait| {
-        end.write_message(bytes, wait, &mut || {
-            Python::attach(|py| py.check_signals()).map_err(|failure| raised = Some(failure)).is_ok()
-        })
-        .map_err(|failure| if raised.is_some() { Failure::Shut } else { failure })
-    });
-    match raised {
-        Some(failure) => Err(failure),
-        None => Ok(written?.map(|()| bytes.len())),
     }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use vnet_bus::pipe::{End, Failure, Wait, make};
+use vnet_bus::pipe::{End, Failure, Progress, Wait, make};
 
 /// The least that a ring has.
 const RING: u64 = 4096;
@@ -70,7 +70,7 @@ impl Play {
         let bytes: Vec<u8> = (0..length).map(|index| way.next.wrapping_add(index as u8)).collect();
         way.next = way.next.wrapping_add(length as u8).wrapping_mul(3).wrapping_add(1);
         let result = if self.messages {
-            let result = end.write_message(&bytes, wait, &mut || true);
+            let result = end.write_message(&bytes, wait, &mut Progress::default(), &mut || true);
             if result.is_ok() {
                 way.messages.push_back(bytes);
             }
@@ -169,7 +169,7 @@ fuzz_target!(|input: &[u8]| {
                 if detail & 1 == 0 {
                     let _ = end.descriptor();
                 }
-                for failure in [end.readable().err(), end.room().err()].into_iter().flatten() {
+                for failure in [end.waiting().err(), end.room().err()].into_iter().flatten() {
                     play.bear(failure);
                 }
                 let Some(end) = &play.ends[at] else { continue };

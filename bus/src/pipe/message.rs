@@ -13,7 +13,9 @@
 //! copy at once, and its length is bounded only by what both sides allow. A writer that gives up in the midst of one
 //! leaves nothing of it: the next begins with `START`.
 
-use super::end::{End, Failure, Incoming, Outgoing, Wait};
+use super::end::{End, Failure, Wait};
+use super::reading::Incoming;
+use super::writing::Outgoing;
 
 const MORE: u64 = 1 << 63;
 const START: u64 = 1 << 62;
@@ -21,18 +23,29 @@ const LENGTH: u64 = u32::MAX as u64;
 /// Bytes of the word in front of a frame.
 const WORD: u64 = 8;
 
-/// What has come of a message that goes on.
+/// What has come of a message of several frames.
 #[derive(Default)]
 pub(super) struct Partial {
     bytes: Vec<u8>,
+    /// Whether one was begun and not taken.
     begun: bool,
+    /// Whether all of it has come.
+    whole: bool,
 }
 
-impl Partial {
-    /// Whether a message was begun and not ended.
-    #[allow(dead_code)]
+/// How far a message of several frames has gone.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done: usize,
+    /// Which message it is; 0 for one of which nothing has gone.
+    number: u64,
+}
+
+impl Progress {
+    /// Whether some of it has gone.
+    #[must_use]
     pub fn begun(&self) -> bool {
-        self.begun
+        self.number != 0
     }
 }
 
@@ -45,25 +58,28 @@ struct Frame {
 impl End {
     /// Writes one message: whole or, as the reader sees it, not at all.
     ///
-    /// `interrupted` is asked whether to go on when a signal came in the midst of a message of several frames.
+    /// Where it fails, the caller may call again with the same message and the same `progress`, to go on; any other
+    /// message drops what was begun. `interrupted` is asked whether to go on, others being kept out, when a signal came
+    /// in the midst of it. Without waiting a message longer than half of the ring goes as far as there is room.
     ///
     /// # Errors
     ///
-    /// See [`Failure`]. [`Failure::TooLong`] for more than both sides allow, or without waiting than the ring has.
+    /// See [`Failure`].
     pub fn write_message(
         &self,
         message: &[u8],
         wait: Wait,
+        progress: &mut Progress,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
         let mut turn = self.turn(&self.outgoing, wait)?;
-        let result = self.write_frames(&mut turn, message, wait, interrupted);
+        let result = self.write_frames(&mut turn, message, wait, progress, interrupted);
         if result.is_ok() {
-            self.sent.calls.add(1);
-            self.sent.bytes.add(message.len() as u64);
+            self.tally.sent.calls.add(1);
+            self.tally.sent.bytes.add(message.len() as u64);
         }
         self.end_outgoing(turn);
-        result
+        self.judge(result)
     }
 
     fn write_frames(
@@ -71,17 +87,20 @@ impl End {
         side: &mut Outgoing,
         message: &[u8],
         wait: Wait,
+        progress: &mut Progress,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
         let (length, size) = (message.len() as u64, side.producer.size());
-        let most = if wait.waits() { self.largest } else { self.largest.min(size - WORD) };
-        if length > most {
-            return Err(Failure::TooLong(length, most));
+        if length > self.largest {
+            return Err(Failure::TooLong(length, self.largest));
         }
-        let frame = if !wait.waits() || length + WORD <= size / 2 { length.max(1) } else { size / 8 - WORD };
-        let (mut at, mut start) = (0, START);
+        if progress.number == 0 || progress.number != side.begun || progress.done > message.len() {
+            // None of it has gone, or another message went meanwhile.
+            *progress = Progress::default();
+        }
+        let frame = if length + WORD <= size / 2 { length.max(1) } else { size / 8 - WORD };
         loop {
-            let rest = &message[at..];
+            let rest = &message[progress.done..];
             let count = rest.len().min(frame as usize);
             let need = count as u64 + WORD;
             while {
@@ -89,21 +108,25 @@ impl End {
                 side.producer.room(need)? < need
             } {
                 match self.await_room(side, need, need, wait) {
-                    Ok(()) => {}
-                    Err(Failure::Interrupted) if at > 0 && interrupted() => {}
-                    Err(failure) => return Err(failure),
+                    Err(Failure::Interrupted) if progress.done > 0 && interrupted() => {}
+                    result => result?,
                 }
             }
+            let start = if progress.done == 0 { START } else { 0 };
             let more = if count < rest.len() { MORE } else { 0 };
             side.producer.put(0, &(count as u64 | start | more).to_ne_bytes());
             side.producer.put(WORD, &rest[..count]);
-            side.producer.finish(need);
-            self.ring_reader(side);
-            at += count;
-            start = 0;
+            self.publish(side, need);
             if more == 0 {
+                side.begun = 0;
                 return Ok(());
             }
+            if start != 0 {
+                side.last += 1;
+                side.begun = side.last;
+                progress.number = side.last;
+            }
+            progress.done += count;
         }
     }
 
@@ -113,35 +136,85 @@ impl End {
     ///
     /// See [`Failure`].
     pub fn read_message(&self, wait: Wait) -> Result<Option<Vec<u8>>, Failure> {
-        let mut turn = self.turn(&self.incoming, wait)?;
-        let result = self.read_frames(&mut turn, wait);
-        self.end_incoming(turn);
-        if let Ok(Some(message)) = &result {
-            self.received.calls.add(1);
-            self.received.bytes.add(message.len() as u64);
-        }
-        result
+        self.read_message_into(wait, |length, fill| {
+            let mut bytes = vec![0; length];
+            fill(&mut bytes);
+            bytes
+        })
     }
 
-    fn read_frames(&self, side: &mut Incoming, wait: Wait) -> Result<Option<Vec<u8>>, Failure> {
-        // Who does not wait takes no more than a ring has, however much a peer goes on to write.
+    /// Reads one message into what `make` makes of its length: `make` calls what it is given with as many bytes, once.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub fn read_message_into<R>(
+        &self,
+        wait: Wait,
+        make: impl FnOnce(usize, &mut dyn FnMut(&mut [u8])) -> R,
+    ) -> Result<Option<R>, Failure> {
+        let mut turn = self.turn(&self.incoming, wait)?;
+        let result = self.await_message(&mut turn, wait).and_then(|()| self.take_message(&mut turn, make));
+        self.end_incoming(turn);
+        self.judge(result)
+    }
+
+    /// Waits until a whole message is there, or the end of all.
+    pub(super) fn await_message(&self, side: &mut Incoming, wait: Wait) -> Result<(), Failure> {
+        // At most what a ring has is taken in one call, however much a peer goes on to write without an end.
         let mut left = side.consumer.size();
-        loop {
+        while !side.partial.whole {
             let Some(frame) = self.frame(side)? else {
                 if side.ended {
-                    return if side.partial.begun { Err(Failure::Reset) } else { Ok(None) };
+                    // A message that was begun and not ended was given up: its writer has ended in order.
+                    side.partial = Partial::default();
+                    return Ok(());
                 }
                 self.await_data(side, wait)?;
                 continue;
             };
-            if left < WORD + frame.length {
+            if frame.start && !frame.more {
+                break;
+            }
+            let bytes = WORD + frame.length;
+            if left < bytes {
                 return Err(if wait.waits() { Failure::Interrupted } else { Failure::NotNow });
             }
-            left -= WORD + frame.length;
-            if let Some(message) = self.take(side, &frame)? {
-                return Ok(Some(message));
-            }
+            left -= bytes;
+            self.take_frame(side, &frame)?;
         }
+        Ok(())
+    }
+
+    /// Takes the message that is there, `None` at the end.
+    fn take_message<R>(
+        &self,
+        side: &mut Incoming,
+        make: impl FnOnce(usize, &mut dyn FnMut(&mut [u8])) -> R,
+    ) -> Result<Option<R>, Failure> {
+        let (length, result) = if side.partial.whole {
+            let bytes = core::mem::take(&mut side.partial).bytes;
+            (bytes.len(), make(bytes.len(), &mut |target| target.copy_from_slice(&bytes)))
+        } else {
+            let Some(frame) = self.frame(side)? else { return Ok(None) };
+            if frame.length > self.largest {
+                return Err(Failure::TooLong(frame.length, self.largest));
+            }
+            side.partial = Partial::default();
+            // The copy is bounded by the frame whatever `make` gives, and the frame by what is known to be there.
+            let length = frame.length as usize;
+            let consumer = &side.consumer;
+            let mut fill = |target: &mut [u8]| {
+                let count = target.len().min(length);
+                consumer.get(WORD, &mut target[..count]);
+            };
+            let result = make(length, &mut fill);
+            self.give_back(side, WORD + frame.length);
+            (length, result)
+        };
+        self.tally.received.calls.add(1);
+        self.tally.received.bytes.add(length as u64);
+        Ok(Some(result))
     }
 
     /// The frame that is there, still in its place.
@@ -169,10 +242,10 @@ impl End {
         Ok(Some(frame))
     }
 
-    /// Takes a frame, and the message where it ends there.
-    fn take(&self, side: &mut Incoming, frame: &Frame) -> Result<Option<Vec<u8>>, Failure> {
+    /// Takes a frame of a message that has several.
+    fn take_frame(&self, side: &mut Incoming, frame: &Frame) -> Result<(), Failure> {
         if frame.start {
-            side.partial = Partial { bytes: Vec::new(), begun: true };
+            side.partial = Partial { begun: true, ..Partial::default() };
         }
         let before = side.partial.bytes.len();
         let length = before as u64 + frame.length;
@@ -182,7 +255,8 @@ impl End {
         // The frame is there: no more is made room for than the peer has really written.
         side.partial.bytes.resize(length as usize, 0);
         side.consumer.get(WORD, &mut side.partial.bytes[before..]);
+        side.partial.whole = !frame.more;
         self.give_back(side, WORD + frame.length);
-        Ok((!frame.more).then(|| core::mem::take(&mut side.partial).bytes))
+        Ok(())
     }
 }

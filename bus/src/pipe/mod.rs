@@ -6,7 +6,10 @@
 //!   bell     who waits, and from which position on
 //!   signal   the descriptors: waking the peer, learning of its death, what a program polls
 //!   message  boundaries of messages, where the pipe keeps them
-//!   end      one end: what callers use                            ── start here
+//!   end      one end: what threads share, and how it ends         ── start here
+//!   reading  its reading side
+//!   writing  its writing side
+//!   counting what it counts
 //!   turn     threads of one process that share an end
 //!   seats    what forked children must not keep (unsafe)
 //! ```
@@ -23,10 +26,14 @@
 
 pub mod bell;
 #[cfg(not(loom))]
+mod counting;
+#[cfg(not(loom))]
 mod end;
 pub mod layout;
 #[cfg(not(loom))]
 mod message;
+#[cfg(not(loom))]
+mod reading;
 pub mod ring;
 #[cfg(not(loom))]
 mod seats;
@@ -34,6 +41,12 @@ mod seats;
 pub mod signal;
 #[cfg(not(loom))]
 mod turn;
+#[cfg(not(loom))]
+mod writing;
 
 #[cfg(not(loom))]
-pub use end::{Counters, End, Failure, Files, Wait, make};
+pub use counting::{Counters, Tally};
+#[cfg(not(loom))]
+pub use end::{End, Failure, Files, Wait, make};
+#[cfg(not(loom))]
+pub use message::Progress;

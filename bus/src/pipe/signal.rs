@@ -58,6 +58,8 @@ pub enum For {
     Data,
     /// Room, or nobody who reads.
     Room,
+    /// Whichever comes first.
+    Either,
 }
 
 /// How a sleep ended.
@@ -189,8 +191,8 @@ impl Signals {
     /// Whether the peer has closed its end or died.
     #[must_use]
     pub fn gone(&self) -> bool {
-        // Of a hang-up the kernel always tells.
-        self.polls(PollFlags::HUP | PollFlags::ERR)
+        // Of these the kernel tells unasked.
+        self.polls(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
     }
 
     /// Sleeps until the peer signals or goes, a signal comes, or `deadline`.
@@ -198,6 +200,7 @@ impl Signals {
         let events = match what {
             For::Data => PollFlags::IN,
             For::Room => PollFlags::OUT,
+            For::Either => PollFlags::IN | PollFlags::OUT,
         };
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec {
@@ -211,6 +214,11 @@ impl Signals {
             Ok(_) => Woken::Look,
             Err(_) => Woken::Interrupted,
         }
+    }
+
+    /// Makes the descriptor readable for good, for a side that reads no more.
+    pub fn hang_up_reading(&self) {
+        let _ = shutdown(&self.outer, Shutdown::Read);
     }
 
     /// Hangs up: the peer, and every thread of ours that sleeps here, wakes. The descriptors stay until they are dropped.

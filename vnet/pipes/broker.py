@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _native
 from ..errors import LanFull, NameTaken, NotPermitted, ServiceBusy, ServiceGone, ServiceNotFound
 from ..runtime import check_name
-from ..wire import close_all
+from ..wire import close_all, send_fds
 from .sizes import BACKLOG, SERVICES, check_backlog, check_size
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Services:
         kept = self._kept.get(name)
         if kept is not None and not self._is_among(guest, kept.owners):
             raise NotPermitted(
-                f"service {name!r} is kept for {_listed(kept.owners)}, and {str(guest)!r} is not to serve it"
+                f"service {name!r} is kept for {_listed(kept.owners)}; {str(guest)!r} is not to serve it"
             )
         there = self._services.get((guest, name))
         if there is not None and self._is_there(there):
@@ -244,7 +244,7 @@ class Services:
 
     def _hand_over(self, service: _Service, about: bytes, files: Sequence[int]) -> None:
         try:
-            socket.send_fds(service.door, [about], files, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            send_fds(service.door, about, files, socket.MSG_DONTWAIT)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
                 raise ServiceBusy(
@@ -255,7 +255,8 @@ class Services:
             raise _gone(str(service.owner), service.name) from None
 
     def _list(self, guest: Guest | None, request: dict[str, Any], files: list[int]) -> _Answer:
-        return {"services": [vars(each) for each in self.all()]}, []
+        found = [{**vars(each), "guests": None if each.guests is None else list(each.guests)} for each in self.all()]
+        return {"services": found}, []
 
     # Who may, and who is there
 
@@ -282,9 +283,7 @@ class Services:
         else:
             hint = f"the LAN has {_listed(guests)}{_close(peer, guests)}"
         if node not in guests:
-            raise ServiceNotFound(
-                f"no guest {peer!r} listens for service {name!r}: no such guest is on the LAN; {hint}"
-            )
+            raise ServiceNotFound(f"no guest {peer!r} is on the LAN, to listen for service {name!r}; {hint}")
         if not own and not others:
             hint = "it listens for none"
         raise ServiceNotFound(f"guest {peer!r} does not listen for service {name!r}; {hint}")

@@ -49,7 +49,7 @@ def listen(
         backlog: how many may wait to be accepted, 1 to 128; others get :class:`vnet.ServiceBusy`.
         guests: names of those who may connect; ``None`` for all.  The operator, who can do all else, may always.
         messages: whether it takes pipes of messages only, or of bytes only; ``None`` for either.
-        longest: bytes of the longest message that this end sends or takes; 64 MiB unless given.
+        longest: bytes of the longest message that this end sends or takes; 256 MiB unless given.
 
     Raises:
         NameTaken: the guest listens for it already.
@@ -103,7 +103,7 @@ def connect(
         timeout: seconds to go on trying while the service is not there, or has no room; ``None`` to try once.
         messages: have the pipe keep the boundaries of what is written.
         size: bytes that may wait in each direction, 4 KiB to 1 GiB; memory is taken as they are used.
-        longest: bytes of the longest message that this end sends or takes; 64 MiB unless given.
+        longest: bytes of the longest message that this end sends or takes; 256 MiB unless given.
 
     Raises:
         ServiceNotFound: the guest does not listen for it, or there is no such guest.

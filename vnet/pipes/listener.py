@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _native
 from ..errors import ForkedNic, LanClosed, NicClosed, ProtocolError, ServiceGone
-from ..wire import MOST_FILES, MSG_CMSG_CLOEXEC, close_all
+from ..wire import close_all, recv_fds
 from .pipe import Pipe
 from .readiness import Readiness
 
@@ -139,7 +139,7 @@ class Listener:
         """Takes one who waits, if there is one."""
         self._check()
         try:
-            said, files, flags, _ = socket.recv_fds(self._socket, _ABOUT, MOST_FILES, MSG_CMSG_CLOEXEC)
+            said, files, flags = recv_fds(self._socket, _ABOUT)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -268,9 +268,11 @@ class Listener:
             forgotten = not self._closed and os.getpid() == self._pid
         except AttributeError:
             return  # it was never made whole
-        if forgotten:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        if self._shut():
-            # No waiting here, where the collector runs.
-            with contextlib.suppress(LanClosed, NicClosed, ForkedNic):
-                self._sharing._door().tell("service.unlisten", service=self.service)
+        try:
+            if forgotten:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            if self._shut():
+                # No waiting here, where the collector runs.
+                with contextlib.suppress(LanClosed, NicClosed, ForkedNic):
+                    self._sharing._door().tell("service.unlisten", service=self.service)

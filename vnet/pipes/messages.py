@@ -8,6 +8,8 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
+
     from typing_extensions import Buffer
 
     from .. import _native
@@ -15,20 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Messages"]
 
-# Bytes that a message takes in the pipe beside its own.
-_FRAME = 8
-
 
 class Messages:
     """The methods of a pipe that carries messages."""
 
     service: str
     messages: bool
-    size: int
     _end: _native.PipeEnd
     _block: bool
     _timeout: float | None
     _readiness: Readiness
+    _sender: asyncio.Lock | None = None
 
     def _check(self, *, stream: bool = False) -> None:
         raise NotImplementedError
@@ -48,15 +47,16 @@ class Messages:
             timeout: seconds to wait for that; ``None`` for ever.
         """
         self._check()
-        return self._end.poll(timeout)
+        return self._end.wait(True, False, timeout)
 
     def send_bytes(self, buffer: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Sends a message: ``buffer``, or ``size`` bytes of it from ``offset`` on.
 
         Raises:
-            BlockingIOError: there is no room for it, and the pipe must not wait.
+            BlockingIOError: there is no room for it, and the pipe must not wait.  One that is longer than half of the
+                pipe is on its way then: it goes on when this is called with the same buffer, and is dropped otherwise.
             BrokenPipeError, TimeoutError: as of writing; nothing of the message was sent.
-            OSError: it is longer than this end lets messages be, or, where it must not wait, than the pipe is wide.
+            OSError: it is longer than this end lets messages be.
             ValueError: the buffer has no such part, or the pipe is closed.
         """
         self._check_messages()
@@ -120,19 +120,22 @@ class Messages:
     async def asend_bytes(self, buffer: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Sends a message as :meth:`send_bytes`; a task that waits for room lets others run.
 
-        One that is cancelled has sent nothing, unless the message is longer than the pipe is wide: such a one goes in
-        pieces, from a thread, and on.
+        One that is cancelled has sent nothing.
         """
         self._check_messages()
         part = _part(buffer, offset, size)
-        if memoryview(part).nbytes > self.size - _FRAME:
-            import asyncio
+        async with self._sending():
+            # What is long goes in pieces, as the peer makes room; a message in between would end it unsent.
+            while self._end.write(part, False, None) is None:
+                await self._readiness.wait(True)
+                self._check()
 
-            await asyncio.to_thread(self._end.write, part, True, None)
-            return
-        while self._end.write(part, False, None) is None:
-            await self._readiness.wait(True)
-            self._check()
+    def _sending(self) -> asyncio.Lock:
+        import asyncio
+
+        if self._sender is None:
+            self._sender = asyncio.Lock()
+        return self._sender
 
     async def arecv_bytes(self, maxlength: int | None = None) -> bytes:
         """Returns the next message as :meth:`recv_bytes`; a task that waits for it lets others run.

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Pipe", "PipeStatistics", "pair"]
 
 
-# Bytes that are read at one time where nobody knows how many will come.
-_PIECE = 1 << 16
-
-
 @dataclass(frozen=True)
 class PipeStatistics:
     """What went through this end of a pipe, as it stands.
@@ -111,7 +107,6 @@ class Pipe(Messages, io.RawIOBase):
         self._files: set[int] = set()
         # Also when the program ends without closing it: to the peer that is an end, and no death.
         self._finish = weakref.finalize(self, end.close)
-        self._counted: dict[str, int] | None = None
         # Not of the pipe itself: whoever forgets it shall be told at once, and not when the collector comes by.
         self._readiness = Readiness(end.fileno)
 
@@ -174,15 +169,15 @@ class Pipe(Messages, io.RawIOBase):
 
     def statistics(self) -> PipeStatistics:
         """Returns what went through this end so far, also after it was closed."""
-        counted = self._counted or self._end.statistics()
+        end = self._end
         return PipeStatistics(
-            bytes_read=counted["bytes_read"],
-            bytes_written=counted["bytes_written"],
-            reads=counted["reads"],
-            writes=counted["writes"],
-            doorbells_rung=counted["interrupts"],
-            doorbells_saved=counted["interrupts_saved"],
-            sleeps=counted["sleeps"],
+            bytes_read=end.bytes_read,
+            bytes_written=end.bytes_written,
+            reads=end.reads,
+            writes=end.writes,
+            doorbells_rung=end.rung,
+            doorbells_saved=end.saved,
+            sleeps=end.slept,
         )
 
     # Timeouts
@@ -231,7 +226,7 @@ class Pipe(Messages, io.RawIOBase):
         if size is None or size < 0:
             return self.readall()
         self._check(stream=True)
-        return read(self._end, size, self._block, self._timeout)
+        return self._end.read(size, self._block, self._timeout)
 
     def readall(self) -> Any:
         """Reads until the end of the stream; where it must not wait, until nothing is there.
@@ -246,7 +241,7 @@ class Pipe(Messages, io.RawIOBase):
     def peek(self, size: int = 0, /) -> bytes:
         """Returns what can be read without waiting, perhaps not all of it, and leaves it there."""
         self._check(stream=True)
-        return self._end.peek(size)  # type: ignore[attr-defined, no-any-return]
+        return self._end.peek(max(size, 0))
 
     # Writing
 
@@ -278,7 +273,7 @@ class Pipe(Messages, io.RawIOBase):
         """Reads no more: whoever waits here for something to read gets the end of the stream, and the peer's writes
         raise ``BrokenPipeError``.  May be called twice."""
         self._check()
-        self._end.shut_read()  # type: ignore[attr-defined]
+        self._end.shut_read()
 
     # Its other faces
 
@@ -339,7 +334,6 @@ class Pipe(Messages, io.RawIOBase):
         """Closes the native end once neither the pipe nor a file made of it is open."""
         self._files.discard(file or 0)
         if self.closed and not self._files:
-            self._counted = self._end.statistics()
             self._finish()
             self._readiness.close()
 
@@ -348,9 +342,11 @@ class Pipe(Messages, io.RawIOBase):
             forgotten = not self.closed and os.getpid() == self._pid
         except AttributeError:
             return  # it was never made whole
-        if forgotten:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self.close()
+        try:
+            if forgotten:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self.close()
 
     def _check(self, *, stream: bool = False) -> None:
         """Raises where the pipe is closed, or the other of its two kinds is asked for."""
@@ -360,14 +356,6 @@ class Pipe(Messages, io.RawIOBase):
             raise io.UnsupportedOperation(
                 f"the pipe of {self.service!r} carries messages: use send_bytes() and recv_bytes()"
             )
-
-
-def read(end: _native.PipeEnd, size: int, block: bool, timeout: float | None) -> bytes | None:
-    """Reads what is there, up to ``size`` bytes; waits where nothing is."""
-    # No more memory than for what there can be.
-    buffer = bytearray(min(size, end.available() or _PIECE))
-    count = end.readinto(buffer, block, timeout)
-    return None if count is None else bytes(memoryview(buffer)[:count])
 
 
 def pair(

@@ -10,7 +10,7 @@ __all__ = ["BACKLOG", "LONGEST", "SERVICES", "SIZE", "check_backlog", "check_lon
 SIZE = 1 << 20
 _LEAST, _MOST = 1 << 12, 1 << 30
 # Bytes of the longest message, unless a guest says otherwise: what one that is trusted with it can have another take.
-LONGEST = 1 << 26
+LONGEST = 1 << 28
 # How many may wait to be accepted, unless the listener says otherwise, and the most that the kernel's buffer of a Unix
 # socket has room for with any setting of net.core.wmem_default.
 BACKLOG = 16

@@ -6,14 +6,13 @@ They are ``socket.socket`` to ``isinstance()`` and to type checkers, but there i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, NoReturn
-
-from .pipe import read
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -23,17 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ListeningSocket", "PipeSocket"]
 
-# Options that programs set on any socket, and that mean nothing where there is no network.
-_MEANINGLESS = frozenset(
-    {
+# Options that programs set on any socket, and that mean nothing where there is no network, by level.
+_MEANINGLESS = {
+    socket.SOL_SOCKET: (
         socket.SO_KEEPALIVE,
         socket.SO_LINGER,
         socket.SO_RCVBUF,
         socket.SO_REUSEADDR,
         socket.SO_REUSEPORT,
         socket.SO_SNDBUF,
-    }
-)
+    ),
+    socket.IPPROTO_TCP: (
+        socket.TCP_NODELAY,
+        socket.TCP_KEEPCNT,
+        socket.TCP_KEEPIDLE,
+        socket.TCP_KEEPINTVL,
+        socket.TCP_USER_TIMEOUT,
+    ),
+}
 # Most bytes that are taken of several buffers in one call.
 _PIECE = 1 << 18
 
@@ -85,7 +91,7 @@ class _Unreal(socket.socket):
 
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
         """Takes options that mean nothing here; all others are an ``OSError`` (``ENOPROTOOPT``)."""
-        if level != socket.SOL_SOCKET or option not in _MEANINGLESS:
+        if option not in _MEANINGLESS.get(level, ()):
             raise _error(errno.ENOPROTOOPT, f"a pipe has no option {option} of level {level}")
 
     def getsockopt(self, level: int, option: int, length: int = 0, /) -> Any:
@@ -170,7 +176,21 @@ class PipeSocket(_Unreal):
         if self._pipe.closed:
             raise _error(errno.EBADF)
 
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Has a pipe that is closed, now or while somebody waits in it, be a socket that is: ``EBADF``."""
+        try:
+            yield
+        except ValueError:
+            # Of the native end: what else is wrong with arguments was said before.
+            self._check()
+            raise
+
     # Sending
+
+    def _write(self, data: Buffer, block: bool, timeout: float | None) -> int:
+        with self._open():
+            return _done(self._pipe._end.write(data, block, timeout))
 
     def _wait(self, flags: int) -> tuple[bool, float | None]:
         known = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_WAITALL
@@ -181,17 +201,15 @@ class PipeSocket(_Unreal):
 
     def send(self, data: Buffer, flags: int = 0, /) -> int:
         """Sends some of ``data``, all of it where it may wait for ever, and returns how many bytes."""
-        self._check()
-        return _done(self._pipe._end.write(data, *self._wait(flags)))
+        return self._write(data, *self._wait(flags))
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         """Sends all of ``data``.  After an error nobody can tell how much of it was sent."""
-        self._check()
         block, timeout = self._wait(flags)
         deadline = None if not timeout else time.monotonic() + timeout
         view = memoryview(data).cast("B")
         while len(view):
-            view = view[_done(self._pipe._end.write(view, block, timeout)) :]
+            view = view[self._write(view, block, timeout) :]
             if deadline is not None and len(view):
                 timeout = max(1e-6, deadline - time.monotonic())
 
@@ -222,20 +240,20 @@ class PipeSocket(_Unreal):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Returns up to ``bufsize`` bytes as soon as there are any; ``b""`` at the end of the stream."""
-        self._check()
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
         if flags & socket.MSG_WAITALL and bufsize:
             buffer = bytearray(bufsize)
             return bytes(memoryview(buffer)[: self.recv_into(buffer, 0, flags)])
-        data = read(self._pipe._end, bufsize, *self._wait(flags))
+        block, timeout = self._wait(flags)
+        with self._open():
+            data = self._pipe._end.read(bufsize, block, timeout)
         if data is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return data
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receives up to ``nbytes`` bytes, or as many as fit, and returns how many; 0 at the end of the stream."""
-        self._check()
         if nbytes < 0:
             raise ValueError("negative buffersize in recv_into")
         if nbytes or flags & socket.MSG_WAITALL:
@@ -244,16 +262,17 @@ class PipeSocket(_Unreal):
                 raise ValueError("buffer too small for requested bytes")
             buffer = view[:nbytes] if nbytes else view
         block, timeout = self._wait(flags)
-        if not flags & socket.MSG_WAITALL:
-            return _done(self._pipe._end.readinto(buffer, block, timeout))
-        view, at = memoryview(buffer), 0
-        while at < len(view):
-            got = self._pipe._end.readinto(view[at:], block, timeout)
-            if not got:
-                # What came so far is returned, as the kernel does; nothing at all says why.
-                return at if at else _done(got)
-            at += got
-        return at
+        with self._open():
+            if not flags & socket.MSG_WAITALL:
+                return _done(self._pipe._end.readinto(buffer, block, timeout))
+            view, at = memoryview(buffer), 0
+            while at < len(view):
+                got = self._pipe._end.readinto(view[at:], block, timeout)
+                if not got:
+                    # What came so far is returned, as the kernel does; nothing at all says why.
+                    return at if at else _done(got)
+                at += got
+            return at
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receives as :meth:`recv`; of a connected stream there is no address to tell."""

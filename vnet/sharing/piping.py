@@ -22,7 +22,7 @@ class Piping:
         backlog: int = 16,
         guests: Sequence[str] | None = None,
         messages: bool | None = None,
-        longest: int = 1 << 26,
+        longest: int = 1 << 28,
     ) -> Listener:
         """Listens for those who connect to a service of this guest.
 
@@ -31,7 +31,7 @@ class Piping:
             backlog: how many may wait to be accepted, 1 to 128; others get :class:`vnet.ServiceBusy`.
             guests: names of those who may connect; ``None`` for all.  The operator, who can do all else, may always.
             messages: whether it takes pipes of messages only, or of bytes only; ``None`` for either.
-            longest: bytes of the longest message that this end sends or takes; 64 MiB unless given.
+            longest: bytes of the longest message that this end sends or takes; 256 MiB unless given.
 
         Raises:
             NameTaken: the guest listens for it already.
@@ -52,7 +52,7 @@ class Piping:
         timeout: float | None = None,
         messages: bool = False,
         size: int = 1 << 20,
-        longest: int = 1 << 26,
+        longest: int = 1 << 28,
     ) -> Pipe:
         """Connects to a service of another guest.
 
@@ -64,7 +64,7 @@ class Piping:
             timeout: seconds to go on trying while the service is not there, or has no room; ``None`` to try once.
             messages: have the pipe keep the boundaries of what is written.
             size: bytes that may wait in each direction, 4 KiB to 1 GiB; memory is taken as they are used.
-            longest: bytes of the longest message that this end sends or takes; 64 MiB unless given.
+            longest: bytes of the longest message that this end sends or takes; 256 MiB unless given.
 
         Raises:
             ServiceNotFound: the guest does not listen for it, or there is no such guest.

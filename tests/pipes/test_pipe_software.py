@@ -1,0 +1,589 @@
+"""Stream software written for files and sockets runs over pipes as it is, with much data, in both directions."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import hashlib
+import http.client
+import http.server
+import io
+import itertools
+import json
+import lzma
+import os
+import pickle
+import shutil
+import socketserver
+import ssl
+import tarfile
+import threading
+import xmlrpc.client
+import xmlrpc.server
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support
+
+import vnet
+import vnet.pipes
+from vnet.pipes import Pipe
+
+Ends = Callable[..., tuple[Pipe, Pipe]]
+Across = Callable[..., tuple[Pipe, support.Guest]]
+
+# More than fits a pipe many times over, and nothing that a compressor would make little of.
+BIG = 5_000_000
+
+
+@contextlib.contextmanager
+def beside(act: Callable[[], Any]) -> Iterator[None]:
+    """Does something in a thread meanwhile, and raises here what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+# The other process answers with what it got, each in its own way; each reads from the raw pipe or a file of it and
+# writes the same back.
+_ECHOES = {
+    "pickle": """
+file = pipe.makefile("rb")
+while True:
+    try:
+        thing = pickle.load(file)
+    except EOFError:
+        break
+    pickle.dump(thing, pipe)
+""",
+    "gzip": """
+import gzip
+with gzip.GzipFile(fileobj=pipe.makefile("rb")) as file:
+    data = file.read()
+with gzip.GzipFile(fileobj=pipe, mode="wb", compresslevel=1) as file:
+    file.write(data)
+""",
+    "lzma": """
+import lzma
+with lzma.open(pipe.makefile("rb")) as file:
+    data = file.read()
+with lzma.open(pipe, "wb", preset=0) as file:
+    file.write(data)
+""",
+    "bytes": """
+import shutil
+shutil.copyfileobj(pipe, pipe)
+""",
+    "lines": """
+with pipe.makefile("r", encoding="utf-8", newline="\\n") as reader:
+    with pipe.makefile("w", encoding="utf-8", newline="\\n") as writer:
+        for line in reader:
+            json.dump(json.loads(line), writer)
+            writer.write("\\n")
+""",
+    "csv": """
+import csv
+with pipe.makefile("r", newline="") as reader, pipe.makefile("w", newline="") as writer:
+    csv.writer(writer).writerows(csv.reader(reader))
+""",
+}
+_ENDING = """
+pipe.close()
+nic.close()
+"""
+
+
+def test_pickles_of_any_size_go_to_another_process_and_back(across: Across) -> None:
+    pipe, other = across(_ECHOES["pickle"] + _ENDING, size=1 << 16)
+    things: list[Any] = [0, "text", list(range(200_000)), os.urandom(BIG), {"nested": [{"x": (1, 2.5, None)}] * 100}]
+
+    def send() -> None:
+        for each in things:
+            pickle.dump(each, pipe)
+        pipe.shut_write()
+
+    with beside(send), pipe.makefile("rb") as file:
+        for each in things:
+            assert pickle.load(file) == each
+        with pytest.raises(EOFError):
+            pickle.load(file)
+    assert other.end()[0] == 0
+
+
+def test_pickle_loads_small_things_from_the_raw_pipe(ends: Ends) -> None:
+    a, b = ends()
+    for each in (1, "text", {"a": [1, 2, 3]}):
+        pickle.dump(each, a)
+        assert pickle.load(b) == each
+
+
+@pytest.mark.parametrize("kind", ["gzip", "lzma"])
+def test_compressed_streams_go_to_another_process_and_back(across: Across, kind: str) -> None:
+    pipe, other = across(_ECHOES[kind] + _ENDING, size=1 << 16)
+    data = os.urandom(BIG // 5) + bytes(BIG)
+    module: Any = gzip if kind == "gzip" else lzma
+    with module.open(pipe, "wb", **{"gzip": {"compresslevel": 1}, "lzma": {"preset": 0}}[kind]) as file:
+        file.write(data)
+    pipe.shut_write()
+    with module.open(pipe.makefile("rb")) as file:
+        assert hashlib.sha256(file.read()).digest() == hashlib.sha256(data).digest()
+    assert other.end()[0] == 0
+
+
+def test_copyfileobj_copies_through_another_process(across: Across, tmp_path: Path) -> None:
+    pipe, other = across(_ECHOES["bytes"] + _ENDING, size=1 << 14)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(BIG))
+
+    def send() -> None:
+        with source.open("rb") as file:
+            shutil.copyfileobj(file, pipe)
+        pipe.shut_write()
+
+    with beside(send), target.open("wb") as file:
+        shutil.copyfileobj(pipe, file)
+    assert target.read_bytes() == source.read_bytes()
+    assert other.end()[0] == 0
+
+
+def test_json_lines_go_to_another_process_and_back(across: Across) -> None:
+    pipe, other = across(_ECHOES["lines"] + _ENDING, size=1 << 14)
+    records = [{"number": number, "text": "größe " * (number % 50), "list": [number] * 5} for number in range(5000)]
+
+    def send() -> None:
+        with pipe.makefile("w", encoding="utf-8", newline="\n") as file:
+            for each in records:
+                file.write(json.dumps(each) + "\n")
+        pipe.shut_write()
+
+    with beside(send), pipe.makefile("r", encoding="utf-8", newline="\n") as file:
+        assert [json.loads(line) for line in file] == records
+    assert other.end()[0] == 0
+
+
+def test_csv_goes_to_another_process_and_back(across: Across) -> None:
+    pipe, other = across(_ECHOES["csv"] + _ENDING, size=1 << 14)
+    rows = [[str(number), 'a "quoted", text', "two\nlines", ""] for number in range(5000)]
+
+    def send() -> None:
+        with pipe.makefile("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        pipe.shut_write()
+
+    with beside(send), pipe.makefile("r", newline="") as file:
+        assert list(csv.reader(file)) == rows
+    assert other.end()[0] == 0
+
+
+def test_a_tar_streams_to_another_process(across: Across, tmp_path: Path) -> None:
+    pipe, other = across(
+        """
+import hashlib, tarfile
+with tarfile.open(fileobj=pipe.makefile("rb"), mode="r|") as tar:
+    for member in tar:
+        data = tar.extractfile(member).read()
+        say(member.name, len(data), hashlib.sha256(data).hexdigest())
+"""
+        + _ENDING,
+        size=1 << 16,
+    )
+    expected = []
+    for name, size in [("small", 10), ("empty", 0), ("big", BIG), ("last", 513)]:
+        (tmp_path / name).write_bytes(os.urandom(size))
+        expected.append(f"{name} {size} {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}")
+    with tarfile.open(fileobj=pipe, mode="w|") as tar:
+        for name in ("small", "empty", "big", "last"):
+            tar.add(tmp_path / name, arcname=name)
+    pipe.close()
+    assert [other.hear() for _ in expected] == expected
+    assert other.end()[0] == 0
+
+
+def test_a_tar_streams_compressed(ends: Ends, tmp_path: Path) -> None:
+    a, b = ends(size=1 << 14)
+    (tmp_path / "file").write_bytes(os.urandom(300_000))
+
+    def send() -> None:
+        with tarfile.open(fileobj=a, mode="w|gz") as tar:
+            tar.add(tmp_path / "file", arcname="file")
+        a.close()
+
+    with beside(send), tarfile.open(fileobj=b, mode="r|gz") as tar:
+        member = tar.next()
+        assert member is not None
+        file = tar.extractfile(member)
+        assert file is not None
+        assert file.read() == (tmp_path / "file").read_bytes()
+
+
+def test_a_zip_is_written_to_a_pipe_though_it_cannot_seek(ends: Ends) -> None:
+    a, b = ends(size=1 << 14)
+    data = os.urandom(300_000)
+
+    def send() -> None:
+        with zipfile.ZipFile(a, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("file", data)
+        a.close()
+
+    with beside(send), zipfile.ZipFile(io.BytesIO(b.read())) as archive:
+        assert archive.read("file") == data
+
+
+# HTTP
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        size = int(self.path[1:])
+        self.send_response(200)
+        self.send_header("Content-Length", str(size))
+        self.send_header("X-Client", str(self.client_address[0]))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        for at in range(0, size, 100_000):
+            self.wfile.write(b"x" * min(100_000, size - at))
+
+    def do_POST(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for at in range(0, len(data), 70_000):
+            piece = data[at : at + 70_000]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web(lan: vnet.Lan) -> Iterator[tuple[vnet.Nic, http.server.HTTPServer]]:
+    """A web server of the standard library on guest `host`, and guest `a`."""
+    with lan.attach("host") as host, lan.attach("a") as a:
+        server = vnet.pipes.make_server(host.listen("web"), http.server.ThreadingHTTPServer, _Handler)
+        with server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            yield a, server
+            server.shutdown()
+            thread.join()
+
+
+def test_http_client_and_server_of_the_standard_library(web: tuple[vnet.Nic, http.server.HTTPServer]) -> None:
+    a, server = web
+    with contextlib.closing(vnet.pipes.HTTPConnection(a, "host", "web", timeout=20)) as connection:
+        # One connection for all of them.
+        for size in (0, 1, BIG):
+            connection.request("GET", f"/{size}")
+            response = connection.getresponse()
+            assert response.status == 200
+            assert response.read() == b"x" * size
+            assert response.headers["X-Client"] == "a"
+        data = os.urandom(BIG)
+        connection.request("POST", "/", body=data)
+        assert connection.getresponse().read() == data
+        connection.request("POST", "/", body=io.BytesIO(data), headers={"Content-Length": str(len(data))})
+        assert connection.getresponse().read() == data
+        assert connection.sock.getpeername() == ("host", "web")
+    assert server.server_address == ("host", "web")
+
+
+def test_many_http_clients_at_one_time(web: tuple[vnet.Nic, http.server.HTTPServer]) -> None:
+    a, _ = web
+    failures: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            with contextlib.closing(vnet.pipes.HTTPConnection(a, "host", "web", timeout=20)) as connection:
+                for size in (10, 100_000, 3):
+                    connection.request("GET", f"/{size}")
+                    assert len(connection.getresponse().read()) == size
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert failures == []
+
+
+def test_a_plain_connection_of_http_client_takes_a_socket(web: tuple[vnet.Nic, http.server.HTTPServer]) -> None:
+    a, _ = web
+    with contextlib.closing(http.client.HTTPConnection("anything")) as connection:
+        connection.sock = a.connect("host", "web").socket()
+        connection.request("GET", "/5", headers={"Connection": "close"})
+        response = connection.getresponse()
+        # The connection is closed behind it, and it still reads.
+        assert connection.sock is None
+        assert response.read() == b"xxxxx"
+
+
+def test_a_service_that_is_not_there_is_told_to_the_client_of_http(lan: vnet.Lan) -> None:
+    with lan.attach("a") as a:
+        connection = vnet.pipes.HTTPConnection(a, "a", "web")
+        with pytest.raises(vnet.ServiceNotFound):
+            connection.request("GET", "/")
+
+
+def test_xmlrpc_calls_over_it(lan: vnet.Lan) -> None:
+    class Transport(xmlrpc.client.Transport):
+        def make_connection(self, host: Any) -> Any:
+            return vnet.pipes.HTTPConnection(a, host, "calls")
+
+    with lan.attach("host") as host, lan.attach("a") as a:
+        kind: Any = xmlrpc.server.SimpleXMLRPCServer
+        listener = host.listen("calls")
+        with vnet.pipes.make_server(
+            listener, socketserver.TCPServer, xmlrpc.server.SimpleXMLRPCRequestHandler
+        ) as server:
+            # What SimpleXMLRPCServer adds to a TCPServer.
+            dispatcher: Any = xmlrpc.server.SimpleXMLRPCDispatcher(allow_none=True)
+            dispatcher.register_function(lambda *numbers: sum(numbers), "add")
+            dispatcher.register_function(lambda text: text[::-1], "reverse")
+            server._dispatch = dispatcher._dispatch  # type: ignore[attr-defined]
+            server._marshaled_dispatch = dispatcher._marshaled_dispatch  # type: ignore[attr-defined]
+            server.logRequests = False  # type: ignore[attr-defined]
+            assert kind
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            try:
+                with xmlrpc.client.ServerProxy("http://host", transport=Transport()) as proxy:
+                    assert proxy.add(1, 2, 3) == 6
+                    assert proxy.reverse("x" * 100_000 + "y") == "y" + "x" * 100_000
+                    with pytest.raises(xmlrpc.client.Fault):
+                        proxy.nothing()
+            finally:
+                server.shutdown()
+                thread.join()
+
+
+def test_a_server_of_socketserver_serves_streams(lan: vnet.Lan) -> None:
+    class Upper(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for line in self.rfile:
+                self.wfile.write(line.upper())
+
+    with lan.attach("host") as host, lan.attach("a") as a:
+        with vnet.pipes.make_server(host.listen("upper"), socketserver.ThreadingTCPServer, Upper) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            try:
+                with a.connect("host", "upper") as pipe:
+                    pipe.write(b"one\ntwo\n")
+                    pipe.shut_write()
+                    assert pipe.read() == b"ONE\nTWO\n"
+            finally:
+                server.shutdown()
+                thread.join()
+        with host.listen("x") as listener, pytest.raises(TypeError, match="no server of streams"):
+            vnet.pipes.make_server(listener, socketserver.UDPServer, Upper)
+        with host.listen("x", messages=True) as listener, pytest.raises(ValueError, match="messages"):
+            vnet.pipes.make_server(listener, socketserver.TCPServer, Upper)
+
+
+def test_tls_in_memory_runs_over_it(ends: Ends) -> None:
+    # A man in the middle of shared memory is not to be feared; software that insists on TLS runs all the same.
+    import trustme
+
+    authority = trustme.CA()
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("host").configure_cert(ours)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    data = os.urandom(500_000)
+    a, b = ends()
+
+    def talk(pipe: Pipe, context: ssl.SSLContext, server: bool, says: bytes, hears: int) -> bytes:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server, None if server else "host")
+
+        def until_done(act: Callable[[], Any]) -> Any:
+            while True:
+                try:
+                    return act()
+                except ssl.SSLWantReadError:
+                    pipe.write(outgoing.read())
+                    incoming.write(pipe.read(1 << 16))
+                finally:
+                    pipe.write(outgoing.read())
+
+        until_done(tls.do_handshake)
+        got = b""
+        if says:
+            until_done(lambda: tls.write(says))
+        while len(got) < hears:
+            got += until_done(lambda: tls.read(1 << 16))
+        return got
+
+    heard: list[bytes] = []
+    with beside(lambda: heard.append(talk(a, ours, True, b"", len(data)))):
+        talk(b, theirs, False, data, 0)
+    assert heard == [data]
+    with pytest.raises(OSError, match="ssl cannot wrap it"):
+        theirs.wrap_socket(a.socket(), server_hostname="host")
+
+
+# Sockets
+
+
+def test_a_pipe_is_a_socket_to_those_who_want_one(ends: Ends) -> None:
+    import socket
+
+    a, b = ends()
+    one, other = a.socket(), b.socket()
+    assert isinstance(one, socket.socket)
+    assert (one.family, one.type, one.proto) == (socket.AF_UNIX, socket.SOCK_STREAM, 0)
+    one.sendall(b"hello")
+    assert other.recv(2) == b"he"
+    assert other.recv(100) == b"llo"
+    one.send(b"123456")
+    buffer = bytearray(10)
+    assert other.recv_into(buffer, 4) == 4
+    assert buffer[:5] == b"1234\0"
+    assert other.recv(100, socket.MSG_DONTWAIT) == b"56"
+    with pytest.raises(BlockingIOError):
+        other.recv(100, socket.MSG_DONTWAIT)
+    other.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        other.recv(1)
+    assert other.gettimeout() == other.timeout == b.gettimeout() == 0.05
+    other.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        other.recv_into(buffer)
+    other.setblocking(True)
+    assert one.sendmsg([b"ab", b"cd"]) == 4
+    assert other.recvmsg(10)[0] == b"abcd"
+    assert other.recv(0) == b""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    assert one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    with pytest.raises(OSError, match="no option"):
+        one.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+    with beside(lambda: (one.sendall(bytes(BIG)), one.shutdown(socket.SHUT_WR))):
+        assert other.recv(BIG, socket.MSG_WAITALL) == bytes(BIG)
+    assert other.recv(10) == b""
+    other.sendall(b"back")
+    assert one.recv(10) == b"back"
+    for wrong in (
+        one.dup,
+        one.detach,
+        lambda: one.connect("x"),
+        lambda: one.shutdown(9),
+        lambda: one.send(b"x", 1 << 30),
+    ):
+        with pytest.raises(OSError, match=r"\["):
+            wrong()
+    with pytest.raises(TypeError):
+        pickle.dumps(one)
+    one.close()
+    assert a.closed
+    assert one.fileno() == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        one.send(b"x")
+    with pytest.raises(BrokenPipeError):
+        other.sendall(b"x")
+
+
+def test_a_sockets_files_hold_it_open_as_ever(ends: Ends) -> None:
+    a, b = ends()
+    sock = a.socket()
+    with sock.makefile("rwb") as file:
+        sock.close()
+        file.write(b"through the file")
+        file.flush()
+        assert b.read(100) == b"through the file"
+        assert not b.peer_gone
+    assert b.read() == b""
+
+
+def test_a_socket_sends_a_file(ends: Ends, tmp_path: Path) -> None:
+    a, b = ends(size=1 << 14)
+    (tmp_path / "file").write_bytes(os.urandom(BIG))
+
+    def send() -> None:
+        with (tmp_path / "file").open("rb") as file:
+            assert a.socket().sendfile(file, 100) == BIG - 100
+        a.close()
+
+    with beside(send):
+        assert b.read() == (tmp_path / "file").read_bytes()[100:]
+
+
+def test_a_multiplexer_carries_many_channels_with_windows_over_one_pipe(across: Across) -> None:
+    # As ssh's connection protocol (RFC 4254 section 5): each channel may send as much as it was granted.
+    program = """
+import collections, struct
+def talk(pipe, channels, send, window=4096):
+    reader = pipe.makefile("rb")
+    locked = threading.Lock()
+    def say_frame(kind, channel, data=b""):
+        with locked:
+            pipe.write(struct.pack(">cHI", kind, channel, len(data)) + data)
+    granted = {each: window for each in range(channels)}
+    left = {each: send(each) for each in range(channels)}
+    got = collections.defaultdict(bytes)
+    ended = set()
+    def push(channel):
+        while left[channel] and granted[channel]:
+            piece = left[channel][:min(1000, granted[channel])]
+            left[channel] = left[channel][len(piece):]
+            granted[channel] -= len(piece)
+            say_frame(b"D", channel, piece)
+            if not left[channel]:
+                say_frame(b"E", channel)
+    for each in range(channels):
+        push(each)
+    while len(ended) < channels or any(left.values()):
+        kind, channel, length = struct.unpack(">cHI", reader.read(7))
+        data = reader.read(length)
+        if kind == b"D":
+            got[channel] += data
+            say_frame(b"G", channel, b"%d" % len(data))
+        elif kind == b"G":
+            granted[channel] += int(data)
+            push(channel)
+        else:
+            ended.add(channel)
+    pipe.shut_write()
+    return got
+"""
+    pipe, other = across(
+        program
+        + """
+import hashlib
+got = talk(pipe, 50, lambda channel: bytes([channel]) * 30_000)
+say(hashlib.sha256(b"".join(got[each] for each in range(50))).hexdigest())
+pipe.read()
+"""
+        + _ENDING,
+        size=1 << 20,
+    )
+    names: dict[str, Any] = {"threading": threading}
+    exec(program, names)
+    sent = {each: os.urandom(30_000) for each in range(50)}
+    got = names["talk"](pipe, 50, sent.__getitem__)
+    assert got == {each: bytes([each]) * 30_000 for each in range(50)}
+    assert other.hear() == hashlib.sha256(b"".join(itertools.chain(sent.values()))).hexdigest()
+    pipe.close()
+    assert other.end()[0] == 0

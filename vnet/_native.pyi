@@ -908,6 +908,26 @@ class PipeEnd:
     def peer_closed_write(self) -> bool:
         """Whether the peer has said that it writes no more.  What it wrote may still be there."""
 
+    @property
+    def bytes_written(self) -> int:
+        """Counted so far, as all of these also after it was closed.  Of messages, what they hold."""
+
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def writes(self) -> int: ...
+    @property
+    def reads(self) -> int: ...
+    @property
+    def rung(self) -> int:
+        """Times that the peer was interrupted, because it slept."""
+
+    @property
+    def saved(self) -> int:
+        """Times that it was not, because it was busy."""
+
+    @property
+    def slept(self) -> int: ...
     def write(self, data: Buffer, block: bool = True, timeout: float | None = None) -> int | None:
         """Writes bytes: all of them, or without ``block`` as many as fit, or a message, whole or not at all.
 
@@ -954,14 +974,6 @@ class PipeEnd:
 
         It is to be polled and never read, written or closed.  Once the ring was full it shows room when a quarter of it
         is free, or as much as a message needs that was refused.
-        """
-
-    def statistics(self) -> dict[str, int]:
-        """What this end has counted so far, also after it was closed.
-
-        ``bytes_written`` and ``bytes_read`` (of messages, what they hold), ``writes`` and ``reads``, ``interrupts``:
-        times that the peer was interrupted because it slept, ``interrupts_saved``: times that it was not because it was
-        busy, ``sleeps``: times that this end slept.
         """
 
     def shut_write(self, timeout: float | None = None) -> None:

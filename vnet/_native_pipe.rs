@@ -8,7 +8,7 @@ use pyo3::exceptions::{
     PyBrokenPipeError, PyConnectionResetError, PyEOFError, PyOSError, PyTimeoutError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 use vnet_bus::pipe::{End, Failure, Files, Progress, Tally, Wait, make};
 
 use super::buffer::Bytes;
@@ -129,18 +129,39 @@ impl PipeEnd {
         self.end().is_some_and(|end| end.peer_closed_write())
     }
 
-    /// What this end has counted so far, also after it was closed.
-    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counters = self.tally.counters();
-        let counts = PyDict::new(py);
-        counts.set_item("bytes_written", counters.written)?;
-        counts.set_item("bytes_read", counters.read)?;
-        counts.set_item("writes", counters.writes)?;
-        counts.set_item("reads", counters.reads)?;
-        counts.set_item("interrupts", counters.rung)?;
-        counts.set_item("interrupts_saved", counters.saved)?;
-        counts.set_item("sleeps", counters.slept)?;
-        Ok(counts)
+    #[getter]
+    fn bytes_written(&self) -> u64 {
+        self.tally.counters().written
+    }
+
+    #[getter]
+    fn bytes_read(&self) -> u64 {
+        self.tally.counters().read
+    }
+
+    #[getter]
+    fn writes(&self) -> u64 {
+        self.tally.counters().writes
+    }
+
+    #[getter]
+    fn reads(&self) -> u64 {
+        self.tally.counters().reads
+    }
+
+    #[getter]
+    fn rung(&self) -> u64 {
+        self.tally.counters().rung
+    }
+
+    #[getter]
+    fn saved(&self) -> u64 {
+        self.tally.counters().saved
+    }
+
+    #[getter]
+    fn slept(&self) -> u64 {
+        self.tally.counters().slept
     }
 
     #[pyo3(signature = (data, block=true, timeout=None))]

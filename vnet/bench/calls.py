@@ -56,7 +56,8 @@ class _Implementation:
 
 
 def _serve(shared: Shared, size: int, count: int) -> None:
-    with shared.guest.serve_calls(_SERVICE, _Implementation(), Bench, limits=Limits(message=_LONGEST)):
+    served: Bench = _Implementation()
+    with shared.guest.serve_calls(_SERVICE, served, Bench, limits=Limits(message=_LONGEST)):
         shared.tell()
         # Asleep: this thread would take the processor from the service's.
         shared.hear()

@@ -28,6 +28,17 @@ SHARING = (
         "Unix stream socket", {}, 64, 20_000, 3_000, 0.5, lower=True,
     ),
     Case(
+        "queue_posts", "Python, post_many to a busy dispatcher", "posts/s", "queue_posts", "python_unix",
+        "Unix datagram socket",
+        {"multiprocessing connection": "python_connection", "one item a call": "queue_posts_items"},
+        64, 2_000_000, 100_000, 1e7,
+        on="value", limits={"interrupts": 0.01},
+    ),
+    Case(
+        "queue_wake", "post to an idle dispatcher and back", "s", "queue_wake", "futex", "futex",
+        {"Unix datagram socket": "unix_trip"}, 64, 3_000, 3_000, 1.3, lower=True,
+    ),
+    Case(
         "call_100B", "call with 100 B, Python", "s", "call", "grpc", "gRPC over a Unix socket",
         {}, 100, 5_000, 1_000, 1 / 3, lower=True,
         needs=("grpc", "grpcio is not installed; pip install 'vnet[bench]' provides it"),

@@ -64,8 +64,9 @@ bench-stacks: build ## measure Linux stacks on vnet beside other ways of joining
 fuzz: ## feed what takes bytes from guests with a fuzzer's inputs, FUZZ_SECONDS (900) for each target
 	@tools/fuzz --seconds $(FUZZ_SECONDS)
 
-soak: dev ## the long forms: 2,000 kills of guests and 600 of labs, and properties with many examples
+soak: dev ## the long forms: 2,000 kills of guests, 2,000 of guests that share, 600 of labs, and properties with many examples
 	$(BIN)/python -m tests.killing --kills 2000
+	$(BIN)/python -m tests.killing.sharing --kills 2000
 	$(BIN)/python -m tests.live.killing --kills 600
 	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace --release --quiet
 	VNET_EXAMPLES=50 $(BIN)/python -m pytest --timeout=3600 $(shell grep -rl 'import.* examples' tests --include='test_*.py')

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import LanClosed, ProtocolError, VnetError
 from .runtime import connect
-from .wire import LineReader, close_all, send_request
+from .wire import LineReader, close_all, send_fds, send_request
 
 if TYPE_CHECKING:
     from .lan import Lan
@@ -89,7 +89,7 @@ class Call:
         data = json.dumps(reply).encode() + b"\n"
         try:
             with self._sending:
-                sent = socket.send_fds(self._sock, [data], list(files), socket.MSG_NOSIGNAL)
+                sent = send_fds(self._sock, data, files)
                 if sent < len(data):
                     # Nothing at all would be an error too where the client has read its answer and gone.
                     self._sock.sendall(data[sent:])

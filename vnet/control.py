@@ -46,7 +46,7 @@ from .nic import Nic
 from .runtime import connect, release_socket
 from .sharing.doors import RemoteDoor
 from .sharing.proving import open_peer, prove
-from .wire import LONGEST, MOST_FILES, MSG_CMSG_CLOEXEC, ask, close_all
+from .wire import LONGEST, MOST_FILES, ask, close_all, recv_fds, send_fds
 
 if TYPE_CHECKING:
     from .lan import Lan
@@ -237,6 +237,9 @@ class ControlServer:
         self._members -= connection.member is not None
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.sock)
+        # Whoever watches the lease has the socket open, too.
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
         connection.sock.close()
         self._let_go(connection)
         lan = self._lan()
@@ -262,7 +265,7 @@ class ControlServer:
 
     def _read(self, connection: _Connection) -> None:
         try:
-            data, files, _, _ = socket.recv_fds(connection.sock, 65_536, MOST_FILES, MSG_CMSG_CLOEXEC)
+            data, files, _ = recv_fds(connection.sock, 65_536)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -341,14 +344,15 @@ class ControlServer:
 
     def _share(self, lan: Lan, connection: _Connection, request: dict[str, Any], tag: dict[str, Any]) -> bool:
         """Has the broker answer a request.  Returns whether the connection goes on."""
-        # Those that came may be of the request after this one.
-        count = request.get("descriptors", 0)
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(connection.files):
-            raise ProtocolError(f"{len(connection.files)} descriptors came with the request, not {count!r}")
-        files, connection.files = connection.files[:count], connection.files[count:]
+        files: list[int] = []
         answered: list[int] = []
         register = lan._register
         try:
+            # Those that came may be of the request after this one.
+            count = request.get("descriptors", 0)
+            if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(connection.files):
+                raise ProtocolError(f"{len(connection.files)} descriptors came with the request, not {count!r:.60}")
+            files, connection.files = connection.files[:count], connection.files[count:]
             with register.lock:
                 if connection.member is not None:
                     guest = connection.member[0]
@@ -434,7 +438,7 @@ class ControlServer:
         while connection.outgoing:
             data, files = connection.outgoing[0]
             try:
-                sent = socket.send_fds(connection.sock, [data], files.files, socket.MSG_NOSIGNAL)
+                sent = send_fds(connection.sock, data, files.files)
             except BlockingIOError:
                 break
             except OSError:

@@ -73,8 +73,9 @@ def check_name(kind: str, name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"a {kind}'s name is a string, not {type(name).__name__}")
     if not _NAME.fullmatch(name):
+        shown = name if len(name) <= 80 else f"{name[:77]}..."
         raise ValueError(
-            f"{name!r} cannot name a {kind}: 1 to 64 ASCII letters, digits, '.', '_' and '-', a letter or digit first"
+            f"{shown!r} cannot name a {kind}: 1 to 64 ASCII letters, digits, '.', '_' and '-', a letter or digit first"
         )
     return name
 

@@ -6,21 +6,46 @@ import contextlib
 import json
 import os
 import socket
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 from . import _native, errors
 from .errors import LanClosed, ProtocolError, VnetError
 
-__all__ = ["LONGEST", "LineReader", "ask", "close_all", "refusal", "request_line"]
+__all__ = ["LONGEST", "LineReader", "ask", "close_all", "recv_fds", "refusal", "request_line", "send_fds"]
 
 # Descriptors that come over a socket are closed in programs that this process starts: recvmsg(2). Python has no name
 # for it.
-MSG_CMSG_CLOEXEC = 0x40000000
+_MSG_CMSG_CLOEXEC = 0x40000000
 # Descriptors that one message brings at most: those of a LAN's memory, of its images and of its alarms.
 MOST_FILES = 10
 # Bytes of the longest request; a NIC's name and a few addresses need a fraction.
 LONGEST = 16 * 1024
+
+
+def recv_fds(connection: socket.socket, size: int, most: int = MOST_FILES) -> tuple[bytes, list[int], int]:
+    """Receives up to ``size`` bytes and the descriptors that come along, which no program inherits.
+
+    As :func:`socket.recv_fds`, which leaves its flags out.
+
+    Returns:
+        The bytes, the descriptors, and the flags of recvmsg(2).
+    """
+    files = array("i")
+    data, more, flags, _ = connection.recvmsg(size, socket.CMSG_LEN(most * files.itemsize), _MSG_CMSG_CLOEXEC)
+    for level, kind, content in more:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            files.frombytes(content[: len(content) // files.itemsize * files.itemsize])
+    return data, files.tolist(), flags
+
+
+def send_fds(connection: socket.socket, data: bytes, files: Sequence[int] = (), flags: int = 0) -> int:
+    """Sends bytes, and descriptors with them; returns how many bytes.  :func:`socket.send_fds` leaves its flags out."""
+    if not files:
+        return connection.send(data, flags | socket.MSG_NOSIGNAL)
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", files))
+    return connection.sendmsg([data], [rights], flags | socket.MSG_NOSIGNAL)
 
 
 def request_line(request: dict[str, Any]) -> bytes:
@@ -54,7 +79,7 @@ class LineReader:
         """Returns the next answer as :meth:`next` does, a refusal too."""
         while b"\n" not in self._data:
             try:
-                more, received, _, _ = socket.recv_fds(self.connection, 65_536, MOST_FILES, MSG_CMSG_CLOEXEC)
+                more, received, _ = recv_fds(self.connection, 65_536)
             except TimeoutError:
                 raise
             except OSError as error:
@@ -95,7 +120,7 @@ def send_request(connection: socket.socket, request: dict[str, Any], files: Sequ
     # A base that refuses this user does so before it has read anything: what it said is there to be read.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         data = request_line(request)
-        sent = socket.send_fds(connection, [data], list(files))
+        sent = send_fds(connection, data, files)
         if sent < len(data):
             connection.sendall(data[sent:])
 

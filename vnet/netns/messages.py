@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import VnetError
-from ..wire import MSG_CMSG_CLOEXEC
+from ..wire import recv_fds, send_fds
 
 __all__ = ["Cut", "close_all", "pair", "receive", "refusal", "send"]
 
@@ -30,7 +30,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send(connection: socket.socket, message: dict[str, Any], files: Sequence[int] = ()) -> None:
     """Sends a message; the descriptors stay the caller's."""
-    socket.send_fds(connection, [json.dumps(message).encode()], list(files), socket.MSG_NOSIGNAL)
+    send_fds(connection, json.dumps(message).encode(), files)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
@@ -39,7 +39,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | Non
     Raises:
         Cut: the message is lost with them.
     """
-    data, files, flags, _ = socket.recv_fds(connection, _LONGEST, _MOST_FILES, MSG_CMSG_CLOEXEC)
+    data, files, flags = recv_fds(connection, _LONGEST, _MOST_FILES)
     if flags & socket.MSG_CTRUNC:
         close_all(files)
         raise Cut

@@ -96,19 +96,14 @@ class Broker:
         self._told: deque[tuple[Callable[[], Guest | None], dict[str, Any]]] = deque()
         self._busy = False
         self._closed = False
-        self._regions: Regions | None = None
 
     # What the base itself does
 
     @property
     def regions(self) -> Regions:
         """The regions of the LAN."""
-        from .regions import Regions
-
-        with self.lock:
-            if self._regions is None:
-                self._regions = Regions(self)
-            return self._regions
+        regions: Regions = self.part("region")
+        return regions
 
     def keep_region(
         self, name: str, size: int, *, guests: Sequence[str], readonly: Sequence[str] = (), huge: bool = False
@@ -151,7 +146,8 @@ class Broker:
     def list_regions(self) -> list[dict[str, Any]]:
         """The regions, as plain data to look at: name, size, huge, owner, kept, guests, readonly, attached."""
         with self.lock:
-            return [] if self._regions is None else self._regions.listed()
+            regions: Regions | None = self._parts.get("region")
+            return [] if regions is None else regions.listed()
 
     def _check(self) -> None:
         if self._closed or self.register.closed:
@@ -271,10 +267,7 @@ class Broker:
         """What serves requests of a kind, ``region`` or the like: what its module's ``serve`` returned."""
         with self.lock:
             if kind not in self._parts:
-                # First of all: what serves it asks for nothing of its own kind.
-                self._parts[kind] = None
-                with contextlib.suppress(ModuleNotFoundError):
-                    self._parts[kind] = importlib.import_module(_KINDS[kind]).serve(self)
+                self._parts[kind] = importlib.import_module(_KINDS[kind]).serve(self)
             return self._parts[kind]
 
     def _handler(self, do: str) -> tuple[Served, bool]:
@@ -283,8 +276,8 @@ class Broker:
             self.part(kind)
         served = self._served.get(do)
         if served is None:
-            known = ", ".join(sorted(self._served)) or "nothing"
-            raise ProtocolError(f"this base does not serve {do!r}; of what guests share it serves {known}")
+            known = ", ".join(sorted(each for each in self._served if each.startswith(f"{kind}."))) or "nothing"
+            raise ProtocolError(f"this base does not serve {do[:60]!r}; of {kind[:60]!r} it serves {known}")
         return served
 
     # The end

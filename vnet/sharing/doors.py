@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import ForkedNic, LanClosed, ProtocolError, VnetError
-from ..wire import LONGEST, LineReader, close_all, refusal, request_line
+from ..errors import ForkedNic, LanClosed, NicClosed, ProtocolError, VnetError
+from ..wire import LONGEST, LineReader, close_all, refusal, request_line, send_fds
 
 if TYPE_CHECKING:
     from ..register import Entry, Register
@@ -145,6 +145,8 @@ class RemoteDoor:
         except TimeoutError:
             raise self._late(patience) from None
         except OSError as error:
+            if self._connection.fileno() < 0:
+                raise NicClosed("this guest was closed while it asked the base") from None
             raise LanClosed(f"the base of {self._lan!r} has ended: {error.strerror or error}") from None
         finally:
             self._lock.release()
@@ -184,7 +186,7 @@ class RemoteDoor:
             raise ProtocolError(f"a request to the base of {self._lan!r} was cut off; attach anew")
         self._connection.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            sent = socket.send_fds(self._connection, [line], list(files), socket.MSG_NOSIGNAL)
+            sent = send_fds(self._connection, line, files)
         except (BrokenPipeError, ConnectionResetError):
             # What the base said before it closed the connection is there to be read.
             return

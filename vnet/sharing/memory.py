@@ -107,6 +107,8 @@ def _meminfo(what: str, unit: int = 1024) -> int:
 
 
 def _shown(size: int) -> str:
+    if size >= 1 << 70:
+        return "more bytes than there are addresses"
     for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
             return f"{size / unit:.4g} {name}"

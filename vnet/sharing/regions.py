@@ -401,10 +401,9 @@ def _shows_its_maps(pid: int) -> bool:
     return True
 
 
-def serve(broker: Broker) -> None:
+def serve(broker: Broker) -> Regions:
     """Serves requests that have to do with regions."""
-    # Made with its handlers.
-    _ = broker.regions
+    return Regions(broker)
 
 
 _Handler = Callable[["Guest", dict[str, Any]], tuple[dict[str, Any], list[int]]]

@@ -241,6 +241,8 @@ class Broker:
                 return handler(guest, request, files)
             finally:
                 self._busy = before
+                if not before:
+                    self._catch_up()
 
     def tell(self, who: Callable[[], Guest | None], request: dict[str, Any]) -> None:
         """Serves a request when that is possible, and says nothing of what came of it.  Takes no lock that is held."""

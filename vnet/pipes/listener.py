@@ -70,6 +70,8 @@ class Listener:
         self._socket = door
         self._pid = os.getpid()
         self._closed = False
+        # An event loop waits for the socket, and closes it once it waits no more.
+        self._held = False
         # Bytes that tell the base of pipes that were taken, and that it has no room for as yet.
         self._untold = 0
         self._readiness = Readiness(door.fileno)
@@ -252,7 +254,8 @@ class Listener:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._readiness.close()
-        self._socket.close()
+        if not (ours and self._held):
+            self._socket.close()
         return ours
 
     def __enter__(self) -> Listener:

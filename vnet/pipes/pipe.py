@@ -238,6 +238,28 @@ class Pipe(Messages, io.RawIOBase):
             pieces.append(piece)
         return b"".join(pieces) if pieces else piece
 
+    def readline(self, size: int | None = -1, /) -> Any:
+        """Reads a line, or up to ``size`` bytes of it; where it must not wait, what is there of one.
+
+        Returns:
+            The bytes; ``b""`` at the end of the stream; ``None`` where it would have to wait and must not.
+        """
+        left = -1 if size is None or size < 0 else size
+        pieces: list[bytes] = []
+        piece: bytes | None = b""
+        while left:
+            seen = self.peek()
+            count = seen.find(b"\n") + 1 or len(seen) or 1
+            # The io module's own readline() raises where read() returns None, and loses what it had read.
+            piece = self.read(count if left < 0 else min(count, left))
+            if not piece:
+                break
+            pieces.append(piece)
+            if piece.endswith(b"\n"):
+                break
+            left -= len(piece) if left > 0 else 0
+        return b"".join(pieces) if pieces else piece
+
     def peek(self, size: int = 0, /) -> bytes:
         """Returns what can be read without waiting, perhaps not all of it, and leaves it there."""
         self._check(stream=True)

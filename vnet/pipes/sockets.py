@@ -302,11 +302,13 @@ class ListeningSocket(_Unreal):
         return f"<vnet.pipes.ListeningSocket of {self._listener!r}>"
 
     def _real_close(self) -> None:
+        self._listener._held = False
         self._listener.close()
+        self._listener._socket.close()
 
     def fileno(self) -> int:
         """Returns a descriptor that is readable while somebody waits to be accepted, or -1 once it is closed."""
-        return -1 if self._listener.closed else self._listener.fileno()
+        return self._listener._socket.fileno()
 
     def settimeout(self, value: float | None, /) -> None:
         """Sets how long :meth:`accept` waits."""

@@ -72,6 +72,7 @@ async def start_server(
         raise ValueError(f"service {listener.service!r} takes messages, and a reader and a writer are for a stream")
     sock = listener.socket()
     server = await asyncio.start_server(connected, sock=sock, limit=limit, backlog=listener.backlog, **options)
+    listener._held = True
     return _Server(server, sock)  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from .kernels import missing
 from .users import User
 
 # Listens, has the region as long as it lives, and says what stands in it.
@@ -192,3 +193,40 @@ def test_a_service_of_another_node_starts_both_again(up: User) -> None:
     service = shown(up)["services"][0]
     assert (service["node"], service["state"]) == ("carol", "listening")
     assert commands(up)["bob"] == before["bob"]
+
+
+# Takes no part in the network itself: vnet.member() is the namespace's.
+MEMBER = """\
+import sys, time, vnet
+with vnet.member() as guest:
+    board = guest.attach_region(guest.find_region("board"))
+    if sys.argv[1] == "serve":
+        board[:5] = b"hello"
+        with guest.listen("tape"):
+            time.sleep(1000)
+    print(guest.name, board[:5].decode(), guest.connect("web", "tape").peer, flush=True)
+"""
+
+
+def test_programs_in_namespaces_share_and_serve_as_their_nodes(user: User) -> None:
+    if (lack := missing()) is not None:
+        pytest.skip(lack)
+    user.write("member.py", MEMBER)
+    user.write(
+        "lab.yaml",
+        """\
+networks: {lan: 10.0.0.0/24, far: 10.1.0.0/24}
+regions: {board: {size: 4KiB, nodes: [web, client]}}
+services: {tape: {node: web, clients: [client]}}
+nodes:
+  web: {kind: netns, networks: [lan, far], exec: python3 member.py serve}
+  client: {kind: netns, networks: [lan]}
+  stranger: {kind: netns, networks: [lan]}
+""",
+    )
+    user.does("up", "lab.yaml")
+    assert user.does("exec", "lab", "client", "--", "python3", "member.py", "use") == "client hello web\n"
+    done = user.types("exec", "lab", "stranger", "--", "python3", "member.py", "use")
+    assert "NotPermitted" in done.stderr
+    user.does("restart", "lab", "web")
+    assert shown(user)["services"][0]["state"] == "listening"

@@ -1,7 +1,7 @@
 //! The binding of work queues: the ends of posters and of dispatchers, and what the broker does.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -52,11 +52,10 @@ pub(super) fn desk_make(name: &str) -> PyResult<(i32, i32)> {
     Ok((file.into_raw_fd(), event.into_raw_fd()))
 }
 
-/// Whoever holds an end: the process that opened it, its NIC where it has one, and what tells of the base's end.
+/// Whoever holds an end: the process that opened it, and its NIC where it has one.
 struct Holder {
     origin: Origin,
     ring: Option<Arc<Ring>>,
-    life: Option<Life>,
 }
 
 impl Holder {
@@ -73,9 +72,8 @@ impl Holder {
         }
     }
 
-    /// Whether the base has ended, as the kernel says.
-    fn is_orphan(&self) -> bool {
-        self.life.as_ref().is_some_and(Life::is_over)
+    fn new(port: Option<&Port>) -> Self {
+        Self { origin: Origin::here(), ring: port.map(|port| Arc::clone(&port.ring)) }
     }
 }
 
@@ -109,9 +107,8 @@ impl WorkDesk {
 }
 
 impl WorkDesk {
-    fn holder(&self, port: Option<&Port>) -> PyResult<Holder> {
-        let life = self.life.as_ref().map(OwnedFd::try_clone).transpose()?.map(Life::new);
-        Ok(Holder { origin: Origin::here(), ring: port.map(|port| Arc::clone(&port.ring)), life })
+    fn life(&self) -> PyResult<Option<Life>> {
+        Ok(self.life.as_ref().map(OwnedFd::try_clone).transpose()?.map(Life::new))
     }
 }
 
@@ -122,8 +119,14 @@ pub(crate) struct QueueEnd {
     shape: Shape,
     holder: Holder,
     /// `None` once it is closed. Whoever posts has it read-locked, so that whoever closes waits for that.
-    poster: RwLock<Option<Arc<Poster>>>,
+    poster: RwLock<Option<Opened>>,
     looks: AtomicU32,
+}
+
+/// What an end has as long as it is open; `life` tells of the base's end.
+struct Opened {
+    poster: Arc<Poster>,
+    life: Option<Life>,
 }
 
 #[pymethods]
@@ -144,8 +147,14 @@ impl QueueEnd {
         let shape = shape_of(capacity, item_size, priorities)?;
         let queue = Arc::new(Queue::new(Memory::map(duplicate(file)?, shape)?));
         let poster = Arc::new(Poster::new(queue, Arc::clone(&desk.desk), Token(token)));
-        let holder = desk.holder(port)?;
-        Ok(Self { title, shape, holder, poster: RwLock::new(Some(poster)), looks: AtomicU32::new(0) })
+        let opened = Opened { poster, life: desk.life()? };
+        Ok(Self {
+            title,
+            shape,
+            holder: Holder::new(port),
+            poster: RwLock::new(Some(opened)),
+            looks: AtomicU32::new(0),
+        })
     }
 
     #[pyo3(signature = (item, priority=0, block=false, timeout=None))]
@@ -257,11 +266,15 @@ impl QueueEnd {
 
 impl QueueEnd {
     pub(super) fn poster(&self) -> Option<Arc<Poster>> {
-        self.poster.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.opened().as_ref().map(|opened| Arc::clone(&opened.poster))
+    }
+
+    fn opened(&self) -> RwLockReadGuard<'_, Option<Opened>> {
+        self.poster.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(&self, work: impl FnOnce(&Poster) -> T) -> Option<T> {
-        self.poster.read().unwrap_or_else(PoisonError::into_inner).as_deref().map(work)
+        self.opened().as_ref().map(|opened| work(&opened.poster))
     }
 
     fn closed(&self) -> PyErr {
@@ -286,7 +299,7 @@ impl QueueEnd {
     #[cold]
     fn look(&self, py: Python<'_>) -> PyResult<()> {
         self.holder.check(py)?;
-        if self.holder.is_orphan() {
+        if self.opened().as_ref().and_then(|opened| opened.life.as_ref()).is_some_and(Life::is_over) {
             self.with(|poster| poster.queue().end(Ended::Lan));
             return Err(self.refusal(py, Refused::Ended(Ended::Lan)));
         }
@@ -424,6 +437,7 @@ struct Taking {
 pub(crate) struct Taker {
     desk: Arc<Desk>,
     holder: Holder,
+    life: Option<Life>,
     taking: Mutex<Taking>,
     woken: AtomicBool,
     pollable: OnceLock<OwnedFd>,
@@ -435,10 +449,10 @@ impl Taker {
     #[pyo3(signature = (desk, port=None))]
     fn new(desk: &WorkDesk, port: Option<&Port>) -> PyResult<Self> {
         let taking = Taking { worker: Worker::new(Arc::clone(&desk.desk)), manners: Vec::new(), damaged: None };
-        let holder = desk.holder(port)?;
         Ok(Self {
             desk: Arc::clone(&desk.desk),
-            holder,
+            holder: Holder::new(port),
+            life: desk.life()?,
             taking: Mutex::new(taking),
             woken: AtomicBool::new(false),
             pollable: OnceLock::new(),
@@ -529,7 +543,7 @@ impl Taker {
     /// Whether the base has ended.
     #[getter]
     fn orphan(&self) -> bool {
-        self.holder.is_orphan()
+        self.life.as_ref().is_some_and(Life::is_over)
     }
 
     /// Items that wait in all queues.
@@ -541,7 +555,7 @@ impl Taker {
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         self.holder.check(py)?;
         if self.pollable.get().is_none() {
-            let made = self.desk.pollable(self.holder.life.as_ref())?;
+            let made = self.desk.pollable(self.life.as_ref())?;
             // Another thread may have been first.
             let _ = self.pollable.set(made);
         }

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from .._native import QueueEnd
-from ..errors import QueueClosed, ReceiveTimeout, VnetError
+from ..errors import ForkedNic, QueueClosed, ReceiveTimeout, VnetError
 
 if TYPE_CHECKING:
     import mmap
@@ -118,6 +118,8 @@ class WorkQueue(QueueEnd):
             VnetError: another thread takes items of this guest's queues.
             LanClosed, NicClosed, ForkedNic: the guest is off the LAN.
         """
+        if os.getpid() != self._pid:
+            raise ForkedNic("this queue was opened by the parent process; open it anew after fork()")
         if self._desk is None:
             raise ValueError(f"{self._title} is worked on by {self.owner}: others post to it")
         item = self._desk.take_one(self, timeout)

@@ -110,6 +110,8 @@ impl Worker {
     /// Serves the queue of this number no more.
     pub fn leave(&mut self, number: u32) {
         self.served.retain(|served| served.number != number);
+        // `find()` goes round from there.
+        self.turn = self.turn.min(self.served.len());
         self.priorities = self.served.iter().map(|served| served.queue.shape().priorities()).max().unwrap_or(0);
     }
 

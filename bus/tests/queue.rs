@@ -357,3 +357,19 @@ fn the_head_of_a_queue_is_one_page_and_an_idle_queue_takes_no_more() {
     // In units of 512 bytes: the head, and the page of the item.
     assert_eq!(rustix::fs::fstat(&made.file).expect("fstat").st_blocks, 16);
 }
+
+#[test]
+fn a_worker_goes_round_those_queues_that_are_left_when_one_is_served_no_more() {
+    let desk = desk();
+    let made: Vec<Made> = (0..3).map(|_| make_at(&desk, 4, 8, 1)).collect();
+    let mut worker = Worker::new(Arc::clone(&desk));
+    let numbers: Vec<u32> = made.iter().map(|each| worker.serve(Arc::clone(&each.queue))).collect();
+    // It has taken from the last one, and goes on from there.
+    made[2].poster(7).try_post(0, b"last").expect("there is room");
+    assert_eq!(take(&mut worker, 1).expect("an item").0, numbers[2]);
+    worker.leave(numbers[2]);
+    worker.leave(numbers[1]);
+    assert_eq!(take(&mut worker, 1), None);
+    made[0].poster(8).try_post(0, b"first").expect("there is room");
+    assert_eq!(take(&mut worker, 1).expect("an item").0, numbers[0]);
+}

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Whichever of the two operations on the position comes second sees what stands above the first: the waiter finds
-//! what it waits for, or the other finds the bell. `bus/tests/loom_pipe.rs` runs every order. What is signalled, and
-//! that each signal is taken once, is the business of [`super::signal`].
+//! what it waits for, or the other finds the bell. `bus/tests/loom_pipe.rs` runs every order. Why the signals are what
+//! they are stands in [`super::signal`]; the order in which they are taken, and taken back, stands here.
 
 use vnet_base::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -72,4 +72,98 @@ impl Bell {
         // Acquire: partners with `end()`.
         self.no_more.load(Ordering::Acquire) != 0
     }
+}
+
+/// What a waiting reader found when it had set its bell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Armed {
+    /// There is something already.
+    Found,
+    /// There is nothing: the next thing that comes is signalled.
+    Nothing,
+    /// There is nothing, the bell is as it was set before, and no token was left that could have woken anybody.
+    StillNothing,
+    /// The tokens cannot be had: the peer has gone.
+    Gone,
+}
+
+/// The tokens of a reader's descriptor: how many are in it, or on their way, as far as the reader knows.
+#[derive(Debug)]
+pub struct Watch {
+    owed: u32,
+    /// Whether the bell was set before.
+    armed: bool,
+}
+
+impl Watch {
+    /// That of a new pipe, whose maker put the first token there.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { owed: 1, armed: false }
+    }
+
+    /// Sets the bell for `position`, so that the descriptor is readable exactly when there is something.
+    ///
+    /// `look` is the last look, behind `take_place`; `take` takes out as many tokens as it is told, and tells how many
+    /// there were.
+    ///
+    /// # Errors
+    ///
+    /// Those of `look`.
+    pub fn arm<E>(
+        &mut self,
+        bell: &Bell,
+        position: u64,
+        look: impl FnOnce() -> Result<bool, E>,
+        take: impl FnOnce(u32) -> Option<u32>,
+    ) -> Result<Armed, E> {
+        let was_set = bell.announce(position);
+        if self.armed && !was_set {
+            // Whoever took the bell has sent a token, or is about to.
+            self.owed = self.owed.saturating_add(1);
+        }
+        let still = self.armed && was_set && self.owed == 0;
+        self.armed = true;
+        if look()? {
+            // The tokens stay: the descriptor is readable as it should be.
+            return Ok(Armed::Found);
+        }
+        // Only those from before: what comes now is for the bell that was just set.
+        if self.owed > 0 {
+            let Some(taken) = take(self.owed) else { return Ok(Armed::Gone) };
+            self.owed = self.owed.saturating_sub(taken);
+        }
+        Ok(if still { Armed::StillNothing } else { Armed::Nothing })
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sets the bell of a writer, so that its descriptor is writable exactly when there is room. Returns whether there is.
+///
+/// `hold` makes the descriptor unwritable until the peer signals, `look` is the last look, behind `take_place`, and
+/// `release` makes the descriptor writable without the peer.
+///
+/// # Errors
+///
+/// Those of `look`.
+pub fn arm_room<E>(
+    bell: &Bell,
+    position: u64,
+    hold: impl FnOnce(),
+    look: impl FnOnce() -> Result<bool, E>,
+    release: impl FnOnce(),
+) -> Result<bool, E> {
+    // Before the bell is set: a peer that takes the bell finds what holds the descriptor, and takes it away.
+    hold();
+    bell.announce(position);
+    let found = look()?;
+    if found {
+        release();
+    }
+    Ok(found)
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use vnet_base::sync::{Ordering, spin_loop};
 
+use super::bell::{Armed, Watch};
 use super::end::{End, FIRST, FRUITLESS, Failure, LEAST, MOST, Wait};
 use super::message::Partial;
 use super::ring::{Consumer, PIECE};
@@ -22,10 +23,7 @@ pub(super) struct Incoming {
     pub ended: bool,
     pub partial: Partial,
     turns: u32,
-    /// Tokens that are in the socket or on their way, as far as known.
-    owed: u32,
-    /// Whether the bell was set by us before.
-    armed: bool,
+    watch: Watch,
     /// Whether the descriptor shows that there is nothing, and nothing was read since.
     shown: bool,
     /// Bytes read since the ring was last found empty.
@@ -40,9 +38,7 @@ impl Incoming {
             ended: false,
             partial: Partial::default(),
             turns: FIRST,
-            // The maker of the pipe put one there.
-            owed: 1,
-            armed: false,
+            watch: Watch::new(),
             shown: false,
             run: 0,
             pause: LEAST_PAUSE,
@@ -272,26 +268,21 @@ impl End {
     ///
     /// True when there is something already.
     fn arm_data(&self, side: &mut Incoming) -> Result<bool, Failure> {
-        let was_set = self.way_in.data.announce(side.consumer.tail_for(1));
-        if side.armed && !was_set {
-            side.owed = side.owed.saturating_add(1);
-        }
-        let waits_since = side.armed && was_set;
-        side.armed = true;
-        if side.consumer.last_look()? > 0 || side.consumer.writer_ended() || self.gone.load(Ordering::Acquire) {
-            return Ok(true);
-        }
-        if side.owed > 0 {
-            match self.signals.take_tokens(side.owed) {
-                Some(taken) => side.owed -= taken,
-                None => return Ok(self.look_for_peer()),
+        let Incoming { consumer, watch, .. } = side;
+        let position = consumer.tail_for(1);
+        let look = || Ok::<_, Failure>(consumer.last_look()? > 0 || consumer.writer_ended());
+        match watch.arm(&self.way_in.data, position, look, |count| self.signals.take_tokens(count))? {
+            Armed::Found => return Ok(true),
+            Armed::Gone => return Ok(self.look_for_peer()),
+            // Whoever signals takes the bell first: a token that is there all the same nobody asked for, or it is the
+            // kernel's word that the peer has gone.
+            Armed::StillNothing if self.signals.readable() && self.way_in.data.is_set() && !self.deaf() => {
+                return if self.look_for_peer() { Ok(true) } else { Err(Failure::Nonsense) };
             }
-        } else if waits_since && self.signals.readable() && self.way_in.data.is_set() && !self.deaf() {
-            // Whoever signals takes the bell first: this token nobody asked for, or it is the peer's last word.
-            return if self.look_for_peer() { Ok(true) } else { Err(Failure::Nonsense) };
+            Armed::Nothing | Armed::StillNothing => {}
         }
         side.shown = true;
-        Ok(false)
+        Ok(self.gone.load(Ordering::Acquire))
     }
 
     /// Has the descriptor show whether there is data. What is wrong is told by the next call.

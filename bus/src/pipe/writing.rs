@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use vnet_base::sync::{Ordering, spin_loop};
 
+use super::bell::arm_room;
 use super::end::{End, FIRST, FRUITLESS, Failure, LEAST, MOST, Wait};
 use super::ring::{PIECE, Producer};
 use super::signal::{For, Woken};
@@ -225,15 +226,19 @@ impl End {
 
     /// Sets the bell, so that the descriptor becomes writable when `need` bytes fit. True when they do already.
     fn arm_room(&self, side: &mut Outgoing, need: u64) -> Result<bool, Failure> {
-        self.signals.hold_writable(core::mem::take(&mut side.large));
-        self.way_out.room.announce(side.producer.head_for(need));
-        if side.producer.last_look()? >= need || side.producer.reader_ended() {
-            side.large = true;
-            self.signals.let_writable();
-            return Ok(true);
-        }
-        side.shown = true;
-        Ok(self.gone.load(Ordering::Acquire))
+        let was_large = core::mem::take(&mut side.large);
+        let producer = &mut side.producer;
+        let position = producer.head_for(need);
+        let found = arm_room(
+            &self.way_out.room,
+            position,
+            || self.signals.hold_writable(was_large),
+            || Ok::<_, Failure>(producer.last_look()? >= need || producer.reader_ended()),
+            || self.signals.let_writable(),
+        )?;
+        side.large = found;
+        side.shown = !found;
+        Ok(found || self.gone.load(Ordering::Acquire))
     }
 
     /// Has the descriptor show whether there is room. What is wrong is told by the next call.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import platform
 import resource
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vnet.doctor import images
 from vnet.doctor.finding import Finding, State
 from vnet.doctor.packages import as_root
+from vnet.sharing.region import Region
 
 __all__ = ["findings"]
 
@@ -35,6 +38,7 @@ def findings(probed: Mapping[str, str]) -> Iterator[Finding]:
     yield _open_files()
     yield images.finding(TOPIC)
     yield _lan()
+    yield _sharing()
     yield _cores()
 
 
@@ -148,6 +152,37 @@ def _lan() -> Finding:
             name, "the ping of two hosts was not answered within 5 s", why, "see whether the machine is overloaded"
         )
     return _ok(name, f"made; a ping took {answered.avg * 1e6:.0f} µs", why)
+
+
+def _sharing() -> Finding:
+    import vnet
+
+    name, why = "regions and calls", "the proof: two guests share memory, and one has the other write there"
+    try:
+        with (
+            vnet.Lan(None, "10.0.0.0/24") as lan,
+            lan.attach("one") as one,
+            lan.attach("other") as other,
+            other.serve_calls("filler", _Writer(), _Writer),
+            one.create_region(mmap.PAGESIZE, guests=["other"]) as region,
+            one.caller("other", "filler", _Writer, timeout=5.0) as filler,
+        ):
+            filler.fill(region, 0)
+            began = time.perf_counter()
+            filler.fill(region, 7)
+            took = time.perf_counter() - began
+            if region[-1] != 7:
+                return _missing(name, "what the one wrote the other did not see", why, _kernel())
+    except (vnet.VnetError, OSError, ValueError) as error:
+        return _missing(name, str(error), why, "see what else is marked here")
+    return _ok(name, f"made; a call took {took * 1e6:.0f} µs", why)
+
+
+class _Writer:
+    """What the one serves: an interface, and its implementation."""
+
+    def fill(self, region: Region, value: int) -> None:
+        region[:] = bytes([value]) * len(region)
 
 
 def _cores() -> Finding:

@@ -155,7 +155,10 @@ def _qemu(manager: PackageManager) -> Finding:
 
 
 def _huge_pages() -> Finding:
-    name, why = "huge pages", "guests with much memory run faster on them; vnet itself does without"
+    name, why = (
+        "huge pages",
+        "guests with much memory run faster on them, and regions with `huge: true` are made of them",
+    )
     counts = dict(re.findall(r"^(HugePages_\w+):\s+(\d+)", _read(Path("/proc/meminfo")), re.MULTILINE))
     free, total = counts.get("HugePages_Free", "0"), counts.get("HugePages_Total", "0")
     if int(free):

@@ -293,7 +293,7 @@ def test_a_peer_that_scribbles_breaks_its_own_pipe_only(ends: Ends) -> None:
         files, others = vnet._native.pipe_make(4096, False)
         size = os.fstat(files[0]).st_size
         memory = os.dup(files[0])
-        about: dict[str, Any] = {"service": "x", "peer": "y", "guest": "z", "size": 4096}
+        about: dict[str, Any] = {"service": "x", "peer": "y", "guest": "z"}
         victim = Pipe(vnet._native.PipeEnd(files, True), **about)
         attacker = Pipe(vnet._native.PipeEnd(others, False), **about)
         with victim, attacker:

@@ -69,6 +69,12 @@ def test_the_one_who_connects_chooses_the_size(guests: Guests) -> None:
         assert far.write(bytes(100_000)) == 8192
 
 
+def test_a_size_is_rounded_up_and_told(guests: Guests) -> None:
+    host, a = guests
+    with host.listen("disk") as listener, a.connect("host", "disk", size=5000) as near, listener.accept(10) as far:
+        assert near.size == far.size == 8192
+
+
 def test_a_guest_connects_to_itself(guests: Guests) -> None:
     host, _ = guests
     with host.listen("disk") as listener, host.connect("host", "disk") as near, listener.accept(10) as far:

@@ -230,9 +230,9 @@ class Services:
             own, others = _native.pipe_make(size, messages)
         except OSError as error:
             raise LanFull(f"the base cannot make a pipe of {size:,} bytes: {error.strerror or error}") from None
-        about = {"peer": None if guest is None else str(guest), "messages": messages, "size": size}
+        who = None if guest is None else str(guest)
         try:
-            self._hand_over(service, json.dumps(about).encode(), others)
+            self._hand_over(service, json.dumps({"peer": who}).encode(), others)
         except BaseException:
             close_all(own)
             raise
@@ -240,7 +240,7 @@ class Services:
             close_all(others)
         service.waiting += 1
         service.connected += 1
-        return {**about, "peer": str(service.owner), "guest": about["peer"]}, own
+        return {"peer": str(service.owner), "guest": who}, own
 
     def _hand_over(self, service: _Service, about: bytes, files: Sequence[int]) -> None:
         try:

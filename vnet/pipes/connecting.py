@@ -244,7 +244,7 @@ def _once(ask: _Ask, asked: dict[str, Any], longest: int) -> Pipe:
         close_all(files)
         raise ProtocolError(f"the base's answer lacks {error}") from None
     end = _native.PipeEnd(files, True, largest=longest)
-    return Pipe(end, service=asked["service"], size=asked["size"], messages=asked["messages"], **about)
+    return Pipe(end, service=asked["service"], **about)
 
 
 def _pauses(timeout: float | None) -> Iterator[float]:

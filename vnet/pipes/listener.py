@@ -157,12 +157,12 @@ class Listener:
             )
         try:
             about = json.loads(said)
-            peer, messages, size = about["peer"], bool(about["messages"]), int(about["size"])
+            peer = about["peer"]
         except (ValueError, KeyError, TypeError) as error:
             close_all(files)
             raise ProtocolError(f"what the base says of one who connects is not understood: {error!r}") from None
         end = _native.PipeEnd(files, False, largest=self.longest)
-        return Pipe(end, service=self.service, peer=peer, guest=self.guest, size=size, messages=messages)
+        return Pipe(end, service=self.service, peer=peer, guest=self.guest)
 
     def _tell(self) -> None:
         """Tells the base that one less waits."""

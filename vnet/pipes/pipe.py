@@ -66,9 +66,9 @@ class Pipe(Messages, io.RawIOBase):
     Attributes:
         service: the service that was connected to.
         peer: the guest at the other end; ``None`` for the operator's shell, which is no guest.
-        guest: the guest at this end, and ``None`` as of ``peer``.
+        guest: the guest at this end, and ``None`` as of ``peer``.  Of a :func:`pair` both are ``""``.
         messages: whether it carries messages.
-        size: bytes that may wait in each direction.
+        size: bytes that may wait in each direction: what was asked for, or the next power of two.
 
     Beside those of the ``io`` module, reading and writing raise:
 
@@ -91,15 +91,13 @@ class Pipe(Messages, io.RawIOBase):
         service: str,
         peer: str | None,
         guest: str | None,
-        size: int,
-        messages: bool = False,
     ) -> None:
         self._end = end
         self.service = service
         self.peer = peer
         self.guest = guest
-        self.size = size
-        self.messages = messages
+        self.size = end.size
+        self.messages = end.messages
         self._pid = os.getpid()
         self._timeout: float | None = None
         self._block = True
@@ -396,13 +394,13 @@ def pair(
     """
     size, longest = check_size(size), check_longest(longest)
     first, second = _native.pipe_make(size, messages)
-    about: dict[str, Any] = {"service": service, "peer": None, "guest": None, "size": size, "messages": messages}
+    about: dict[str, Any] = {"service": service, "peer": "", "guest": ""}
     ends = _native.PipeEnd(first, True, largest=longest), _native.PipeEnd(second, False, largest=longest)
     return Pipe(ends[0], **about), Pipe(ends[1], **about)
 
 
 def _named(guest: str | None) -> str:
-    return "an operator" if guest is None else guest
+    return "an operator" if guest is None else guest or "this process"
 
 
 def _late(written: int, timeout: float) -> TimeoutError:

@@ -313,8 +313,11 @@ impl PipeEnd {
     }
 
     fn close(&self, py: Python<'_>) {
+        // Not in the condition: the lock would be held there until the interpreter is had again, by whose holder it may
+        // be wanted.
+        let end = self.lock_end().take();
         // What is mapped goes when the last call that another thread is in has returned.
-        if let Some(end) = self.lock_end().take() {
+        if let Some(end) = end {
             py.detach(|| {
                 end.close();
                 drop(end);

@@ -79,12 +79,8 @@ fn pair(words: u64) -> (Writer, Reader) {
     let way: &'static Way = Box::leak(Box::default());
     let area = Area::model(words * 8);
     let (data, room) = (Descriptor::new(), Descriptor::new());
-    let writer = Writer {
-        way,
-        producer: Producer::new(way, area.clone()),
-        data: Arc::clone(&data),
-        room: Arc::clone(&room),
-    };
+    let writer =
+        Writer { way, producer: Producer::new(way, area.clone()), data: Arc::clone(&data), room: Arc::clone(&room) };
     (writer, Reader { way, consumer: Consumer::new(way, area), watch: Watch::new(), data, room })
 }
 
@@ -287,9 +283,9 @@ fn a_descriptor_is_writable_whenever_there_is_room() {
 }
 
 #[test]
-fn both_directions_sleep_and_wake_through_a_ring_of_one_word() {
+fn a_stream_through_a_ring_of_two_words_sleeps_and_wakes_at_both_ends() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         let (mut writer, mut reader) = pair(2);
         let thread = thread::spawn(move || {

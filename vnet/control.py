@@ -45,6 +45,7 @@ from .errors import AbiMismatch, AddressError, LanClosed, LanFull, MachineLacks,
 from .nic import Nic
 from .runtime import connect, release_socket
 from .sharing.doors import RemoteDoor
+from .sharing.memory import most
 from .sharing.proving import open_peer, prove
 from .wire import LONGEST, MOST_FILES, ask, close_all, recv_fds, send_fds
 
@@ -388,8 +389,9 @@ class ControlServer:
         name, operator = request.get("guest"), request.get("operator", False)
         if not (name is None or isinstance(name, str)) or not isinstance(operator, bool):
             raise ProtocolError("'guest' is a guest's name, or null, and 'operator' is true or false")
-        if self._members >= _MEMBERS:
-            raise LanFull(f"{_MEMBERS} members are there already")
+        # Each is two descriptors: a connection and a process.
+        if self._members >= most(_MEMBERS, 8):
+            raise LanFull(f"{self._members} members are there already")
         register = lan._register
         with register.lock:
             self._watch_process(connection)

@@ -48,12 +48,15 @@ class Member(Sharing):
 
     def close(self) -> None:
         """Lets go of all that it has.  May be called twice."""
+        if os.getpid() != self._pid:
+            # Whoever held the lock at the fork is not there to give it back.
+            self._connection.close()
+            return
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        if os.getpid() == self._pid:
-            self._way.leave()
+        self._way.leave()
         self._connection.close()
 
     def __del__(self) -> None:

@@ -22,10 +22,12 @@ none.
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import mmap
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,6 +47,8 @@ __all__ = ["FRAMES", "Regions", "serve"]
 _OF_A_GUEST = 1024
 _OF_A_LAN = 8192
 _ATTACHMENTS = 4096
+# Guests that a region is for at most.
+_NAMES = 4096
 # Page frames of one answer, so that none takes long.
 FRAMES = 16_384
 # Bytes of a handle: as hard to guess as a key.
@@ -250,26 +254,23 @@ class Regions:
         if not readonly and region.one_writer:
             raise NotPermitted(f"{region.called()} was made for one writer: others can be allowed to read it only")
         assert isinstance(named, str)
+        if len(region.access) >= _NAMES and named not in region.access:
+            raise LanFull(f"{region.called()} is for {_NAMES} guests already")
         region.access[named] = not readonly
         return {}, []
 
     def _told_attachments(self, guest: Guest, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         region = self._visible(guest, request)
-        ranges: dict[int, list[tuple[int, int, bool]]] = {}
+        ranges: dict[tuple[int, bool], deque[tuple[int, int]]] = {}
         told = []
         for each in region.attached.values():
             pid = each.guest.pid
-            if pid not in ranges:
-                try:
-                    ranges[pid] = _native.region_ranges(pid, region.file)
-                except OSError:
-                    # Another user's process, or one that ends just now.
-                    ranges[pid] = []
+            if (pid, False) not in ranges:
+                ranges[pid, False], ranges[pid, True] = _ranges(pid, region.file)
             # Which of a process's mappings is which of its attachments makes no difference to anybody.
-            at = next((found for found in ranges[pid] if found[2] is not each.readonly), None)
-            if at is not None:
-                ranges[pid].remove(at)
-            each.found = at[:2] if at is not None else None if each.start is None else (each.start, region.size)
+            found = ranges[pid, each.readonly]
+            said = None if each.start is None else (each.start, region.size)
+            each.found = found.popleft() if found else said
             told.append(
                 {
                     "attachment": each.number,
@@ -390,6 +391,17 @@ class Regions:
         regions, self._regions, self._names, self._guests = self._regions, {}, {}, {}
         for region in regions.values():
             os.close(region.file)
+
+
+def _ranges(pid: int, file: int) -> tuple[deque[tuple[int, int]], deque[tuple[int, int]]]:
+    """Where a process has a file mapped: addresses and bytes of what it can write to, and of what it cannot."""
+    writable: deque[tuple[int, int]] = deque()
+    readable: deque[tuple[int, int]] = deque()
+    # Another user's process, or one that ends just now, has none.
+    with contextlib.suppress(OSError):
+        for start, size, writes in _native.region_ranges(pid, file):
+            (writable if writes else readable).append((start, size))
+    return writable, readable
 
 
 def _shows_its_maps(pid: int) -> bool:

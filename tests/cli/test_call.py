@@ -173,6 +173,16 @@ def test_without_a_method_it_says_what_there_is(values: Values) -> None:
     assert json.loads(types("--json").stdout)["services"] == [{"node": "host", "service": "store", "clients": None}]
 
 
+def test_show_tells_what_the_guests_of_a_program_share(values: Values, named: vnet.Lan) -> None:
+    with named.attach("bob") as bob, bob.create_region("64KiB", name="board", guests=["alice"], readonly=["alice"]):
+        done = subprocess.run([*VNET, "show", "office"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "region board of bob, 64 KiB: alice (reads); attached by bob\n" in done.stdout
+    assert (
+        f"service store of host: listening, process {os.getpid()}, 0 connected so far; for everybody\n" in done.stdout
+    )
+
+
 REFUSED = {
     ("nobody", "store", "get", "a"): "no guest 'nobody' is on the LAN",
     ("hst", "store", "get", "a"): "did you mean 'host'?",

@@ -265,6 +265,13 @@ def test_a_service_that_dies_under_a_call_is_exit_code_1(named: vnet.Lan, guest:
     assert said.startswith(b"vnet: host slow wait: ServiceGone: ")
 
 
+def test_a_service_that_says_nothing_is_given_up(named: vnet.Lan) -> None:
+    with named.attach("host") as host, host.listen("mute"):
+        done = types("host", "mute", "--timeout", "300ms")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"'mute' of 'host' did not answer within 0.3 s; does it serve calls?" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "offered"),
     [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -73,7 +74,7 @@ def call(
             _list_services(found, node, as_json)
             return
         if method is None:
-            _list_methods(found, node, service, as_json)
+            _list_methods(found, node, service, patience, as_json)
             return
         place = {"lab": found, "node": node, "service": service, "method": method}
         _call(place, arguments or [], patience, as_json)
@@ -83,32 +84,38 @@ def call(
 
 
 def _call(place: dict[str, str], words: list[str], patience: float | None, as_json: bool) -> None:
-    from vnet.errors import InterfaceError, VnetError
-    from vnet.lab.asking import is_remote, open_service, plain
+    from vnet.lab.asking import open_service, plain
     from vnet.rpc.caller import Stream
     from vnet.rpc.shell import arguments_of
 
-    with open_service(place["lab"], place["node"], place["service"]) as (_, caller):
+    opened = open_service(place["lab"], place["node"], place["service"], patience=patience)
+    with _failing(place, as_json), opened as (_, caller):
         method = caller.interface.method(place["method"])
         args, named = arguments_of(caller.interface, method, words)
-        try:
-            answer = getattr(caller.with_timeout(patience), method.name)(*args, **named)
-            if isinstance(answer, Stream):
-                _print_stream(place, answer, as_json)
-            elif as_json:
-                print_json({**place, "result": plain(answer)})
-            else:
-                _print_value(answer)
-        except BrokenPipeError as error:
-            if is_remote(error):
-                _fail(place, error, as_json)
+        answer = getattr(caller.with_timeout(patience), method.name)(*args, **named)
+        if isinstance(answer, Stream):
+            _print_stream(place, answer, as_json)
+        elif as_json:
+            print_json({**place, "result": plain(answer)})
+        else:
+            _print_value(answer)
+
+
+@contextlib.contextmanager
+def _failing(place: dict[str, str], as_json: bool) -> Iterator[None]:
+    """Makes exit code 1 of what the service raised, and of a service that is there and does not answer.
+
+    Everything else is wrong usage, and nothing was sent.
+    """
+    from vnet.errors import CallTimeout, LanClosed, ServiceBusy, ServiceGone
+    from vnet.lab.asking import is_remote
+
+    try:
+        yield
+    except Exception as error:
+        if not is_remote(error) and not isinstance(error, (CallTimeout, LanClosed, ServiceBusy, ServiceGone)):
             raise
-        except Exception as error:
-            # What was refused before it was sent is wrong usage, whatever came after that is the call's failure.
-            refused = isinstance(error, InterfaceError) and not is_remote(error)
-            if refused or not (isinstance(error, VnetError) or is_remote(error)):
-                raise
-            _fail(place, error, as_json)
+        _fail(place, error, as_json)
 
 
 def _fail(place: dict[str, str], error: Exception, as_json: bool) -> NoReturn:
@@ -121,7 +128,8 @@ def _fail(place: dict[str, str], error: Exception, as_json: bool) -> NoReturn:
     else:
         if trace and os.environ.get("VNET_TRACEBACK"):
             complain(trace.rstrip())
-        complain(f"vnet: {place['node']} {place['service']} {place['method']}: {words_of(error)}")
+        called = " ".join(value for key, value in place.items() if key != "lab")
+        complain(f"vnet: {called}: {words_of(error)}")
     raise typer.Exit(1)
 
 
@@ -209,13 +217,14 @@ def _list_services(lan: str, node: str | None, as_json: bool) -> None:
         raise ValueError(f"{node!r} serves nothing on {lan!r}; {f'who does: {others}' if others else 'nobody does'}")
 
 
-def _list_methods(lan: str, node: str, service: str, as_json: bool) -> None:
+def _list_methods(lan: str, node: str, service: str, patience: float | None, as_json: bool) -> None:
     from vnet.lab.asking import open_service
 
-    with open_service(lan, node, service) as (description, _):
+    place = {"lab": lan, "node": node, "service": service}
+    with _failing(place, as_json), open_service(lan, node, service, patience=patience) as (description, _):
         pass
     if as_json:
-        print_json({"lab": lan, "node": node, "service": service, "interface": description.to_json()})
+        print_json({**place, "interface": description.to_json()})
         return
     _print_description(node, service, description)
 

@@ -28,6 +28,8 @@ from vnet.sharing.guest import Sharing
 
 __all__ = ["CallFailed", "call_once", "is_remote", "open_service", "plain", "words_of"]
 
+# Seconds that a service which is there takes at most to tell what it declares.
+_GREETING = 10.0
 # Seconds between two looks whether a step must end.
 _LOOK = 0.1
 # Values of a stream that a step takes.
@@ -69,7 +71,7 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def open_service(
-    lan: Any, node: str, service: str, *, guest: Sharing | None = None
+    lan: Any, node: str, service: str, *, guest: Sharing | None = None, patience: float | None = None
 ) -> Iterator[tuple[Description, Caller[Any]]]:
     """What a service declares, and a caller of it, which is closed on leaving.
 
@@ -78,6 +80,7 @@ def open_service(
         node: who serves.
         service: the service's name.
         guest: who calls; None: the operator.
+        patience: seconds in which it must have told what it declares, where that is less than the usual ten.
 
     Raises:
         VnetError: nobody serves that, does not let in, or does not answer.
@@ -87,7 +90,8 @@ def open_service(
         pipe = connect_operator(lan, node, service, messages=True, size=size)
     else:
         pipe = guest.connect(node, service, messages=True, size=size)
-    description, caller = caller_of(pipe, f"{service!r} of {node!r}")
+    greeting = _GREETING if patience is None else min(patience, _GREETING)
+    description, caller = caller_of(pipe, f"{service!r} of {node!r}", greeting=greeting)
     try:
         yield description, caller
     finally:
@@ -123,7 +127,7 @@ def call_once(
     deadline = time.monotonic() + timeout
     with _acting(lan, guest) as who:
         try:
-            with open_service(lan, node, service, guest=who) as (_, caller):
+            with open_service(lan, node, service, guest=who, patience=timeout) as (_, caller):
                 streams = caller.interface.method(method).stream
                 remote = getattr(caller.with_timeout(min(timeout, limit.left())), method)
                 if streams:

@@ -42,7 +42,12 @@ _GREETING = 10.0
 
 
 def caller_of(
-    pipe: Any, where: str, *, timeout: float | None = None, limits: Limits | None = None
+    pipe: Any,
+    where: str,
+    *,
+    timeout: float | None = None,
+    limits: Limits | None = None,
+    greeting: float = _GREETING,
 ) -> tuple[Description, Caller[Any]]:
     """Asks a service for its interface, and makes a caller of it whose methods take and give plain values.
 
@@ -51,6 +56,7 @@ def caller_of(
         where: what it is connected to, for messages: ``'disk' of 'host'``.
         timeout: seconds that each call waits for its answer.
         limits: what is taken of the service.
+        greeting: seconds in which it must have told what it declares.
 
     Raises:
         ServiceGone, CallTimeout: the service does not answer, or not as one of calls.

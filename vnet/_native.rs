@@ -58,6 +58,8 @@ mod service;
 mod stack;
 #[path = "_native_tap.rs"]
 mod tap;
+#[path = "_native_taker.rs"]
+mod taker;
 #[path = "_native_traffic.rs"]
 mod traffic;
 #[path = "_native_udp.rs"]
@@ -540,7 +542,7 @@ mod _native {
     #[pymodule_export]
     use super::port::{Held, Port};
     #[pymodule_export]
-    use super::queue::{QueueEnd, Taker, WorkDesk, desk_make, queue_bytes, queue_make};
+    use super::queue::{QueueEnd, WorkDesk, desk_make, queue_bytes, queue_make};
     #[pymodule_export]
     use super::region::{region_frames, region_make, region_ranges, region_reading, region_settle};
     #[pymodule_export]
@@ -553,6 +555,8 @@ mod _native {
     use super::service::{Service, offer, withdraw};
     #[pymodule_export]
     use super::stack::{Mirror, Stack, TcpListener, TcpSocket};
+    #[pymodule_export]
+    use super::taker::Taker;
     #[pymodule_export]
     use super::traffic::{Program, TrafficGuest, start_on_host, wake_host};
     #[pymodule_export]

@@ -14,7 +14,8 @@ use vnet_bench::{bare, ours, pipes, queues, routes, sockets};
 use super::duplicate;
 use super::pipe::PipeEnd;
 use super::port::Port;
-use super::queue::{QueueEnd, Taker};
+use super::queue::QueueEnd;
+use super::taker::Taker;
 
 /// The memory that the two processes of a measurement share, and the halves of the measurements.
 ///

@@ -1,7 +1,7 @@
-//! The binding of work queues: the ends of posters and of dispatchers, and what the broker does.
+//! The binding of work queues: their ends, and what the broker does.
 
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -9,18 +9,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyString};
 use vnet_base::lock::Token;
 use vnet_base::map::{memory_file, seal};
-use vnet_base::sync::{AtomicBool, AtomicU32, Ordering};
+use vnet_base::sync::{AtomicU32, Ordering};
 use vnet_bus::forks::Origin;
-use vnet_bus::queue::{
-    Desk, DeskMemory, Ended, Life, Memory, PAGE, Poster, Queue, Refused, Shape, Spin, Waited, Worker, eventfd,
-};
+use vnet_bus::queue::{Desk, DeskMemory, Ended, Life, Memory, PAGE, Poster, Queue, Refused, Shape, eventfd};
 use vnet_drivers::ring::Ring;
 
 use super::port::Port;
 use super::{duplicate, error, gone, seconds};
 
 /// The longest sleep in one go; after it the caller looks whether everybody is still there.
-const SLICE: Duration = Duration::from_millis(100);
+pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// Posts between two looks whether the base is still there.
 const LOOKS: u32 = 64;
@@ -53,15 +51,15 @@ pub(super) fn desk_make(name: &str) -> PyResult<(i32, i32)> {
 }
 
 /// Whoever holds an end: the process that opened it, and its NIC where it has one.
-struct Holder {
-    origin: Origin,
+pub(super) struct Holder {
+    pub(super) origin: Origin,
     ring: Option<Arc<Ring>>,
 }
 
 impl Holder {
     /// Raises what makes the end unusable, if something does.
     #[inline]
-    fn check(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn check(&self, py: Python<'_>) -> PyResult<()> {
         if !self.origin.is_here() {
             let message = "this queue was opened by the parent process; open it anew after fork()";
             return Err(error(py, "ForkedNic", message));
@@ -72,7 +70,7 @@ impl Holder {
         }
     }
 
-    fn new(port: Option<&Port>) -> Self {
+    pub(super) fn new(port: Option<&Port>) -> Self {
         Self { origin: Origin::here(), ring: port.map(|port| Arc::clone(&port.ring)) }
     }
 }
@@ -80,7 +78,7 @@ impl Holder {
 /// A guest's desk: the doorbell of all queues that it works on.
 #[pyclass(frozen, module = "vnet._native")]
 pub(crate) struct WorkDesk {
-    desk: Arc<Desk>,
+    pub(super) desk: Arc<Desk>,
     life: Option<OwnedFd>,
 }
 
@@ -107,7 +105,7 @@ impl WorkDesk {
 }
 
 impl WorkDesk {
-    fn life(&self) -> PyResult<Option<Life>> {
+    pub(super) fn life(&self) -> PyResult<Option<Life>> {
         Ok(self.life.as_ref().map(OwnedFd::try_clone).transpose()?.map(Life::new))
     }
 }
@@ -122,6 +120,9 @@ pub(crate) struct QueueEnd {
     poster: RwLock<Option<Opened>>,
     looks: AtomicU32,
 }
+
+/// As Python sees what a queue counted; see [`QueueEnd::counters`].
+type Counters = (Vec<u64>, Vec<u64>, u64, u64, u64);
 
 /// What an end has as long as it is open; `life` tells of the base's end.
 struct Opened {
@@ -202,7 +203,7 @@ impl QueueEnd {
     }
 
     /// Counts: posted and taken by priority, refused, publications, interrupts.
-    fn counters(&self) -> PyResult<(Vec<u64>, Vec<u64>, u64, u64, u64)> {
+    fn counters(&self) -> PyResult<Counters> {
         let poster = self.poster().ok_or_else(|| self.closed())?;
         let statistics = poster.queue().statistics();
         let priorities = self.shape.priorities();
@@ -277,7 +278,7 @@ impl QueueEnd {
         self.opened().as_ref().map(|opened| work(&opened.poster))
     }
 
-    fn closed(&self) -> PyErr {
+    pub(super) fn closed(&self) -> PyErr {
         PyValueError::new_err(format!("{} is closed here", self.title))
     }
 
@@ -289,7 +290,7 @@ impl QueueEnd {
             let most = self.shape.priorities() - 1;
             return Err(PyValueError::new_err(format!("{} has priorities 0 to {most}, not {priority}", self.title)));
         }
-        if self.looks.fetch_add(1, Ordering::Relaxed) % LOOKS == 0 {
+        if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOKS) {
             self.look(py)?;
         }
         Ok(())
@@ -371,7 +372,7 @@ impl QueueEnd {
                     let slice = left.map_or(SLICE, |left| left.min(SLICE));
                     // Not with the end in the hand: whoever closes it does not wait for room.
                     let poster = self.poster().ok_or_else(|| self.closed())?;
-                    let _ = py.detach(|| poster.wait_for_room(priority, slice));
+                    let _ = py.detach(|| poster.wait_for_room(priority, items.len() - done, slice));
                 }
                 Refused::Locked => stuck = false,
             }
@@ -415,249 +416,4 @@ fn copied<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         PyTypeError::new_err(format!("an item is bytes-like, not {kind}"))
     })?;
     Ok(view.call_method0("tobytes")?.cast_into::<PyBytes>()?)
-}
-
-/// How many items of a queue the taker gives at a time, and whether in place.
-#[derive(Clone, Copy)]
-struct Manner {
-    number: u32,
-    most: u64,
-    in_place: bool,
-}
-
-struct Taking {
-    worker: Worker,
-    manners: Vec<Manner>,
-    /// A queue that was found damaged, still to be told of.
-    damaged: Option<u32>,
-}
-
-/// Takes the items of a guest's queues: what `vnet.queues.Dispatcher` is made of.
-#[pyclass(frozen, module = "vnet._native")]
-pub(crate) struct Taker {
-    desk: Arc<Desk>,
-    holder: Holder,
-    life: Option<Life>,
-    taking: Mutex<Taking>,
-    woken: AtomicBool,
-    pollable: OnceLock<OwnedFd>,
-}
-
-#[pymethods]
-impl Taker {
-    #[new]
-    #[pyo3(signature = (desk, port=None))]
-    fn new(desk: &WorkDesk, port: Option<&Port>) -> PyResult<Self> {
-        let taking = Taking { worker: Worker::new(Arc::clone(&desk.desk)), manners: Vec::new(), damaged: None };
-        Ok(Self {
-            desk: Arc::clone(&desk.desk),
-            holder: Holder::new(port),
-            life: desk.life()?,
-            taking: Mutex::new(taking),
-            woken: AtomicBool::new(false),
-            pollable: OnceLock::new(),
-        })
-    }
-
-    /// Serves a queue, up to `most` items at a time; `in_place`: one, left where it is until [`Taker::done`].
-    fn serve(&self, end: &QueueEnd, most: u64, in_place: bool) -> PyResult<u32> {
-        let poster = end.poster().ok_or_else(|| end.closed())?;
-        let mut taking = self.taking();
-        let number = taking.worker.serve(Arc::clone(poster.queue()));
-        taking.manners.push(Manner { number, most: most.max(1), in_place });
-        Ok(number)
-    }
-
-    /// Serves the queue of this number no more.
-    fn leave(&self, number: u32) {
-        let mut taking = self.taking();
-        taking.worker.leave(number);
-        taking.manners.retain(|manner| manner.number != number);
-    }
-
-    /// Takes what is most urgent: the queue's number and priority, how many items, and the item, a list of items, or where
-    /// in the memory file the item lies with its length; `None` where nothing waits. A queue that is found damaged comes
-    /// with 0 items, once.
-    #[pyo3(signature = (limit=None))]
-    fn take(&self, py: Python<'_>, limit: Option<u64>) -> PyResult<Option<(u32, usize, u64, Py<PyAny>)>> {
-        if !self.holder.origin.is_here() {
-            self.holder.check(py)?;
-        }
-        let taken = self.taking().take(py, limit.unwrap_or(u64::MAX));
-        let Some((number, priority, count, what)) = taken.unwrap_or_else(|number| Some((number, 0, 0, What::Damage)))
-        else {
-            return Ok(None);
-        };
-        let what = match what {
-            What::Item(item) => item.into_any().unbind(),
-            What::Items(items) => PyList::new(py, items)?.into_any().unbind(),
-            What::Place(at, length) => (at, length).into_pyobject(py)?.into_any().unbind(),
-            What::Damage => py.None(),
-        };
-        Ok(Some((number, priority, count, what)))
-    }
-
-    /// Gives the place of an item that was left in place back.
-    fn done(&self, number: u32, priority: usize) {
-        self.taking().worker.done(number, priority);
-    }
-
-    /// Waits until there is an item, [`Taker::wake`] was called or a slice of `timeout` seconds is over. False: it is over.
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let timeout = seconds("timeout", timeout)?.map_or(SLICE, |timeout| timeout.min(SLICE));
-        self.holder.check(py)?;
-        let waited = py.detach(|| {
-            let mut taking = self.taking();
-            match taking.worker.wait(!timeout.is_zero()) {
-                Ok(Waited::Asleep) => {}
-                Ok(Waited::NotYet) => return false,
-                Ok(Waited::Ready) | Err(_) => {
-                    // Damage is told by the next take.
-                    return true;
-                }
-            }
-            drop(taking);
-            // Partners with `wake()`, whose swap of the bell comes before the worker's, and this look finds it; or after.
-            if self.woken.swap(false, Ordering::AcqRel) {
-                self.taking().worker.set_busy();
-                return true;
-            }
-            let start = Instant::now();
-            let _ = self.desk.sleep(Some(timeout));
-            start.elapsed() < timeout
-        });
-        py.check_signals()?;
-        if !waited {
-            self.holder.check(py)?;
-        }
-        Ok(waited)
-    }
-
-    /// Makes whoever waits look again.
-    fn wake(&self) {
-        self.woken.store(true, Ordering::Release);
-        self.desk.force();
-    }
-
-    /// Whether the base has ended.
-    #[getter]
-    fn orphan(&self) -> bool {
-        self.life.as_ref().is_some_and(Life::is_over)
-    }
-
-    /// Items that wait in all queues.
-    fn backlog(&self) -> u64 {
-        self.taking().worker.backlog()
-    }
-
-    /// The descriptor that is readable while work waits, whenever nobody runs the taker, and once the base has ended.
-    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        self.holder.check(py)?;
-        if self.pollable.get().is_none() {
-            let made = self.desk.pollable(self.life.as_ref())?;
-            // Another thread may have been first.
-            let _ = self.pollable.set(made);
-        }
-        self.taking().worker.poll_descriptor();
-        self.pollable.get().map(AsRawFd::as_raw_fd).ok_or_else(|| PyValueError::new_err("no descriptor"))
-    }
-
-    /// Leaves the desk until there is work again.
-    fn rest(&self) {
-        if self.holder.origin.is_here() {
-            self.taking().worker.rest();
-        }
-    }
-
-    /// Polls before sleeping: "never", "adaptive" or "always".
-    fn set_spin(&self, spin: &str) -> PyResult<()> {
-        let spin = match spin {
-            "never" => Spin::Never,
-            "adaptive" => Spin::Adaptive,
-            "always" => Spin::Always,
-            _ => return Err(PyValueError::new_err("spin is never, adaptive or always")),
-        };
-        self.taking().worker.set_spin(spin);
-        Ok(())
-    }
-
-    /// Takes `count` items off all queues and throws them away, at most for `timeout` seconds: for measurements. Returns
-    /// how many it took.
-    fn drain(&self, py: Python<'_>, count: u64, timeout: f64) -> PyResult<u64> {
-        let limit = seconds("timeout", Some(timeout))?.unwrap_or(Duration::MAX);
-        Ok(py.detach(|| {
-            let start = Instant::now();
-            let mut taking = self.taking();
-            let (mut taken, mut sum) = (0, 0u64);
-            while taken < count && start.elapsed() < limit {
-                let found = taking.worker.find();
-                if let Ok(Some(found)) = found {
-                    let visit = |item: &[u8]| {
-                        sum = sum.wrapping_add(item.first().copied().map_or(0, u64::from));
-                        true
-                    };
-                    taken += taking.worker.take(&found, count - taken, visit).unwrap_or(0);
-                } else if taking.worker.wait(true) == Ok(Waited::Asleep) {
-                    let _ = self.desk.sleep(Some(SLICE));
-                }
-            }
-            std::hint::black_box(sum);
-            taken
-        }))
-    }
-}
-
-impl Taker {
-    /// For measurements, which do what a dispatcher does, without Python.
-    pub(super) fn with_worker<T>(&self, work: impl FnOnce(&mut Worker, &Desk) -> T) -> T {
-        work(&mut self.taking().worker, &self.desk)
-    }
-
-    fn taking(&self) -> MutexGuard<'_, Taking> {
-        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What was taken, before it is made objects of.
-enum What<'py> {
-    Item(Bound<'py, PyBytes>),
-    Items(Vec<Bound<'py, PyBytes>>),
-    Place(u64, usize),
-    Damage,
-}
-
-impl Taking {
-    /// The queue's number and priority, how many items, and which. Makes nothing of which Python keeps count for its
-    /// collector: that may run then, and end something that wants the taker.
-    fn take<'py>(&mut self, py: Python<'py>, limit: u64) -> Result<Option<(u32, usize, u64, What<'py>)>, u32> {
-        if let Some(number) = self.damaged.take() {
-            return Err(number);
-        }
-        let Some(found) = self.worker.find()? else { return Ok(None) };
-        let (number, priority) = (found.number, found.priority);
-        let manner = self.manners.iter().find(|manner| manner.number == number);
-        let manner = manner.copied().unwrap_or(Manner { number, most: 1, in_place: false });
-        if manner.in_place {
-            let (at, length) = self.worker.hold(&found)?;
-            return Ok(Some((number, priority, 1, What::Place(at, length))));
-        }
-        let most = manner.most.min(limit);
-        let mut items = Vec::with_capacity(found.items.min(most).min(1 << 16) as usize);
-        let copy = |item: &[u8]| {
-            items.push(PyBytes::new(py, item));
-            true
-        };
-        let taken = self.worker.take(&found, most, copy);
-        if items.is_empty() {
-            taken?;
-        } else {
-            // What lies before the damage was posted whole.
-            self.damaged = taken.err();
-        }
-        let count = items.len() as u64;
-        let what =
-            if manner.most > 1 { What::Items(items) } else { items.pop().map_or(What::Items(Vec::new()), What::Item) };
-        Ok(Some((number, priority, count, what)))
-    }
 }

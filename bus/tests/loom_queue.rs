@@ -156,7 +156,7 @@ fn a_poster_that_waits_for_room_is_woken_or_finds_it() {
         assert_eq!(post(&poster, 0, &[1]), 1);
         let posting = thread::spawn(move || {
             while poster.try_post(0, &2u64.to_ne_bytes()) == Err(Refused::Full) {
-                let _ = poster.wait_for_room(0, LONG);
+                let _ = poster.wait_for_room(0, 1, LONG);
             }
         });
         assert_eq!(take(&mut worker), Some(1));
@@ -175,7 +175,7 @@ fn a_poster_that_waits_for_room_learns_of_the_end() {
             loop {
                 match poster.try_post(0, &2u64.to_ne_bytes()) {
                     Err(Refused::Full) => {
-                        let _ = poster.wait_for_room(0, LONG);
+                        let _ = poster.wait_for_room(0, 1, LONG);
                     }
                     other => return other,
                 }

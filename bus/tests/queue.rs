@@ -231,7 +231,7 @@ fn items_of_many_threads_all_come_once_and_in_each_ones_order() {
                         rest.drain(..taken);
                         if refused == Some(Refused::Full) {
                             // A wake-up that is lost makes this test last minutes.
-                            let _ = poster.wait_for_room((me % 2) as usize, Duration::from_secs(60));
+                            let _ = poster.wait_for_room((me % 2) as usize, 1, Duration::from_secs(60));
                         }
                     }
                 });
@@ -273,7 +273,7 @@ fn whoever_waits_for_room_learns_at_once_that_the_queue_has_ended() {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 while poster.try_post(0, b"y") == Err(Refused::Full) {
-                    let _ = poster.wait_for_room(0, Duration::from_secs(60));
+                    let _ = poster.wait_for_room(0, 1, Duration::from_secs(60));
                 }
                 poster.try_post(0, b"y")
             });

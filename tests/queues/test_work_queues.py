@@ -519,3 +519,37 @@ def test_queues_of_guests_without_a_nic_object(lan: vnet.Lan) -> None:
         dispatcher.start()
         other.post(b"read 7")
         assert support.eventually(lambda: got == [b"read 7"])
+
+
+def test_a_queue_that_its_view_handler_closes_or_leaves_gives_no_item_twice(pair: tuple[vnet.Nic, vnet.Nic]) -> None:
+    worker, poster = pair
+    with worker.create_queue() as queue, poster.open_queue(queue) as other:
+        dispatcher = worker.dispatcher()
+        got: list[bytes] = []
+
+        def take(item: memoryview) -> None:
+            got.append(bytes(item))
+            dispatcher.off(queue)
+
+        for _ in range(2):
+            dispatcher.on(queue, view=True)(take)
+            other.post(b"%d" % len(got))
+            dispatcher.run(timeout=0)
+        assert got == [b"0", b"1"]
+        dispatcher.on(queue, view=True)(lambda item: queue.close())
+        other.post(b"last")
+        assert dispatcher.run(timeout=0) == 1
+
+
+def test_whoever_left_the_lan_posts_no_more(lan: vnet.Lan) -> None:
+    """Guests without a NIC object here, too."""
+    with lan.attach("worker") as worker, worker.create_queue() as queue:
+        host = lan.host("poster")
+        other = host.open_queue(queue)
+        other.post(b"x")
+        host.close()
+        with pytest.raises(vnet.NicClosed):
+            other.post(b"y")
+        with pytest.raises(vnet.NicClosed):
+            other.post_many([b"y"])
+        other.close()

@@ -65,6 +65,8 @@ class Dispatcher:
         self._desk = desk
         self._taker = _native.Taker(desk.native, desk.port)
         self._served: dict[int, _Served] = {}
+        # Of those that get the item, or the list, as it comes.
+        self._plain: dict[int, Callable[[Any], Any]] = {}
         self._numbers: weakref.WeakKeyDictionary[WorkQueue, int] = weakref.WeakKeyDictionary()
         self._thread: threading.Thread | None = None
         self._changing = threading.Lock()
@@ -111,6 +113,8 @@ class Dispatcher:
                 # What comes between the two would find no handler.
                 number = self._taker.serve(queue, max(2, most) if batch else 1, view)
                 self._served[number] = _Served(queue, handler, bool(batch), view)
+                if not view:
+                    self._plain[number] = handler
                 self._numbers[queue] = number
                 self._desk.served.add(queue)
             return handler
@@ -123,6 +127,7 @@ class Dispatcher:
             number = self._numbers.pop(queue, None)
             if number is not None:
                 self._taker.leave(number)
+                self._plain.pop(number, None)
                 self._served.pop(number, None)
                 self._desk.served.discard(queue)
 
@@ -149,7 +154,7 @@ class Dispatcher:
 
     def _run(self, timeout: float | None, limit: int | None) -> int:
         self._check_arguments(timeout, limit)
-        taker, handled = self._taker, 0
+        taker, plain, handled = self._taker, self._plain, 0
         with self._desk.working():
             check(self._guest, taker)
             if timeout == 0:
@@ -158,7 +163,18 @@ class Dispatcher:
             while not self._stopping and (limit is None or handled < limit):
                 taken = taker.take(None if limit is None else limit - handled)
                 if taken is not None:
-                    handled += self._handle(*taken)
+                    number, priority, count, what = taken
+                    handled += count
+                    handler = plain.get(number) if count else None
+                    if handler is None:
+                        self._handle(number, priority, what)
+                    else:
+                        try:
+                            result = handler(what)
+                            if result is not None:
+                                _refuse_coroutine(result)
+                        except Exception as error:
+                            self._failed(error, number)
                     if deadline is None or timeout == 0 or time.monotonic() < deadline:
                         continue
                     break
@@ -173,29 +189,21 @@ class Dispatcher:
 
     def _tell_damage(self) -> None:
         """Without items to handle: a queue that was found damaged makes the descriptor readable all the same."""
-        while (found := self._taker.take(0)) is not None and not found[2] and found[3] is None:
-            self._handle(*found)
+        while (found := self._taker.take(0)) is not None and found[3] is None:
+            self._handle(found[0], found[1], None)
 
-    def _handle(self, number: int, priority: int, count: int, what: Any) -> int:
+    def _handle(self, number: int, priority: int, what: Any) -> None:
+        """What is not plain: an item in place, or damage, which is ``None``."""
         served = self._served.get(number)
         if served is None:
             # It was closed meanwhile.
-            return count
+            return
         if what is None:
             self._broken(served.queue)
-        elif served.view:
-            self._handle_view(served, number, priority, what)
-        else:
-            try:
-                self._refuse_awaitable(served.handler(what))
-            except Exception as error:
-                self._tell(error, served.queue)
-        return count
-
-    def _handle_view(self, served: _Served, number: int, priority: int, place: tuple[int, int]) -> None:
+            return
         try:
-            with self._viewed(served, number, priority, place) as view:
-                self._refuse_awaitable(served.handler(view))
+            with self._viewed(served, number, priority, what) as view:
+                _refuse_coroutine(served.handler(view))
         except Exception as error:
             self._tell(error, served.queue)
 
@@ -212,14 +220,17 @@ class Dispatcher:
         finally:
             self._taker.done(number, priority)
 
-    def _refuse_awaitable(self, result: Any) -> None:
-        if result is not None and inspect.iscoroutine(result):
-            result.close()
-            raise TypeError("the handler is async: run the dispatcher with `await dispatcher.arun()`")
-
     def _broken(self, queue: WorkQueue) -> None:
         self.off(queue)
         self._tell(QueueClosed(f"{queue!r} is damaged: some process wrote over it, and it is served no more"), queue)
+
+    def _failed(self, error: Exception, number: int) -> None:
+        served = self._served.get(number)
+        if served is not None:
+            self._tell(error, served.queue)
+        else:
+            # The handler closed its queue before it failed.
+            _log.error("a handler of a queue that it closed failed", exc_info=error)
 
     def _tell(self, error: Exception, queue: WorkQueue) -> None:
         try:
@@ -389,6 +400,12 @@ class Dispatcher:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a dispatcher cannot be pickled: it is memory and threads of this process")
+
+
+def _refuse_coroutine(result: Any) -> None:
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("the handler is async: run the dispatcher with `await dispatcher.arun()`")
 
 
 def _report(error: Exception, queue: WorkQueue) -> None:

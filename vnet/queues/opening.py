@@ -12,7 +12,7 @@ from ..errors import MachineLacks
 from ..wire import close_all
 from .desk import Desk
 from .dispatcher import Dispatcher
-from .queue import WorkQueue
+from .queue import MemberQueue, WorkQueue
 
 if TYPE_CHECKING:
     from ..sharing.doors import Door
@@ -102,7 +102,9 @@ def _end(guest: Sharing, door: Door, answer: dict[str, Any], files: list[int], d
     try:
         memory, *rest = files
         native = desk.native if desk is not None else _mapped(_native.WorkDesk, *rest)
-        queue: WorkQueue = _mapped(WorkQueue, title, memory, native, *shape, answer["token"], _port(guest))
+        port = _port(guest)
+        kind = WorkQueue if port is not None else MemberQueue
+        queue: WorkQueue = _mapped(kind, title, memory, native, *shape, answer["token"], port)
         queue._file = os.dup(memory) if desk is not None else None
     except BaseException:
         door.tell("queue.leave", token=answer["token"])

@@ -15,12 +15,15 @@ from ..errors import ForkedNic, QueueClosed, ReceiveTimeout, VnetError
 
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Iterable
+
+    from typing_extensions import Buffer
 
     from ..sharing.doors import Door
     from ..sharing.guest import Sharing
     from .desk import Desk
 
-__all__ = ["QueueStatistics", "WorkQueue"]
+__all__ = ["MemberQueue", "QueueStatistics", "WorkQueue"]
 
 
 @dataclass(frozen=True)
@@ -202,3 +205,17 @@ class WorkQueue(QueueEnd):
         raise TypeError(
             "a work queue cannot be pickled: it is memory of this process; pass its handle, and call open_queue() there"
         )
+
+
+class MemberQueue(WorkQueue):
+    """An end of a guest that has no NIC object here, by which the native base would know that it left the LAN."""
+
+    def post(self, item: Buffer, priority: int = 0, block: bool = False, timeout: float | None = None) -> None:
+        self._guest._door()
+        super().post(item, priority, block, timeout)
+
+    def post_many(
+        self, items: Iterable[Buffer], priority: int = 0, block: bool = False, timeout: float | None = None
+    ) -> int:
+        self._guest._door()
+        return super().post_many(items, priority, block, timeout)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vnet_base::lock::Token;
-use vnet_base::sync::{AtomicU64, Ordering, futex_wait, take_place};
+use vnet_base::sync::{AtomicU32, AtomicU64, Ordering, futex_wait, spin_loop, take_place};
 
 use super::desk::Desk;
 use super::layout::{HEADER_BYTES, PRIORITIES};
@@ -25,7 +25,13 @@ pub struct Poster {
     me: Token,
     /// The dispatcher's heads when this end last looked. A head only grows, so an old one is on the safe side.
     heads: [AtomicU64; PRIORITIES],
+    /// For how many turns it polls for room before it sleeps: about as long as that has lately paid off.
+    turns: AtomicU32,
 }
+
+/// Turns that a poster polls for room. A dispatcher that is quick makes some meanwhile, and has nobody to wake.
+const LEAST_TURNS: u32 = 16;
+const MOST_TURNS: u32 = 4096;
 
 /// Why not all items were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +48,7 @@ impl Poster {
     /// An end that posts to `queue`, rings at `desk` and holds locks as `me`.
     #[must_use]
     pub fn new(queue: Arc<Queue>, desk: Arc<Desk>, me: Token) -> Self {
-        Self { queue, desk, me, heads: Default::default() }
+        Self { queue, desk, me, heads: Default::default(), turns: AtomicU32::new(MOST_TURNS / 4) }
     }
 
     /// The queue.
@@ -159,11 +165,15 @@ impl Poster {
         self.queue.head().posters.refused.fetch_add(items, Ordering::Relaxed);
     }
 
-    /// Sleeps until the priority has room or the queue has ended, for at most `timeout`. The caller looks again.
+    /// Waits until the priority has room or the queue has ended, polling first, then asleep for at most `timeout`. The
+    /// caller looks again.
     ///
     /// Returns false when a signal cut the sleep short.
     #[must_use]
-    pub fn wait_for_room(&self, priority: usize, timeout: Duration) -> bool {
+    pub fn wait_for_room(&self, priority: usize, wanted: usize, timeout: Duration) -> bool {
+        if self.poll_for_room(priority, wanted as u64) {
+            return true;
+        }
         let head = self.queue.head();
         // Partners with the swap in `Queue::end()`: it finds the wish, or the look below finds the queue ended.
         head.worker.room_wanted.swap(1, Ordering::AcqRel);
@@ -174,5 +184,30 @@ impl Poster {
             return true;
         }
         futex_wait(&head.worker.room_wanted, 1, Some(timeout))
+    }
+
+    /// Polls for room, and preferably for some more of the `wanted` places than one: each look at the dispatcher's head
+    /// slows it. Returns whether there is any.
+    fn poll_for_room(&self, priority: usize, wanted: u64) -> bool {
+        if cfg!(loom) {
+            return false;
+        }
+        let (head, capacity) = (self.queue.head(), self.queue.shape().capacity());
+        let enough = wanted.min(capacity / 8).max(1);
+        let turns = self.turns.load(Ordering::Relaxed);
+        let mut room = 0;
+        for _ in 0..turns {
+            let used = head.posters.tails[priority].load(Ordering::Relaxed);
+            let used = used.wrapping_sub(head.worker.heads[priority].load(Ordering::Relaxed));
+            // More than fit is damage, which the next post finds.
+            room = capacity.checked_sub(used).unwrap_or(capacity);
+            if room >= enough || self.queue.ended().is_some() {
+                self.turns.store((turns * 2).min(MOST_TURNS), Ordering::Relaxed);
+                return true;
+            }
+            spin_loop();
+        }
+        self.turns.store((turns / 2).max(LEAST_TURNS), Ordering::Relaxed);
+        room > 0
     }
 }

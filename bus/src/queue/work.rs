@@ -63,6 +63,8 @@ pub struct Worker {
     /// Whether its descriptor is to be readable while work waits.
     polled: bool,
     last: u32,
+    /// The queue and priority of the item that is held in place.
+    held: Option<(u32, usize)>,
 }
 
 /// Where items wait.
@@ -90,6 +92,7 @@ impl Worker {
             turns: MOST / 4,
             polled: false,
             last: 0,
+            held: None,
         }
     }
 
@@ -109,6 +112,12 @@ impl Worker {
 
     /// Serves the queue of this number no more.
     pub fn leave(&mut self, number: u32) {
+        if let Some((held, priority)) = self.held
+            && held == number
+        {
+            // Whoever serves the queue next must not get it a second time.
+            self.done(number, priority);
+        }
         self.served.retain(|served| served.number != number);
         // `find()` goes round from there.
         self.turn = self.turn.min(self.served.len());
@@ -198,11 +207,16 @@ impl Worker {
         if length > memory.shape().item_bytes() as u64 {
             return Err(served.broken());
         }
+        self.held = Some((found.number, found.priority));
         Ok((memory.shape().ring_at(found.priority) + at + HEADER_BYTES, length as usize))
     }
 
-    /// Gives the room of an item that was held back. Does nothing where the queue is served no more.
+    /// Gives the room of an item that was held back. Does nothing where that was done.
     pub fn done(&mut self, number: u32, priority: usize) {
+        if self.held != Some((number, priority)) {
+            return;
+        }
+        self.held = None;
         if let Some(index) = self.served.iter().position(|served| served.number == number) {
             self.served[index].free(priority, 1);
             self.turn = index + 1;

@@ -67,8 +67,8 @@ def caller_of(
     # Whoever made the pipe may have made it smaller than calls would.
     limits = dataclasses.replace(limits, message=max(1024, min(limits.message, pipe.size // 2)))
     try:
-        description = describe_over(link, where, _GREETING)
-        channel = Channel(link, interface_from(description), where, limits, _GREETING)
+        description = describe_over(link, where, greeting)
+        channel = Channel(link, interface_from(description), where, limits, greeting)
     except BaseException:
         link.close()
         raise

@@ -33,27 +33,28 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _native
 from .calls import Call
-from .errors import AbiMismatch, AddressError, LanClosed, LanFull, MachineLacks, ProtocolError, VnetError
+from .connection import Connection, Death, Files
+from .description import description
+from .errors import AbiMismatch, AddressError, LanClosed, LanFull, MachineLacks, ProtocolError
 from .nic import Nic
 from .runtime import connect, release_socket
 from .sharing.doors import RemoteDoor
 from .sharing.memory import most
-from .sharing.proving import open_peer, prove
+from .sharing.proving import open_peer
+from .sharing.serving import admit, answer, refused
 from .wire import LONGEST, MOST_FILES, ask, close_all, recv_fds, send_fds
 
 if TYPE_CHECKING:
     from .lan import Lan
-    from .register import Entry
     from .routing.gateways import Gateway
-    from .sharing.broker import Guest
 
 __all__ = ["ControlServer", "attach", "describe"]
 
@@ -69,48 +70,8 @@ _MEMBERS = 1024
 _CALLS = 64
 
 
-class _Files:
-    """Descriptors that go with an answer; those of the broker's are closed once they are sent."""
-
-    def __init__(self, files: tuple[int, ...] = (), *, ours: bool = True) -> None:
-        self.files = files
-        self._ours = ours
-
-    def close(self) -> None:
-        files, self.files = self.files, ()
-        if not self._ours:
-            close_all(files)
-
-
 class _HandedOver(Exception):
     """The connection is a call's from now on, and the server is done with it."""
-
-
-class _Death:
-    """That a client's process ends: who forked may leave a child behind that has the connection open, too."""
-
-    def __init__(self, connection: _Connection) -> None:
-        self.connection = connection
-
-
-class _Connection:
-    """One client, as the base sees it."""
-
-    def __init__(self, sock: socket.socket, pid: int, now: float) -> None:
-        self.sock = sock
-        self.pid = pid
-        self.since = now
-        self.pending = b""
-        # Descriptors that came along, for the call that follows.
-        self.files: list[int] = []
-        # Answers that the client has not taken yet, each with the descriptors that go with it.
-        self.outgoing: deque[tuple[bytes, _Files]] = deque()
-        self.nic: tuple[Entry, int] | None = None
-        # Of a member: the guest, or nobody where it is the operator.
-        self.member: tuple[Guest | None] | None = None
-        # A pidfd, once the broker has served it.
-        self.process: int | None = None
-        self.dropped = False
 
 
 class ControlServer:
@@ -124,7 +85,7 @@ class ControlServer:
         self._path = path
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
-        self._strangers: dict[_Connection, None] = {}
+        self._strangers: dict[Connection, None] = {}
         self._calls: dict[Call, threading.Thread] = {}
         self._members = 0
         self._stopping = False
@@ -173,31 +134,35 @@ class ControlServer:
             while not self._stopping:
                 timeout = 1.0 if self._strangers else None
                 for key, ready in self._selector.select(timeout):
-                    if key.fileobj is self._listener:
-                        # Not all that wait: those let in before have a request to be answered first.
-                        for _ in range(_AT_A_TIME):
-                            if not self._accept():
-                                break
-                    elif key.fileobj is self._woken:
-                        continue
-                    elif isinstance(key.data, _Death):
-                        self._drop(key.data.connection)
-                    elif key.data.dropped:
-                        # With what came before it in this round.
-                        continue
-                    elif ready & selectors.EVENT_WRITE:
-                        self._write(key.data)
-                    else:
-                        self._read(key.data)
+                    try:
+                        self._handle(key, ready)
+                    except Exception:
+                        # A fault of ours, which is told, and not the end of the LAN for all others.
+                        sys.excepthook(*sys.exc_info())
                 self._sweep()
         finally:
             for key in list(self._selector.get_map().values()):
-                if isinstance(key.data, _Connection):
+                if isinstance(key.data, Connection):
                     self._let_go(key.data)
                 if isinstance(key.fileobj, socket.socket):
                     key.fileobj.close()
             self._selector.close()
             self._wake.close()
+
+    def _handle(self, key: selectors.SelectorKey, ready: int) -> None:
+        if key.fileobj is self._listener:
+            # Not all that wait: those let in before have a request to be answered first.
+            for _ in range(_AT_A_TIME):
+                if not self._accept():
+                    break
+        elif isinstance(key.data, Death):
+            self._drop(key.data.connection)
+        elif isinstance(key.data, Connection) and not key.data.dropped:
+            # One that was dropped with what came before it in this round is no more.
+            if ready & selectors.EVENT_WRITE:
+                self._write(key.data)
+            else:
+                self._read(key.data)
 
     def _accept(self) -> bool:
         """Lets in one client.  Returns whether there may be more."""
@@ -212,7 +177,7 @@ class ControlServer:
         sock.setblocking(False)
         # struct ucred, unix(7).
         pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        connection = _Connection(sock, pid, time.monotonic())
+        connection = Connection(sock, pid, time.monotonic())
         if uid not in (os.geteuid(), 0):
             self._refuse(connection, "NotPermitted", f"this LAN belongs to user {os.geteuid()}, you are user {uid}")
             sock.close()
@@ -230,7 +195,7 @@ class ControlServer:
             self._refuse(connection, "ProtocolError", f"this connection asked for no NIC within {_PATIENCE:.0f} s")
             self._drop(connection)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         if connection.dropped:
             return
         connection.dropped = True
@@ -251,7 +216,7 @@ class ControlServer:
         if connection.member is not None and connection.member[0] is not None:
             lan._register.broker.let_go(connection.member[0])
 
-    def _let_go(self, connection: _Connection) -> None:
+    def _let_go(self, connection: Connection) -> None:
         """Closes what came over a connection, and what was to go over it."""
         close_all(connection.files)
         connection.files = []
@@ -264,7 +229,7 @@ class ControlServer:
             os.close(connection.process)
             connection.process = None
 
-    def _read(self, connection: _Connection) -> None:
+    def _read(self, connection: Connection) -> None:
         try:
             data, files, _ = recv_fds(connection.sock, 65_536)
         except (BlockingIOError, InterruptedError):
@@ -278,14 +243,14 @@ class ControlServer:
         connection.pending += data
         self._serve(connection)
 
-    def _write(self, connection: _Connection) -> None:
+    def _write(self, connection: Connection) -> None:
         if not self._send(connection):
             self._drop(connection)
         elif not connection.outgoing:
             self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
             self._serve(connection)
 
-    def _serve(self, connection: _Connection) -> None:
+    def _serve(self, connection: Connection) -> None:
         """Answers what was read.  A client that takes no answers gets no more of them, and nobody waits for it."""
         while not self._stopping and not connection.outgoing and b"\n" in connection.pending:
             line, _, connection.pending = connection.pending.partition(b"\n")
@@ -301,7 +266,7 @@ class ControlServer:
             self._refuse(connection, "ProtocolError", f"a request has at most {LONGEST} bytes")
             self._drop(connection)
 
-    def _answer(self, connection: _Connection, line: bytes) -> bool:
+    def _answer(self, connection: Connection, line: bytes) -> bool:
         """Answers one request.  Returns whether the connection goes on."""
         files: tuple[int, ...] = ()
         tag: dict[str, Any] = {}
@@ -317,7 +282,7 @@ class ControlServer:
             elif request["do"] == "detach":
                 reply = self._detach(lan, connection)
             elif request["do"] == "describe":
-                reply = _describe(lan)
+                reply = description(lan)
             elif request["do"] == "member":
                 reply = self._member(lan, connection, request)
             elif (
@@ -331,80 +296,42 @@ class ControlServer:
                 raise ProtocolError(f"this base does not serve {request['do']!r}; it serves {known}")
         except _HandedOver:
             raise
-        except (VnetError, ValueError, TypeError) as error:
-            self._reply(connection, {**_refusal(error), **tag}, _Files())
-            return False
         except Exception as error:
-            # Whatever else goes wrong is this client's misfortune, not the base's end.
-            self._refuse(connection, "VnetError", f"the base failed at this request: {error!r}")
+            self._reply(connection, {**refused(error), **tag}, Files())
             return False
         # Descriptors are a call's affair.
         close_all(connection.files)
         connection.files = []
-        return self._reply(connection, {"ok": True, **reply, **tag}, _Files(files))
+        return self._reply(connection, {"ok": True, **reply, **tag}, Files(files))
 
-    def _share(self, lan: Lan, connection: _Connection, request: dict[str, Any], tag: dict[str, Any]) -> bool:
+    def _share(self, lan: Lan, connection: Connection, request: dict[str, Any], tag: dict[str, Any]) -> bool:
         """Has the broker answer a request.  Returns whether the connection goes on."""
-        files: list[int] = []
-        answered: list[int] = []
-        register = lan._register
-        try:
-            # Those that came may be of the request after this one.
-            count = request.get("descriptors", 0)
-            if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(connection.files):
-                raise ProtocolError(f"{len(connection.files)} descriptors came with the request, not {count!r:.60}")
-            files, connection.files = connection.files[:count], connection.files[count:]
-            with register.lock:
-                if connection.member is not None:
-                    guest = connection.member[0]
-                else:
-                    assert connection.nic is not None
-                    guest = register.broker.holder(*connection.nic, connection.pid)
-                self._watch_process(connection)
-                reply, answered = register.broker.ask(guest, request, files)
-            reply = {"ok": True, **reply, "descriptors": len(answered)}
-        except (VnetError, ValueError, TypeError) as error:
-            reply = _refusal(error)
-        except Exception as error:
-            # Whatever else goes wrong is this client's misfortune, not the base's end.
-            reply = {"ok": False, "error": "VnetError", "message": f"the base failed at this request: {error!r}"}
-        finally:
-            close_all(files)
-        if request.get("quiet") is True:
-            close_all(answered)
+        self._watch_process(connection)
+        answered = answer(lan._register, connection, request, tag)
+        if answered is None:
             return True
-        return self._reply(connection, {**reply, **tag}, _Files(tuple(answered), ours=False))
+        connection.outgoing.append(answered)
+        return self._send(connection)
 
-    def _watch_process(self, connection: _Connection) -> None:
+    def _watch_process(self, connection: Connection) -> None:
         """Has the connection end with the client's process, from its first request to the broker on."""
         if connection.process is not None:
             return
         connection.process = open_peer(connection.sock, connection.pid)
         if connection.process is not None:
-            self._selector.register(connection.process, selectors.EVENT_READ, _Death(connection))
+            self._selector.register(connection.process, selectors.EVENT_READ, Death(connection))
 
-    def _member(self, lan: Lan, connection: _Connection, request: dict[str, Any]) -> dict[str, Any]:
-        if connection.nic is not None or connection.member is not None:
-            raise ProtocolError("this connection is a guest's already")
-        name, operator = request.get("guest"), request.get("operator", False)
-        if not (name is None or isinstance(name, str)) or not isinstance(operator, bool):
-            raise ProtocolError("'guest' is a guest's name, or null, and 'operator' is true or false")
+    def _member(self, lan: Lan, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
         # Each is two descriptors: a connection and a process.
         if self._members >= most(_MEMBERS, 8):
             raise LanFull(f"{self._members} members are there already")
-        register = lan._register
-        with register.lock:
-            self._watch_process(connection)
-            guest = None
-            if not operator:
-                proved = prove(register, connection.process, connection.pid, name)
-                guest = None if proved is None else register.broker.welcome(proved, connection.pid)
-            connection.member = (guest,)
+        self._watch_process(connection)
+        reply = admit(lan._register, connection, request)
         self._members += 1
         self._strangers.pop(connection, None)
-        return {"guest": None if guest is None else str(guest)}
+        return reply
 
-    def _hand_over(self, lan: Lan, connection: _Connection, request: dict[str, Any]) -> None:
+    def _hand_over(self, lan: Lan, connection: Connection, request: dict[str, Any]) -> None:
         """Gives the connection to a call, in a thread of its own."""
         if connection.nic is not None:
             raise ProtocolError("this connection is a NIC's lease; calls have one of their own")
@@ -427,15 +354,15 @@ class ControlServer:
         thread.start()
         raise _HandedOver
 
-    def _refuse(self, connection: _Connection, error: str, message: str) -> None:
-        self._reply(connection, {"ok": False, "error": error, "message": message}, _Files())
+    def _refuse(self, connection: Connection, error: str, message: str) -> None:
+        self._reply(connection, {"ok": False, "error": error, "message": message}, Files())
 
-    def _reply(self, connection: _Connection, reply: dict[str, Any], files: _Files) -> bool:
+    def _reply(self, connection: Connection, reply: dict[str, Any], files: Files) -> bool:
         connection.outgoing.append((json.dumps(reply).encode() + b"\n", files))
         return self._send(connection)
 
     @staticmethod
-    def _send(connection: _Connection) -> bool:
+    def _send(connection: Connection) -> bool:
         """Sends what the client takes at once of its answers.  Returns whether the connection still stands."""
         while connection.outgoing:
             data, files = connection.outgoing[0]
@@ -447,13 +374,13 @@ class ControlServer:
                 return False
             files.close()
             if sent < len(data):
-                connection.outgoing[0] = (data[sent:], _Files())
+                connection.outgoing[0] = (data[sent:], Files())
             else:
                 connection.outgoing.popleft()
         return True
 
     def _attach(
-        self, lan: Lan, connection: _Connection, request: dict[str, Any]
+        self, lan: Lan, connection: Connection, request: dict[str, Any]
     ) -> tuple[dict[str, Any], tuple[int, ...]]:
         if connection.nic is not None:
             raise ProtocolError("this connection is a NIC's lease already")
@@ -494,7 +421,7 @@ class ControlServer:
         }
         return reply, (*lan._segment.files(), *(file for _, file in images), *lan._segment.alarms())
 
-    def _detach(self, lan: Lan, connection: _Connection) -> dict[str, Any]:
+    def _detach(self, lan: Lan, connection: Connection) -> dict[str, Any]:
         if connection.member is not None:
             (guest,), connection.member = connection.member, None
             self._members -= 1
@@ -510,11 +437,6 @@ class ControlServer:
         self._strangers[connection] = None
         connection.since = time.monotonic()
         return {}
-
-
-def _refusal(error: Exception) -> dict[str, Any]:
-    known = type(error).__name__ if isinstance(error, VnetError) else "ValueError"
-    return {"ok": False, "error": known, "message": str(error)}
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -541,40 +463,6 @@ def _routed(request: dict[str, Any]) -> tuple[Gateway, bool | str]:
 
 def _are_texts(said: Any) -> bool:
     return isinstance(said, list) and all(isinstance(each, str) for each in said)
-
-
-def _describe(lan: Lan) -> dict[str, Any]:
-    register = lan._register
-    with register.lock:
-        # The guest or router that a NIC is of.
-        nodes = {name: entry.node or name for name, entry in register.nics.items()}
-    nics = [
-        {
-            "name": i.name,
-            "node": nodes.get(i.name, i.name),
-            "kind": i.kind,
-            "network": i.network,
-            "addresses": i.addresses,
-            "mac": i.mac,
-            "state": i.state,
-            "gateways": i.gateways,
-        }
-        for i in lan.nics.values()
-    ]
-    networks = [
-        {"name": each.name, "prefixes": list(map(str, each.prefixes)), "mtu": each.mtu}
-        for each in lan.networks.values()
-    ]
-    return {
-        "lan": lan.name,
-        "abi": _native.ABI,
-        "pid": os.getpid(),
-        **lan._about,
-        "networks": networks,
-        "nics": nics,
-        "routers": list(lan.routers),
-        "links": [link.as_dict() for link in lan.links.values()],
-    }
 
 
 def attach(

@@ -214,6 +214,28 @@ def test_a_refusal_is_raised_as_what_it_is_and_the_guest_goes_on(named: vnet.Lan
         nic.close()
 
 
+def test_a_fault_of_what_serves_is_told_and_ends_nothing(
+    named: vnet.Lan, broker: Broker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone: list[str] = []
+
+    def fail(guest: Asking) -> None:
+        raise RuntimeError(f"a fault at the end of {guest!s}")
+
+    broker.hook_gone(fail)
+    broker.hook_gone(gone.append)
+    broker.on("region.odd", lambda *_: ({"x": b"no JSON"}, [os.memfd_create("vnet:odd")]))
+    with vnet.attach("office", "b") as nic:
+        with pytest.raises((vnet.VnetError, ValueError), match="not JSON serializable"):
+            nic._door().ask("region.odd")
+        assert nic._door().ask("region.who")[0]["guest"] == "b"
+    assert eventually(lambda: gone == ["b"])
+    assert "a fault at the end of b" in capfd.readouterr().err
+    assert not any("vnet:odd" in what for what in descriptors().values())
+    with vnet.attach("office", "b") as nic:
+        assert nic._door().ask("region.who")[0]["guest"] == "b"
+
+
 def test_threads_of_a_guest_get_each_its_own_answer(named: vnet.Lan, broker: Broker) -> None:
     for nic in (named.attach("a"), vnet.attach("office", "b")):
         wrong: list[object] = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -216,7 +217,11 @@ class Broker:
             if self.guests.pop(guest.number, None) is None:
                 return
             for callback in self._gone:
-                callback(guest)
+                try:
+                    callback(guest)
+                except Exception:
+                    # A fault of ours, which is told; guests come and go all the same.
+                    sys.excepthook(*sys.exc_info())
 
     # Serving
 

@@ -9,6 +9,7 @@ import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 from support import Guest, descriptors, eventually
 
@@ -134,6 +135,7 @@ def test_a_size_that_cannot_be_is_refused_in_a_sentence(
         ({"name": 5}, TypeError, "name is a string"),
         ({"guests": "b"}, TypeError, "list of guests"),
         ({"guests": [5]}, TypeError, "list of guests"),
+        ({"guests": 5}, TypeError, "list of guests"),
         ({"guests": ["no way"]}, ValueError, "cannot name a guest"),
         ({"guests": ["x"], "readonly": ["b"]}, ValueError, "b makes the region"),
         ({"guests": [f"guest-{number}" for number in range(2000)]}, ValueError, "more than the 16384 of a request"),
@@ -148,6 +150,34 @@ def test_arguments_that_cannot_be_are_refused_in_a_sentence(
             nic.create_region(1, **arguments)  # type: ignore[arg-type]
         # And the guest goes on.
         nic.create_region(1).close()
+
+
+def test_sizes_and_lists_of_other_kinds_will_do(a: vnet.Nic, b: vnet.Nic) -> None:
+    size = numpy.int64(100)
+    with a.create_region(size, guests=(each for each in "b"), readonly={"c"}) as region:  # type: ignore[arg-type]
+        assert b.attach_region(region).size == 100
+    with a.create_region("1.5 KiB") as region:
+        assert region.size == 1536
+
+
+def test_without_address_space_a_region_is_refused_and_nothing_is_left(named: vnet.Lan, guest: Start) -> None:
+    process = guest(
+        """
+import resource
+from pathlib import Path
+nic = vnet.attach("office", "b")
+with nic.create_region(1, name="small") as small:
+    have = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (have + (64 << 20), -1))
+    try:
+        nic.create_region("1GiB", name="large")
+    except vnet.MachineLacks as error:
+        say(error)
+    say(*(each["name"] for each in nic._door().ask("region.list")[0]["regions"]))
+"""
+    )
+    assert process.hear() == "there is no address space for a region of 1 GiB: raise `ulimit -v`"
+    assert process.hear() == "small"
 
 
 def test_a_name_is_one_region_s(a: vnet.Nic, b: vnet.Nic) -> None:

@@ -8,10 +8,12 @@ those who may have them.  What guests then say to one another goes through that 
     guest.py     what every guest can do: the methods of Nic, Host, Netns, Plug and Member
     doors.py     how a guest asks the broker: in the base's own process, or over its connection to the base
     broker.py    who asks, what is served, and who has gone
+    serving.py   requests to it that come over the control socket; asked.py reads them, proving.py finds out whose
     members.py   guests without a NIC object: programs in a namespace or beside a NIC, and the operator's shell
     regional.py, queueing.py, piping.py, calling.py: the methods of guest.py by kind
     regions.py   the broker's records of regions
     region.py    a region, as the guest that attached it has it
+    memory.py    its memory, and what this machine has of it
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -107,8 +108,14 @@ def _bytes(size: int | str) -> int:
         from ..lab.units import Dimension, parse
 
         return int(parse(size, Dimension.SIZE))
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"a size is a number of bytes, or a text such as '64MiB', not {type(size).__name__}")
+    try:
+        if isinstance(size, bool):
+            raise TypeError
+        # Integers of numpy, too.
+        size = operator.index(size)
+    except TypeError:
+        kind = type(size).__name__
+        raise TypeError(f"a size is a number of bytes, or a text such as '64MiB', not {kind}") from None
     if size < 1:
         raise ValueError(f"a region has at least 1 byte, not {size}")
     return size
@@ -127,6 +134,7 @@ def _flag(what: str, said: bool) -> bool:
 
 
 def _names(what: str, said: Sequence[str]) -> list[str]:
-    if isinstance(said, str) or not all(isinstance(each, str) for each in said):
+    found = list(said) if isinstance(said, Iterable) and not isinstance(said, str | bytes) else None
+    if found is None or not all(isinstance(each, str) for each in found):
         raise TypeError(f"{what} is a list of guests' names, such as ['alice', 'bob'], not {said!r}")
-    return list(said)
+    return found

@@ -370,7 +370,9 @@ impl PipeEnd {
         }
         let result = write_whole(py, end, bytes, until, &mut progress);
         if !matches!(result, Ok(Some(_))) && progress.begun() {
-            *self.lock_begun() = Some((data.clone().unbind(), progress));
+            // Outside the lock: dropping an object may run code of the program's.
+            let other = self.lock_begun().replace((data.clone().unbind(), progress));
+            drop(other);
         }
         result
     }

@@ -224,7 +224,7 @@ proptest! {
             match (act, messages) {
                 (0, _) => {
                     // The words of the two ways, the beginnings of both rings, and numbers near what they hold.
-                    let at = if place < 128 { 4096 + place * 8 } else { 4096 + place * 8 - 1024 };
+                    let at = if place < 128 { place * 8 } else { 4096 + (place - 128) * 8 };
                     b.scribble(at, &(if near { word % 20_000 } else { word }).to_ne_bytes());
                 }
                 (1, false) => {
@@ -255,7 +255,7 @@ proptest! {
 #[test]
 fn positions_that_cannot_be_are_told_and_end_the_pipe() {
     // The tail and the head of the second way, and of the first, as `layout.rs` draws them.
-    for (at, reading) in [(4096 + 512, true), (4096 + 128, false)] {
+    for (at, reading) in [(512, true), (128, false)] {
         for nonsense in [u64::MAX, 4097, 1 << 40] {
             let (a, b) = pipe(4096, false);
             b.scribble(at, &nonsense.to_ne_bytes());
@@ -278,9 +278,46 @@ fn a_message_whose_length_lies_is_refused_whatever_it_says() {
         let (a, b) = pipe(4096, true);
         b.write_message(b"12345678", Wait::No, &mut Progress::default(), &mut || false).expect("room");
         // The word in front of the first message of the second way.
-        b.scribble(8192 + 4096, &word.to_ne_bytes());
+        b.scribble(4096 + 4096, &word.to_ne_bytes());
         assert_eq!(a.read_message(soon()), Err(Failure::Nonsense), "{word:#x}");
     }
+}
+
+#[test]
+fn the_kind_and_size_of_a_pipe_are_beyond_its_peers_reach() {
+    for messages in [false, true] {
+        let (first, second) = make("vnet:test", 5000, messages).expect("a pipe");
+        let a = End::open(first, true, LARGEST).expect("an end");
+        a.scribble(0, &[0xFF; 4096]);
+        let b = End::open(second, false, LARGEST).expect("whatever is written there");
+        assert_eq!((b.messages(), b.size()), (messages, 8192));
+        assert_eq!(b.read(&mut [0; 8], soon()), Err(Failure::Nonsense));
+    }
+}
+
+#[test]
+fn what_is_no_pipe_is_refused() {
+    for size in [0, (1 << 30) + 1, u64::MAX] {
+        assert!(make("vnet:test", size, false).is_err());
+    }
+    let fail = |memory: std::os::fd::OwnedFd| {
+        let (files, _) = make("vnet:test", 4096, false).expect("a pipe");
+        End::open(vnet_bus::pipe::Files { memory, ..files }, true, LARGEST).err().expect("refused").to_string()
+    };
+    let file = |bytes, sealed| {
+        let file = vnet_base::map::memory_file("vnet:test", bytes).expect("memory");
+        if sealed {
+            vnet_base::map::seal(&file, false).expect("seals");
+        }
+        file
+    };
+    assert!(fail(file(4096 * 3, false)).contains("not sealed"));
+    for bytes in [0, 4096, 4096 * 2, 4096 * 5 + 8, 4096 * 7] {
+        assert!(fail(file(bytes, true)).contains("size of a pipe"), "{bytes}");
+    }
+    let (files, _) = make("vnet:test", 4096, false).expect("a pipe");
+    let wrong = vnet_bus::pipe::Files { outer: file(4096, true), ..files };
+    assert!(End::open(wrong, true, LARGEST).err().expect("refused").to_string().contains("sockets"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use vnet_bus::pipe::{End, Failure, Progress, Wait, make};
 /// The least that a ring has.
 const RING: u64 = 4096;
 /// Bytes in front of the rings: `bus/src/pipe/layout.rs`.
-const HEADER: u64 = 8192;
+const HEADER: u64 = 4096;
 /// Bytes that a message may have here.
 const LARGEST: u64 = 3 * RING;
 
@@ -122,7 +122,7 @@ impl Play {
     fn scribble(&mut self, place: u64, word: u64, detail: u8) {
         self.foul = true;
         // Mostly into the words that decide, and near what is in them; else anywhere.
-        let at = if detail & 3 == 0 { place % (HEADER + 2 * RING - 8) } else { 4096 + place % 128 * 8 };
+        let at = if detail & 3 == 0 { place % (HEADER + 2 * RING - 8) } else { place % 128 * 8 };
         let word = if detail & 4 == 0 { word } else { word % (4 * RING) };
         self.memory.write_all_at(&word.to_le_bytes(), at).expect("it is writable");
     }
@@ -179,7 +179,9 @@ fuzz_target!(|input: &[u8]| {
                 let Some(end) = &play.ends[at] else { continue };
                 play.ways[at].shut = true;
                 if detail & 1 == 0 {
-                    end.shut_write(Wait::No).expect("nobody writes");
+                    if let Err(failure) = end.shut_write(Wait::No) {
+                        play.bear(failure);
+                    }
                 } else {
                     play.ends[at] = None;
                 }

@@ -64,10 +64,10 @@ class Pace:
             self._looked, self._waited = now, _waited_for_processor()
         self._last = now
 
-    def note(self, start: int, end: int, ready: int = 0) -> None:
-        """Writes a span down: from when to when, and for how much of it this thread was ready but not run."""
+    def note(self, start: int, end: int, ready: int = 0, who: int | None = None) -> None:
+        """Writes a span down: whose, from when to when, and for how much of it this thread was ready but not run."""
         with open(self._ledger.notes, "a") as notes:
-            notes.write(f"{self._role} {self._me} {start} {end} {ready}\n")
+            notes.write(f"{self._role} {self._me if who is None else -who} {start} {end} {ready}\n")
 
 
 class Place:
@@ -171,19 +171,32 @@ def live(lan: str, role: str, index: int, me: int, ledger: Ledger, seed: int, ba
 def watch(me: int, ledger: Ledger, base: int) -> None:
     """Does nothing with vnet, and so shows for how long the machine itself keeps processes from running.
 
-    This one, and the base, which all wait for now and then: its threads but the first, which is the controller's.
+    This one; the base, which all wait for now and then: its threads but the first, which is the controller's; and the
+    other guests, each of which somebody waits for.
     """
-    pace = Pace(me, ledger, "watch")
-    tasks = [task for task in Path(f"/proc/{base}/task").iterdir() if task.name != str(base)]
-    before = 0
+    pace, rounds = Pace(me, ledger, "watch"), 0
+    of_base = [task for task in Path(f"/proc/{base}/task").iterdir() if task.name != str(base)]
+    guests: list[Path] = []
+    known = me
+    waited: dict[Path, int] = {}
     ledger.set_up(me)
     while ledger.stop < 2:
         time.sleep(0.002)
         pace.step()
-        waited = sum(int((task / "schedstat").read_text().split()[1]) for task in tasks)
-        if before and waited - before > 2_000_000:
-            pace.note(time.monotonic_ns() - (waited - before), time.monotonic_ns())
-        before = waited
+        rounds += 1
+        while known < ledger.guests and ledger.process(known + 1):
+            known += 1
+            guests.append(Path("/proc", str(ledger.process(known))))
+        if rounds % 100 == 0:
+            guests = [guest for guest in guests if guest.exists()]
+        for task in of_base if rounds % 4 else [*of_base, *guests]:
+            with contextlib.suppress(OSError):
+                ready = int((task / "schedstat").read_text().split()[1])
+                late = ready - waited.setdefault(task, ready)
+                waited[task] = ready
+                if late > 2_000_000:
+                    now = time.monotonic_ns()
+                    pace.note(now - late, now, who=0 if task in of_base else int(task.name))
 
 
 def nursery(lan: str, path: str, guests: int, seed: int) -> None:

@@ -40,7 +40,9 @@ class End(enum.IntEnum):
 # Words of a guest's row.
 _OPERATIONS, _LONGEST, _HISTOGRAM = 0, 1, 2
 _PHASE = _HISTOGRAM + len(BOUNDS) + 1
-_UP, _PARTNER, _CERTAIN, _LOST, _LOST_AT, _GOT, _END, _END_AT, _REGIONS, _HANDLE = range(_PHASE + 1, _PHASE + 11)
+_UP, _PARTNER, _CERTAIN, _LOST, _LOST_AT, _GOT, _END, _END_AT, _REGIONS, _PROCESS, _HANDLE = range(
+    _PHASE + 1, _PHASE + 12
+)
 _WORDS = 32
 
 _COUNT = (1 << 40) - 1
@@ -98,6 +100,13 @@ class Ledger:
 
     def set_up(self, guest: int) -> None:
         self._words[guest * _WORDS + _UP] = 1
+
+    def process(self, guest: int) -> int:
+        """The id of its process; 0 as long as there is none."""
+        return self._words[guest * _WORDS + _PROCESS]
+
+    def set_process(self, guest: int, pid: int) -> None:
+        self._words[guest * _WORDS + _PROCESS] = pid
 
     def operations(self, guest: int) -> int:
         return self._words[guest * _WORDS + _OPERATIONS]

@@ -11,6 +11,7 @@ the service may itself be waiting for room.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -175,7 +176,7 @@ class Channel:
                 data = read(True, left)
                 if data is None:
                     return
-                if HEAD <= len(data) <= most and read_head(data)[3] == number and data[0] <= wire.FAILED:
+                if HEAD <= len(data) <= most and read_head(data)[3] == number and wire.RESULT <= data[0] <= wire.FAILED:
                     answers.append(data)
                 else:
                     self._deliver(data)
@@ -419,7 +420,9 @@ def describe_over(link: Link, where: str, timeout: float | None) -> Description:
 
 def _exchange(link: Link, message: bytes, where: str, timeout: float | None) -> bytes:
     try:
-        link.write(message, True, timeout)
+        # One that turns callers away has perhaps said so, and closed, before it heard anything.
+        with contextlib.suppress(BrokenPipeError):
+            link.write(message, True, timeout)
         data = link.read_message(True, timeout)
     except TimeoutError:
         raise CallTimeout(f"{where} did not answer within {timeout:g} s; does it serve calls?") from None

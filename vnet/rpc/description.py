@@ -84,7 +84,7 @@ def describe(declared: Interface) -> Description:
                 each.term,
                 text_of(each.term),
                 each.required,
-                None if each.required else msgspec.to_builtins(each.default),
+                None if each.required else msgspec.json.decode(msgspec.json.encode(each.default)),
             )
             for each in method.parameters
         ]

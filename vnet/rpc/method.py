@@ -26,7 +26,7 @@ _EXACT = {"str": str, "bytes": bytes, "bool": bool, "none": type(None)}
 _SMALL = 4096
 
 _ENCODER = msgspec.msgpack.Encoder()
-_PLACE = re.compile(r"(?s)(?P<what>.*) - at `\$\[(?P<index>\d+)\](?P<rest>.*)`$")
+_PLACE = re.compile(r"(?s)(?P<what>.*) - at (?P<key>`key` in )?`\$\[(?P<index>\d+)\](?P<rest>.*)`$")
 
 
 class WrongResult(InterfaceError):
@@ -256,8 +256,9 @@ class Method:
             return InterfaceError(f"{self.full_name}: {plain(error)}")
         parameter = self.parameters[int(found["index"])]
         what = plain(found["what"])
-        if found["rest"]:
-            return InterfaceError(f"{self.full_name}: argument {parameter.name!r}, at {found['rest']}: {what}")
+        if found["rest"] or found["key"]:
+            at = f"{'a key of ' if found['key'] else ''}{found['rest'] or 'it'}"
+            return InterfaceError(f"{self.full_name}: argument {parameter.name!r}, at {at}: {what}")
         value = "" if request is None else f" is {described(getattr(request, parameter.name))}"
         why = "" if what.startswith("expected") and request is not None else f" ({what})"
         return InterfaceError(

@@ -174,29 +174,36 @@ def watch(me: int, ledger: Ledger, base: int) -> None:
     This one; the base, which all wait for now and then: its threads but the first, which is the controller's; and the
     other guests, each of which somebody waits for.
     """
-    pace, rounds = Pace(me, ledger, "watch"), 0
-    of_base = [task for task in Path(f"/proc/{base}/task").iterdir() if task.name != str(base)]
-    guests: list[Path] = []
-    known = me
-    waited: dict[Path, int] = {}
+    pace, last, rounds = Pace(me, ledger, "watch"), me, 0
+    # Open files that tell for how long a thread has waited for a processor: whose thread, and what it told last.
+    watched = {
+        os.open(task / "schedstat", os.O_RDONLY): [0, 0]
+        for task in Path(f"/proc/{base}/task").iterdir()
+        if task.name != str(base)
+    }
     ledger.set_up(me)
     while ledger.stop < 2:
         time.sleep(0.002)
         pace.step()
+        # Seldom, so that it stays one that hardly runs and is run at once.
         rounds += 1
-        while known < ledger.guests and ledger.process(known + 1):
-            known += 1
-            guests.append(Path("/proc", str(ledger.process(known))))
-        if rounds % 100 == 0:
-            guests = [guest for guest in guests if guest.exists()]
-        for task in of_base if rounds % 4 else [*of_base, *guests]:
+        if rounds % 8:
+            continue
+        while last < ledger.guests and (pid := ledger.process(last + 1)):
+            last += 1
             with contextlib.suppress(OSError):
-                ready = int((task / "schedstat").read_text().split()[1])
-                late = ready - waited.setdefault(task, ready)
-                waited[task] = ready
-                if late > 2_000_000:
-                    now = time.monotonic_ns()
-                    pace.note(now - late, now, who=0 if task in of_base else int(task.name))
+                watched[os.open(f"/proc/{pid}/schedstat", os.O_RDONLY)] = [pid, 0]
+        for file, (pid, before) in list(watched.items()):
+            try:
+                waited = int(os.pread(file, 100, 0).split()[1])
+            except OSError:
+                os.close(file)
+                del watched[file]
+                continue
+            watched[file][1] = waited
+            if before and waited - before > 2_000_000:
+                now = time.monotonic_ns()
+                pace.note(now - (waited - before), now, who=pid)
 
 
 def nursery(lan: str, path: str, guests: int, seed: int) -> None:

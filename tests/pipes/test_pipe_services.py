@@ -577,6 +577,31 @@ nic.close()
     assert vnet.pipes.services(named) == []
 
 
+def test_two_programs_of_one_guest_do_not_end_one_anothers_services(
+    named: vnet.Lan, guest: Callable[..., support.Guest]
+) -> None:
+    # Both go by the guest's name; what each listens for is its own.
+    other = guest(
+        """
+nic = vnet.attach("office", "b")
+with vnet.member("office", "b") as member, member.listen("disk") as listener:
+    nic._door().ask("service.unlisten", service="disk")
+    try:
+        nic.listen("disk")
+    except vnet.NameTaken:
+        say("taken")
+    with nic.connect("b", "disk") as pipe, listener.accept(10) as far:
+        say(pipe.peer, far.peer)
+    member.close()
+    with nic.listen("disk"):
+        say("free")
+nic.close()
+"""
+    )
+    assert [other.hear() for _ in range(3)] == ["taken", "b b", "free"]
+    assert other.end()[0] == 0
+
+
 def test_the_operator_connects_from_any_process(named: vnet.Lan, guest: Callable[..., support.Guest]) -> None:
     with named.attach("host") as host, host.listen("disk", guests=[]) as listener:
         other = guest(
@@ -665,6 +690,33 @@ def test_a_forked_child_cannot_use_a_listener(guests: Guests) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
         with a.connect("host", "disk"), listener.accept(10):
             pass
+
+
+def test_a_base_without_descriptors_says_so_and_goes_on(guest: Callable[..., support.Guest]) -> None:
+    base = guest(
+        """
+import resource
+with vnet.Lan(None, "10.0.0.0/24") as lan:
+    host, a = lan.attach("host"), lan.attach("a")
+    with host.listen("disk") as listener:
+        a.connect("host", "disk").close()
+        listener.accept(5).close()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, hard))
+        for act in (lambda: a.connect("host", "disk"), lambda: [host.listen(f"s{n}") for n in range(50)]):
+            try:
+                act()
+            except vnet.LanFull as error:
+                say(error)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with a.connect("host", "disk"), listener.accept(5):
+            say("goes on")
+"""
+    )
+    assert "cannot make a pipe of 1,048,576 bytes: " in base.hear()
+    assert "cannot open a door for service 's" in base.hear()
+    assert base.hear() == "goes on"
 
 
 def test_too_few_descriptors_drop_one_pipe_and_no_more(named: vnet.Lan, guest: Callable[..., support.Guest]) -> None:

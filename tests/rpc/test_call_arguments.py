@@ -90,7 +90,7 @@ def _over(name: str, interface: Any, **given_values: Any) -> Any:
     return asked.request
 
 
-@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.fixed_dictionaries(values))
 def test_arguments_of_every_declared_type_arrive_equal(given_values: dict[str, Any]) -> None:
     got = _over("take", Everything, **given_values)
@@ -270,7 +270,7 @@ def test_the_callers_interface_may_be_a_part_of_the_services() -> None:
         assert ram.asked == [("write", 3, b"x"), ("read", 4, False), ("read", 5, False)]
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(anything, st.integers(1, 6))
 def test_depth_is_what_walking_the_value_finds(value: Any, limit: int) -> None:
     def depth(value: Any) -> int:
@@ -281,7 +281,7 @@ def test_depth_is_what_walking_the_value_finds(value: Any, limit: int) -> None:
     assert too_deep(msgspec.msgpack.encode(value), limit) == (depth(value) > limit)
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.binary(max_size=60), st.integers(1, 4))
 def test_depth_of_anything_is_found_without_an_error(data: bytes, limit: int) -> None:
     assert too_deep(data, limit) in (True, False)

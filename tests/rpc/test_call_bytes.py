@@ -36,7 +36,7 @@ def _call(call: int, method: str, *arguments: Any) -> bytes:
     return _message(wire.CALL, call, _STORE.methods[method].number, msgspec.msgpack.encode(arguments))
 
 
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=80), st.integers(0, 255), st.integers(0, 9), st.integers(0, 3))
 def test_no_bytes_have_the_judge_fail(body: bytes, kind: int, method: int, call: int) -> None:
     words = ("asked", "cancelled", "credited", "refused", "garbage")
@@ -45,7 +45,7 @@ def test_no_bytes_have_the_judge_fail(body: bytes, kind: int, method: int, call:
     assert greet_bytes(_STORE, _message(kind, call, method, body)) in ("describe", "welcome", "refused", "garbage")
 
 
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_mutated_calls_are_refused_or_are_calls_of_the_declared_types(data: st.DataObject) -> None:
     whole = bytearray(_call(1, "points", [Point(1), Point(2, 3.0)], (1, "x")))
@@ -266,7 +266,7 @@ def test_what_greets_like_no_service_is_told_so() -> None:
         theirs.close()
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     st.builds(
         Failure,

@@ -83,6 +83,8 @@ class Channel:
         self._abandoned: deque[int] = deque()
         self._gone: str | None = None
         self._leaving = False
+        # Nothing can be written any more.
+        self._cut = False
         welcome = greet(link, interface, where, limits, timeout)
         self.deepest = min(welcome.deepest, limits.depth)
         # What is longer than the pipe's own memory would wait in the middle for the service to read.
@@ -111,7 +113,7 @@ class Channel:
                 f"{method.full_name}: the arguments take {len(message)} bytes, more than the {self._longest} that "
                 f"{self.where} takes; pass large ones as regions"
             )
-        if self._gone is not None or self._leaving:
+        if self._gone is not None or self._leaving or self._cut:
             raise self._is_gone()
         while self._abandoned:
             self.give_up(self._abandoned.popleft())
@@ -127,9 +129,10 @@ class Channel:
             except CallTimeout:
                 del self._waiting[number]
                 raise
-            except GONE as error:
+            except GONE:
                 self._waiting.pop(number, None)
-                self._die(error)
+                # Answers to other calls may be there still; whoever waits for them reads to the end.
+                self._cut = True
                 raise self._is_gone() from None
             except BaseException:
                 self._waiting.pop(number, None)
@@ -321,8 +324,8 @@ class Channel:
             with self._writing:
                 if self._link.write(message, False, None) is None:
                     self._write_slowly(message, None)
-        except GONE as error:
-            self._die(error)
+        except GONE:
+            self._cut = True
 
     def _write_slowly(self, message: bytes | bytearray, timeout: float | None) -> None:
         """Writes once there is room, and reads meanwhile, where nobody else does."""
@@ -349,7 +352,7 @@ class Channel:
     @property
     def gone(self) -> bool:
         """Whether the service is gone, or this side was closed."""
-        return self._gone is not None
+        return self._gone is not None or self._cut
 
     def close(self) -> None:
         """Closes the link; calls that wait end with ServiceGone.  May be called twice."""
@@ -376,7 +379,9 @@ class Channel:
             self._link.close()
 
     def _is_gone(self) -> ServiceGone:
-        return ServiceGone(self._gone or f"{self.where} takes no more calls: it is closing the service")
+        if self._gone is None and self._leaving:
+            return ServiceGone(f"{self.where} takes no more calls: it is closing the service")
+        return ServiceGone(self._gone or f"{self.where} is gone: its process ended, or it closed the service")
 
 
 def greet(link: Link, interface: Interface, where: str, limits: Limits, timeout: float | None) -> Welcome:

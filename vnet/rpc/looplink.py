@@ -51,6 +51,8 @@ class LoopLink:
                 if self._link.write(message, False, None) is not None:
                     return
             except GONE as error:
+                # What the other side wrote before it closed is there to be read.
+                self._read()
                 self._end(error)
                 return
             self._loop.add_writer(self._descriptor, self._write)

@@ -91,12 +91,12 @@ class PlainMethod(Method):
 
     def _typed(self, parameter: Parameter, value: Any, kind: Any) -> Any:
         try:
-            return msgspec.convert(value, kind)
+            return msgspec.convert(value, kind, str_keys=True)
         except (msgspec.ValidationError, ValueError, TypeError, RecursionError) as error:
             what = plain(error)
             at = ""
-            if " - at '$" in what:
-                what, _, place = what.rpartition(" - at '$")
+            if " at '$" in what:
+                what, _, place = what.rpartition(" at '$")
                 at = f", at {place.rstrip(chr(39))},"
             raise InterfaceError(
                 f"{self.full_name}: argument {parameter.name!r} is {described(value)}{at or ':'} "

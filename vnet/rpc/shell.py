@@ -187,7 +187,7 @@ def _value(interface: Interface, method: Method, parameter: Parameter, word: str
     # Text that looks like a number is text where text is wanted and no number is; what is neither is told of as it is.
     for each in (value, word):
         with contextlib.suppress(msgspec.ValidationError, ValueError, TypeError, RecursionError):
-            msgspec.convert(each, wanted)
+            msgspec.convert(each, wanted, str_keys=True)
             return each
     return value
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import json
 import os
 import pickle
 import select
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import support
+from refusing import message_of
 
 import vnet
 import vnet.pipes
@@ -96,29 +96,22 @@ def test_built_in_hosts_are_guests_too(lan: vnet.Lan) -> None:
 # Who is there
 
 
-def _message(act: Callable[[], Any], kind: type[BaseException]) -> str:
-    with pytest.raises(kind) as caught:
-        act()
-    assert type(caught.value) is kind
-    return str(caught.value)
-
-
 def test_a_service_that_is_not_there_is_told_with_those_that_are(guests: Guests) -> None:
     host, a = guests
-    assert _message(lambda: a.connect("host", "disk"), vnet.ServiceNotFound) == (
+    assert message_of(lambda: a.connect("host", "disk"), vnet.ServiceNotFound) == (
         "guest 'host' does not listen for service 'disk'; it listens for none"
     )
     with host.listen("disk"), host.listen("cache"):
-        message = _message(lambda: a.connect("host", "dist"), vnet.ServiceNotFound)
+        message = message_of(lambda: a.connect("host", "dist"), vnet.ServiceNotFound)
         assert message == (
             "guest 'host' does not listen for service 'dist'; it listens for 'cache' and 'disk' (did you mean 'disk'?)"
         )
-        message = _message(lambda: a.connect("hosst", "disk"), vnet.ServiceNotFound)
+        message = message_of(lambda: a.connect("hosst", "disk"), vnet.ServiceNotFound)
         assert "no guest 'hosst' is on the LAN" in message
         assert "'host' listens for it (did you mean 'host'?)" in message
-        message = _message(lambda: a.connect("a", "disk"), vnet.ServiceNotFound)
+        message = message_of(lambda: a.connect("a", "disk"), vnet.ServiceNotFound)
         assert "'host' listens for it" in message
-        message = _message(lambda: a.connect("hosst", "model"), vnet.ServiceNotFound)
+        message = message_of(lambda: a.connect("hosst", "model"), vnet.ServiceNotFound)
         assert "the LAN has 'a' and 'host' (did you mean 'host'?)" in message
 
 
@@ -126,12 +119,12 @@ def test_a_service_that_has_ended_is_told_apart_from_one_that_never_was(lan: vne
     _, a = guests
     other = lan.attach("other")
     other.listen("disk").close()
-    assert "'other' listened for service 'disk'" in _message(lambda: a.connect("other", "disk"), vnet.ServiceGone)
+    assert "'other' listened for service 'disk'" in message_of(lambda: a.connect("other", "disk"), vnet.ServiceGone)
     with other.listen("disk"):
         # It is there again.
         a.connect("other", "disk").close()
         other.close()
-        _message(lambda: a.connect("other", "disk"), vnet.ServiceGone)
+        message_of(lambda: a.connect("other", "disk"), vnet.ServiceGone)
     with pytest.raises(ConnectionError):
         a.connect("other", "disk")
 
@@ -144,14 +137,14 @@ def test_waiting_for_a_service_ends_when_it_is_there(guests: Guests) -> None:
         assert pipe.peer == "host"
     listeners[0].close()
     began = time.monotonic()
-    _message(lambda: a.connect("host", "never", timeout=0.1), vnet.ServiceNotFound)
+    message_of(lambda: a.connect("host", "never", timeout=0.1), vnet.ServiceNotFound)
     assert time.monotonic() - began >= 0.1
 
 
 def test_a_name_is_taken_once(lan: vnet.Lan, guests: Guests) -> None:
     host, a = guests
     with host.listen("disk"):
-        assert "'host' listens for service 'disk' already" in _message(lambda: host.listen("disk"), vnet.NameTaken)
+        assert "'host' listens for service 'disk' already" in message_of(lambda: host.listen("disk"), vnet.NameTaken)
         # Of another guest it is another service.
         with a.listen("disk"):
             pass
@@ -164,13 +157,13 @@ def test_too_many_who_wait_are_turned_away(guests: Guests) -> None:
     with host.listen("disk", backlog=3) as listener, contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(a.connect("host", "disk"))
-        message = _message(lambda: a.connect("host", "disk"), vnet.ServiceBusy)
+        message = message_of(lambda: a.connect("host", "disk"), vnet.ServiceBusy)
         assert message.startswith("3 wait already")
-        _message(lambda: a.connect("host", "disk", timeout=0.05), vnet.ServiceBusy)
+        message_of(lambda: a.connect("host", "disk", timeout=0.05), vnet.ServiceBusy)
         stack.enter_context(listener.accept(10))
         # One was taken: one more has room.
         stack.enter_context(a.connect("host", "disk"))
-        _message(lambda: a.connect("host", "disk"), vnet.ServiceBusy)
+        message_of(lambda: a.connect("host", "disk"), vnet.ServiceBusy)
         assert [each["waiting"] for each in vnet.pipes.services(host)] == [3]
 
 
@@ -180,7 +173,7 @@ def test_the_longest_backlog_is_kept(guests: Guests) -> None:
     with host.listen("disk", backlog=128) as listener, contextlib.ExitStack() as stack:
         for _ in range(128):
             stack.enter_context(a.connect("host", "disk", size=4096))
-        _message(lambda: a.connect("host", "disk"), vnet.ServiceBusy)
+        message_of(lambda: a.connect("host", "disk"), vnet.ServiceBusy)
         for _ in range(128):
             listener.accept(0).close()
 
@@ -189,10 +182,10 @@ def test_a_list_of_guests_lets_only_them_in(lan: vnet.Lan, guests: Guests) -> No
     host, a = guests
     with lan.attach("b") as b, host.listen("disk", guests=["b"]), host.listen("none", guests=[]):
         b.connect("host", "disk").close()
-        assert _message(lambda: a.connect("host", "disk"), vnet.NotPermitted) == (
+        assert message_of(lambda: a.connect("host", "disk"), vnet.NotPermitted) == (
             "service 'disk' of 'host' lets 'b' connect, and not 'a'"
         )
-        assert "lets no guest connect" in _message(lambda: b.connect("host", "none"), vnet.NotPermitted)
+        assert "lets no guest connect" in message_of(lambda: b.connect("host", "none"), vnet.NotPermitted)
         with vnet.pipes.connect_operator(lan, "host", "none") as pipe:
             assert pipe.guest is None
 
@@ -211,13 +204,13 @@ def test_a_lab_keeps_a_service_for_a_guest_and_its_clients(lan: vnet.Lan, guests
     services = lan._register.broker.part("service")
     services.keep("disk", ["host"], ["a"])
     with lan.attach("b") as b:
-        message = _message(lambda: a.listen("disk"), vnet.NotPermitted)
+        message = message_of(lambda: a.listen("disk"), vnet.NotPermitted)
         assert message == "service 'disk' is kept for 'host'; 'a' is not to serve it"
         assert services.listener("host", "disk") is None
         with host.listen("disk"):
             assert services.listener("host", "disk") is not None
             a.connect("host", "disk").close()
-            _message(lambda: b.connect("host", "disk"), vnet.NotPermitted)
+            message_of(lambda: b.connect("host", "disk"), vnet.NotPermitted)
             services.forget("disk")
             b.connect("host", "disk").close()
         assert not services.is_listening("disk", "host")
@@ -226,9 +219,9 @@ def test_a_lab_keeps_a_service_for_a_guest_and_its_clients(lan: vnet.Lan, guests
 def test_the_other_kind_of_pipe_is_refused(guests: Guests) -> None:
     host, a = guests
     with host.listen("calls", messages=True) as calls, host.listen("disk", messages=False) as disk:
-        message = _message(lambda: a.connect("host", "calls"), ValueError)
+        message = message_of(lambda: a.connect("host", "calls"), ValueError)
         assert message == "service 'calls' of 'host' takes pipes of messages: connect with messages=True"
-        _message(lambda: a.connect("host", "disk", messages=True), ValueError)
+        message_of(lambda: a.connect("host", "disk", messages=True), ValueError)
         with a.connect("host", "calls", messages=True) as near, calls.accept(10) as far:
             near.send_bytes(b"x")
             assert far.messages
@@ -270,7 +263,7 @@ def test_accepting_waits_as_long_as_it_is_told(guests: Guests) -> None:
     with host.listen("disk") as listener:
         for timeout in (0, 0.05):
             began = time.monotonic()
-            _message(lambda timeout=timeout: listener.accept(timeout), TimeoutError)
+            message_of(lambda timeout=timeout: listener.accept(timeout), TimeoutError)
             assert time.monotonic() - began >= timeout
         pipes: list[Any] = []
         threading.Timer(0.05, lambda: pipes.append(a.connect("host", "disk"))).start()
@@ -278,7 +271,7 @@ def test_accepting_waits_as_long_as_it_is_told(guests: Guests) -> None:
         assert support.eventually(lambda: pipes)
         pipes[0].close()
         for timeout in (-1, float("nan")):
-            _message(lambda timeout=timeout: listener.accept(timeout), ValueError)
+            message_of(lambda timeout=timeout: listener.accept(timeout), ValueError)
 
 
 def test_a_listener_polls(guests: Guests) -> None:
@@ -400,19 +393,19 @@ def test_a_listener_ends_with_its_guest_and_with_the_lan() -> None:
         host, a = lan.attach("host"), lan.attach("a")
         with host.listen("disk") as listener, a.listen("disk") as other:
             host.close()
-            _message(lambda: listener.accept(10), vnet.NicClosed)
+            message_of(lambda: listener.accept(10), vnet.NicClosed)
             assert select.select([listener], [], [], 0)[0] == [listener]
             lan.close()
-            _message(lambda: other.accept(10), vnet.LanClosed)
-            _message(lambda: a.connect("a", "disk"), vnet.LanClosed)
-            _message(lambda: a.listen("more"), vnet.LanClosed)
+            message_of(lambda: other.accept(10), vnet.LanClosed)
+            message_of(lambda: a.connect("a", "disk"), vnet.LanClosed)
+            message_of(lambda: a.listen("more"), vnet.LanClosed)
 
 
 def test_a_closed_guest_neither_listens_nor_connects(lan: vnet.Lan) -> None:
     nic = lan.attach("a")
     nic.close()
-    _message(lambda: nic.listen("disk"), vnet.NicClosed)
-    _message(lambda: nic.connect("a", "disk"), vnet.NicClosed)
+    message_of(lambda: nic.listen("disk"), vnet.NicClosed)
+    message_of(lambda: nic.connect("a", "disk"), vnet.NicClosed)
 
 
 def test_a_listener_is_closed_twice_and_says_so(guests: Guests) -> None:
@@ -424,7 +417,7 @@ def test_a_listener_is_closed_twice_and_says_so(guests: Guests) -> None:
     assert listener.closed
     assert "closed" in repr(listener)
     for act in (lambda: listener.accept(0), listener.fileno, listener.socket):
-        _message(act, vnet.ServiceGone)
+        message_of(act, vnet.ServiceGone)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(listener)
     with pytest.raises(TypeError):
@@ -445,8 +438,8 @@ def test_a_listener_that_is_forgotten_frees_its_name(guests: Guests) -> None:
 @pytest.mark.parametrize("name", ["", "no spaces", "a/b", "-x", "x" * 65, "größe", "a\n", "a\0b"])
 def test_a_wrong_name_of_a_service_is_refused(guests: Guests, name: str) -> None:
     host, a = guests
-    _message(lambda: host.listen(name), ValueError)
-    _message(lambda: a.connect("host", name), ValueError)
+    message_of(lambda: host.listen(name), ValueError)
+    message_of(lambda: a.connect("host", name), ValueError)
 
 
 def test_wrong_arguments_are_refused_with_what_is_wrong(guests: Guests) -> None:
@@ -514,245 +507,3 @@ def test_a_base_refuses_requests_that_make_no_sense(named: vnet.Lan, request_: d
         # It goes on for this guest and for all.
         with b.connect("host", "disk"):
             pass
-
-
-# From other processes
-
-
-def test_each_error_of_connecting_reaches_another_process(named: vnet.Lan, guest: Callable[..., support.Guest]) -> None:
-    with named.attach("host") as host, host.listen("busy", backlog=1), host.listen("closed", guests=["x"]):
-        host.listen("gone").close()
-        other = guest(
-            """
-nic = vnet.attach("office", "b")
-mine = nic.listen("mine")
-first = nic.connect("host", "busy")
-for peer, service, options in [
-    ("host", "none", {}), ("nobody", "none", {}), ("host", "busy", {}), ("host", "gone", {}), ("host", "closed", {}),
-    ("host", "x y", {}), ("host", "busy", {"size": 1}),
-]:
-    try:
-        nic.connect(peer, service, **options)
-    except Exception as error:
-        say(type(error).__name__, str(error))
-try:
-    nic.listen("mine")
-except Exception as error:
-    say(type(error).__name__, str(error))
-os._exit(0)
-"""
-        )
-        expected = ["ServiceNotFound", "ServiceNotFound", "ServiceBusy", "ServiceGone", "NotPermitted"]
-        expected += ["ValueError", "ValueError", "NameTaken"]
-        assert [other.hear().split()[0] for _ in expected] == expected
-
-
-def test_guests_of_two_processes_talk_past_the_base(named: vnet.Lan, guest: Callable[..., support.Guest]) -> None:
-    server = guest(
-        """
-nic = vnet.attach("office", "server")
-with nic.listen("echo") as listener:
-    say("listens")
-    with listener.accept() as pipe:
-        while data := pipe.read(1 << 16):
-            pipe.write(data)
-        say(pipe.peer)
-nic.close()
-"""
-    )
-    assert server.hear() == "listens"
-    client = guest(
-        """
-nic = vnet.attach("office", "client")
-with nic.connect("server", "echo") as pipe:
-    data = os.urandom(3_000_000)
-    threading.Thread(target=lambda: (pipe.write(data), pipe.shut_write())).start()
-    say(pipe.read() == data)
-nic.close()
-"""
-    )
-    assert client.hear() == "True"
-    assert server.hear() == "client"
-    assert (client.end()[0], server.end()[0]) == (0, 0)
-    assert vnet.pipes.services(named) == []
-
-
-def test_two_programs_of_one_guest_do_not_end_one_anothers_services(
-    named: vnet.Lan, guest: Callable[..., support.Guest]
-) -> None:
-    # Both go by the guest's name; what each listens for is its own.
-    other = guest(
-        """
-nic = vnet.attach("office", "b")
-with vnet.member("office", "b") as member, member.listen("disk") as listener:
-    nic._door().ask("service.unlisten", service="disk")
-    try:
-        nic.listen("disk")
-    except vnet.NameTaken:
-        say("taken")
-    with nic.connect("b", "disk") as pipe, listener.accept(10) as far:
-        say(pipe.peer, far.peer)
-    member.close()
-    with nic.listen("disk"):
-        say("free")
-nic.close()
-"""
-    )
-    assert [other.hear() for _ in range(3)] == ["taken", "b b", "free"]
-    assert other.end()[0] == 0
-
-
-def test_the_operator_connects_from_any_process(named: vnet.Lan, guest: Callable[..., support.Guest]) -> None:
-    with named.attach("host") as host, host.listen("disk", guests=[]) as listener:
-        other = guest(
-            """
-import vnet.pipes
-with vnet.pipes.connect_operator("office", "host", "disk") as pipe:
-    pipe.write(b"it is me")
-    say(json.dumps([pipe.peer, pipe.guest])) if (json := __import__("json")) else None
-    say(vnet.pipes.services("office")[0]["service"])
-"""
-        )
-        assert json.loads(other.hear()) == ["host", None]
-        assert other.hear() == "disk"
-        with listener.accept(10) as pipe:
-            assert pipe.peer is None
-            assert pipe.read() == b"it is me"
-            assert "an operator" in repr(pipe)
-        assert other.end()[0] == 0
-
-
-def test_a_service_of_a_process_that_dies_is_gone_at_once(named: vnet.Lan, guest: Callable[..., support.Guest]) -> None:
-    server = guest(
-        """
-nic = vnet.attach("office", "server")
-listener = nic.listen("disk")
-say("listens")
-hear()
-"""
-    )
-    assert server.hear() == "listens"
-    with named.attach("a") as a, a.connect("server", "disk") as pipe:
-        server.kill()
-        assert support.eventually(lambda: not vnet.pipes.services(named))
-        _message(lambda: a.connect("server", "disk"), vnet.ServiceGone)
-        with pytest.raises(ConnectionResetError):
-            pipe.read(1)
-        # And can be there again, under the same name.
-        again = guest(
-            """
-nic = vnet.attach("office", "server")
-with nic.listen("disk") as listener, listener.accept() as pipe:
-    pipe.write(b"back")
-nic.close()
-"""
-        )
-        with a.connect("server", "disk", timeout=20) as pipe:
-            assert pipe.read() == b"back"
-        assert again.end()[0] == 0
-
-
-def test_guests_learn_that_the_base_has_died(guest: Callable[..., support.Guest]) -> None:
-    base = guest(
-        """
-lan = vnet.Lan("mortal", "10.0.0.0/24")
-say("up")
-hear()
-"""
-    )
-    assert base.hear() == "up"
-    with contextlib.ExitStack() as stack:
-        host, a = (stack.enter_context(vnet.attach("mortal", name)) for name in ("host", "a"))
-        listener = stack.enter_context(host.listen("disk"))
-        near, far = stack.enter_context(a.connect("host", "disk")), stack.enter_context(listener.accept(10))
-        base.kill()
-        _message(lambda: listener.accept(10), vnet.LanClosed)
-        _message(lambda: a.connect("host", "disk"), vnet.LanClosed)
-        # What they say to one another never went through it.
-        near.write(b"still here")
-        assert far.read(100) == b"still here"
-
-
-def test_a_forked_child_cannot_use_a_listener(guests: Guests) -> None:
-    host, a = guests
-    with host.listen("disk") as listener:
-        child = os.fork()
-        if child == 0:
-            forked = 0
-            for act in (lambda: listener.accept(0), listener.fileno, lambda: host.listen("x"), listener.close):
-                try:
-                    act()
-                except vnet.ForkedNic:
-                    forked += 1
-                except BaseException:
-                    os._exit(100)
-            os._exit(forked)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-        with a.connect("host", "disk"), listener.accept(10):
-            pass
-
-
-def test_a_base_without_descriptors_says_so_and_goes_on(guest: Callable[..., support.Guest]) -> None:
-    base = guest(
-        """
-import resource
-with vnet.Lan(None, "10.0.0.0/24") as lan:
-    host, a = lan.attach("host"), lan.attach("a")
-    with host.listen("disk") as listener:
-        a.connect("host", "disk").close()
-        listener.accept(5).close()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        used = max(map(int, os.listdir("/proc/self/fd")))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, hard))
-        for act in (lambda: a.connect("host", "disk"), lambda: [host.listen(f"s{n}") for n in range(50)]):
-            try:
-                act()
-            except vnet.LanFull as error:
-                say(error)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        with a.connect("host", "disk"), listener.accept(5):
-            say("goes on")
-"""
-    )
-    assert "cannot make a pipe of 1,048,576 bytes: " in base.hear()
-    assert "cannot open a door for service 's" in base.hear()
-    assert base.hear() == "goes on"
-
-
-def test_too_few_descriptors_drop_one_pipe_and_no_more(named: vnet.Lan, guest: Callable[..., support.Guest]) -> None:
-    server = guest(
-        """
-import resource
-nic = vnet.attach("office", "server")
-listener = nic.listen("disk")
-say("listens")
-hear()
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-taken = []
-while True:
-    try:
-        taken.append(os.dup(0))
-    except OSError:
-        break
-os.close(taken.pop())
-try:
-    listener.accept(5)
-except OSError as error:
-    say(error)
-resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-with listener.accept(5) as pipe:
-    say(pipe.read(10).decode())
-listener.close()
-nic.close()
-"""
-    )
-    assert server.hear() == "listens"
-    with named.attach("a") as a, a.connect("server", "disk") as first, a.connect("server", "disk") as second:
-        second.write(b"second")
-        server.say()
-        assert "too many open files" in server.hear()
-        assert server.hear() == "second"
-        with pytest.raises(ConnectionResetError):
-            first.read(1)
-        assert server.end()[0] == 0

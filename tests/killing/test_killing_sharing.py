@@ -94,7 +94,8 @@ _ALICE = (
     _INTERFACE
     + """
 nic = vnet.attach("demo", "alice")
-pipe, caller = nic.connect("host", "stream"), nic.caller("host", "disk", Disk)
+pipe = nic.connect("host", "stream", timeout=20)
+caller = nic.caller("host", "disk", Disk, connect_timeout=20)
 pipe.settimeout(20)
 region, queue = nic.attach_region(hear()), nic.open_queue(hear())
 assert caller.proxy.read(1) == b"x"

@@ -6,12 +6,11 @@ They are ``socket.socket`` to ``isinstance()`` and to type checkers, but there i
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -176,21 +175,15 @@ class PipeSocket(_Unreal):
         if self._pipe.closed:
             raise _error(errno.EBADF)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[None]:
-        """Has a pipe that is closed, now or while somebody waits in it, be a socket that is: ``EBADF``."""
-        try:
-            yield
-        except ValueError:
-            # Of the native end: what else is wrong with arguments was said before.
-            self._check()
-            raise
-
     # Sending
 
     def _write(self, data: Buffer, block: bool, timeout: float | None) -> int:
-        with self._open():
+        # A pipe that is closed, now or while somebody waits in it, raises ValueError, and a socket EBADF.
+        try:
             return _done(self._pipe._end.write(data, block, timeout))
+        except ValueError:
+            self._check()
+            raise
 
     def _wait(self, flags: int) -> tuple[bool, float | None]:
         known = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_WAITALL
@@ -246,8 +239,11 @@ class PipeSocket(_Unreal):
             buffer = bytearray(bufsize)
             return bytes(memoryview(buffer)[: self.recv_into(buffer, 0, flags)])
         block, timeout = self._wait(flags)
-        with self._open():
+        try:
             data = self._pipe._end.read(bufsize, block, timeout)
+        except ValueError:
+            self._check()
+            raise
         if data is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return data
@@ -262,7 +258,7 @@ class PipeSocket(_Unreal):
                 raise ValueError("buffer too small for requested bytes")
             buffer = view[:nbytes] if nbytes else view
         block, timeout = self._wait(flags)
-        with self._open():
+        try:
             if not flags & socket.MSG_WAITALL:
                 return _done(self._pipe._end.readinto(buffer, block, timeout))
             view, at = memoryview(buffer), 0
@@ -273,6 +269,9 @@ class PipeSocket(_Unreal):
                     return at if at else _done(got)
                 at += got
             return at
+        except ValueError:
+            self._check()
+            raise
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receives as :meth:`recv`; of a connected stream there is no address to tell."""

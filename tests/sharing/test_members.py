@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import subprocess
@@ -15,6 +16,8 @@ from support import Guest, descriptors, eventually
 import vnet
 
 Start = Callable[..., Guest]
+# With patience: other tests may have the machine.
+soon = functools.partial(eventually, timeout=20.0)
 
 
 @pytest.fixture
@@ -176,7 +179,7 @@ sys.stdin.read()
     processes[0].kill()
     processes[0].wait()
     names = [each["name"] for each in named._register.broker.list_regions()]
-    assert eventually(lambda: [each["name"] for each in named._register.broker.list_regions()] == ["two"]), names
+    assert soon(lambda: [each["name"] for each in named._register.broker.list_regions()] == ["two"]), names
     assert [each.guest for each in two.attachments()] == ["space", "b"]
     two.close()
     for process in processes:
@@ -188,7 +191,7 @@ def test_a_program_in_a_namespace_that_was_plugged_is_that_guest(named: vnet.Lan
     with subprocess.Popen(["unshare", "--net", "sleep", "60"]) as sleeper:
         try:
             own = os.stat("/proc/self/ns/net").st_ino
-            assert eventually(lambda: os.stat(f"/proc/{sleeper.pid}/ns/net").st_ino != own)
+            assert soon(lambda: os.stat(f"/proc/{sleeper.pid}/ns/net").st_ino != own)
             plug = named.plug("plugged", sleeper.pid)
             program = "import vnet; print(vnet.member('office').name, vnet.member('office', 'plugged').name)"
             words = ["nsenter", f"--net=/proc/{sleeper.pid}/ns/net", sys.executable, "-c", program]
@@ -241,7 +244,7 @@ def test_a_member_is_used_by_who_made_it_until_it_is_closed(named: vnet.Lan, gue
     member.close()
     with pytest.raises(vnet.NicClosed, match="closed"):
         member.find_region("x")
-    assert eventually(lambda: len(descriptors()) == before)
+    assert soon(lambda: len(descriptors()) == before)
 
 
 def test_the_end_of_the_lan_is_said_to_members(guest: Start) -> None:

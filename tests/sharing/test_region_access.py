@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import resource
@@ -16,6 +17,8 @@ from support import Guest, descriptors, eventually
 import vnet
 
 Start = Callable[..., Guest]
+# With patience: other tests may have the machine.
+soon = functools.partial(eventually, timeout=20.0)
 
 NOBODY = 65534
 RESERVED = Path("/proc/sys/vm/nr_hugepages")
@@ -406,7 +409,7 @@ hear()
     for process in processes:
         assert process.hear() == "there"
     # The base closes what it has sent a moment after it was received.
-    assert eventually(lambda: sum(":region:" in what for what in descriptors().values()) == 120)
+    assert soon(lambda: sum(":region:" in what for what in descriptors().values()) == 120)
     for process in processes:
         process.process.kill()
-    assert eventually(lambda: not any(":region:" in what for what in descriptors().values()))
+    assert soon(lambda: not any(":region:" in what for what in descriptors().values()))

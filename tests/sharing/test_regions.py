@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import gc
 import mmap
 import os
@@ -22,6 +23,8 @@ from support import Guest, descriptors, eventually
 import vnet
 
 Start = Callable[..., Guest]
+# With patience: other tests may have the machine.
+soon = functools.partial(eventually, timeout=20.0)
 
 # fcntl.h; Python knows neither.
 F_GET_SEALS = 1034
@@ -138,7 +141,7 @@ hear()
     assert sorted(each.address or 0 for each in told[1:]) == starts
     assert {(each.size, each.frames) for each in told} == {(3 * PAGE, None)}
     process.kill()
-    assert eventually(lambda: len(region.attachments()) == 1)
+    assert soon(lambda: len(region.attachments()) == 1)
     region.close()
 
 
@@ -315,7 +318,7 @@ def test_dropped_without_close_it_is_let_go_of_all_the_same(named: vnet.Lan) -> 
         region = guest.create_region(PAGE, name="dropped")
         del region
         gc.collect()
-        assert eventually(lambda: not region_files())
+        assert soon(lambda: not region_files())
         guest.create_region(PAGE, name="dropped").close()
     b.close()
 
@@ -351,7 +354,7 @@ hear()
     handle = process.hear()
     assert len(region_files()) == 1
     process.kill()
-    assert eventually(lambda: not region_files())
+    assert soon(lambda: not region_files())
     with pytest.raises(vnet.RegionNotFound):
         named.attach("c").attach_region(handle)
 
@@ -372,7 +375,7 @@ hear()
     # The connection to the base is open in the child, too: it is the process whose end counts.
     a.attach_region(handle).close()
     process.kill()
-    assert eventually(lambda: not region_files())
+    assert soon(lambda: not region_files())
     with pytest.raises(vnet.RegionNotFound):
         a.attach_region(handle)
     os.kill(int(child), signal.SIGKILL)

@@ -162,6 +162,12 @@ def test_guests_learn_that_the_base_has_died(guest: Callable[..., support.Guest]
 lan = vnet.Lan("mortal", "10.0.0.0/24")
 say("up")
 hear()
+if os.fork() == 0:
+    # Whoever it leaves behind holds nothing that others wait for the end of.
+    say("forked")
+    sys.stdin.read()
+    os._exit(0)
+os.wait()
 """
     )
     assert base.hear() == "up"
@@ -169,6 +175,8 @@ hear()
         host, a = (stack.enter_context(vnet.attach("mortal", name)) for name in ("host", "a"))
         listener = stack.enter_context(host.listen("disk"))
         near, far = stack.enter_context(a.connect("host", "disk")), stack.enter_context(listener.accept(10))
+        base.say()
+        assert base.hear() == "forked"
         base.kill()
         message_of(lambda: listener.accept(10), vnet.LanClosed)
         message_of(lambda: a.connect("host", "disk"), vnet.LanClosed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import errno
 import os
 import pickle
 import select
@@ -176,6 +177,27 @@ def test_the_longest_backlog_is_kept(guests: Guests) -> None:
         message_of(lambda: a.connect("host", "disk"), vnet.ServiceBusy)
         for _ in range(128):
             listener.accept(0).close()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ETOOMANYREFS, vnet.ServiceBusy), (errno.EAGAIN, vnet.ServiceBusy), (errno.EPIPE, vnet.ServiceGone)],
+)
+def test_what_the_kernel_does_not_pass_on_leaves_nothing(
+    guests: Guests, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[vnet.VnetError]
+) -> None:
+    import vnet.pipes.broker
+
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    host, a = guests
+    with host.listen("disk"):
+        before = support.descriptors()
+        monkeypatch.setattr(vnet.pipes.broker, "send_fds", refuse)
+        message_of(lambda: a.connect("host", "disk"), kind)
+        # A listener that is gone is forgotten, with its door.
+        assert len(support.descriptors()) == len(before) - (kind is vnet.ServiceGone)
 
 
 def test_a_list_of_guests_lets_only_them_in(lan: vnet.Lan, guests: Guests) -> None:

@@ -128,7 +128,6 @@ class Services:
         broker.on("service.connect", self._connect, operators=True)
         broker.on("service.list", self._list, operators=True)
         broker.hook_gone(self._gone)
-        broker.hook_end(self._end)
         broker.hook_fork(self._fork)
 
     # For the base itself
@@ -328,10 +327,6 @@ class Services:
 
     def _gone(self, guest: Guest) -> None:
         for service in [each for each in self._services.values() if each.owner.number == guest.number]:
-            self._remove(service)
-
-    def _end(self) -> None:
-        for service in list(self._services.values()):
             self._remove(service)
 
     def _fork(self) -> None:

@@ -74,8 +74,10 @@ class Stream(Iterator[Any]):
         self._channel = remote._channel
         self._window = self._channel.limits.window
         self._taken = 0
-        self._ended = False
+        # Until it has begun there is nothing to end.
+        self._ended = True
         self._number, self._waiting = self._channel.begin(remote._method, message, remote._timeout, self._window)
+        self._ended = False
 
     def __iter__(self) -> Stream:
         return self
@@ -164,6 +166,11 @@ class Pending(Generic[R]):
         self._cancelled = True
         self._channel.give_up(self._number)
         return True
+
+    def __del__(self) -> None:
+        # Nobody will take the answer; the call itself goes on.
+        if getattr(self, "_data", b"") is None and not self._cancelled:
+            self._channel.forget(self._number)
 
     def __repr__(self) -> str:
         state = "cancelled" if self._cancelled else "answered" if self._data is not None else "under way"

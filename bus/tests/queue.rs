@@ -231,7 +231,7 @@ fn items_of_many_threads_all_come_once_and_in_each_ones_order() {
                         rest.drain(..taken);
                         if refused == Some(Refused::Full) {
                             // A wake-up that is lost makes this test last minutes.
-                            let _ = poster.wait_for_room((me % 2) as usize, 1, Duration::from_secs(60));
+                            let _ = poster.wait_for_room((me % 2) as usize, rest.len(), Duration::from_secs(60));
                         }
                     }
                 });

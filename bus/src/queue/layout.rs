@@ -61,7 +61,7 @@ pub struct Posters {
 pub struct WorkerLine {
     /// Items ever taken, by priority.
     pub(crate) heads: [AtomicU64; PRIORITIES],
-    /// Some poster sleeps on this word until there is room: 1.
+    /// Posters sleep on this word until so many items were taken; 0 while none does.
     pub(crate) room_wanted: AtomicU32,
 }
 

@@ -25,13 +25,14 @@ pub struct Poster {
     me: Token,
     /// The dispatcher's heads when this end last looked. A head only grows, so an old one is on the safe side.
     heads: [AtomicU64; PRIORITIES],
-    /// For how many turns it polls for room before it sleeps: about as long as that has lately paid off.
-    turns: AtomicU32,
+    /// How often it looks for room before it sleeps: about as often as that has lately paid off.
+    looks: AtomicU32,
 }
 
-/// Turns that a poster polls for room. A dispatcher that is quick makes some meanwhile, and has nobody to wake.
-const LEAST_TURNS: u32 = 16;
-const MOST_TURNS: u32 = 4096;
+/// Most looks for room before a poster sleeps, and turns of a spin loop between two. A dispatcher that is quick makes some
+/// meanwhile, and has nobody to wake; but each look takes the line of its heads away from it.
+const MOST_LOOKS: u32 = 128;
+const PAUSE: u32 = if cfg!(loom) { 0 } else { 32 };
 
 /// Why not all items were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Poster {
     /// An end that posts to `queue`, rings at `desk` and holds locks as `me`.
     #[must_use]
     pub fn new(queue: Arc<Queue>, desk: Arc<Desk>, me: Token) -> Self {
-        Self { queue, desk, me, heads: Default::default(), turns: AtomicU32::new(MOST_TURNS / 4) }
+        Self { queue, desk, me, heads: Default::default(), looks: AtomicU32::new(MOST_LOOKS / 4) }
     }
 
     /// The queue.
@@ -166,48 +167,63 @@ impl Poster {
     }
 
     /// Waits until the priority has room or the queue has ended, polling first, then asleep for at most `timeout`. The
-    /// caller looks again.
+    /// caller, who has `wanted` items, looks again: there may be room for some, or for none.
     ///
     /// Returns false when a signal cut the sleep short.
     #[must_use]
     pub fn wait_for_room(&self, priority: usize, wanted: usize, timeout: Duration) -> bool {
-        if self.poll_for_room(priority, wanted as u64) {
+        let head = self.queue.head();
+        let share = self.queue.room_share(wanted);
+        if self.poll_for_room(priority, share) {
             return true;
         }
-        let head = self.queue.head();
         // Partners with the swap in `Queue::end()`: it finds the wish, or the look below finds the queue ended.
-        head.worker.room_wanted.swap(1, Ordering::AcqRel);
+        let wish = self.wish(share);
         // Partners with the swap in `Worker::free()`.
         let taken = take_place(&head.worker.heads[priority]);
         let posted = head.posters.tails[priority].load(Ordering::Relaxed);
         if posted.wrapping_sub(taken) < self.queue.shape().capacity() || self.queue.ended().is_some() {
             return true;
         }
-        futex_wait(&head.worker.room_wanted, 1, Some(timeout))
+        futex_wait(&head.worker.room_wanted, wish, Some(timeout))
     }
 
-    /// Polls for room, and preferably for some more of the `wanted` places than one: each look at the dispatcher's head
-    /// slows it. Returns whether there is any.
-    fn poll_for_room(&self, priority: usize, wanted: u64) -> bool {
+    /// Asks to be woken once `share` items were taken, or sooner where another poster asks for that. Returns what it says
+    /// now.
+    fn wish(&self, share: u32) -> u32 {
+        let wanted = &self.queue.head().worker.room_wanted;
+        let mut present = wanted.load(Ordering::Relaxed);
+        loop {
+            let wish = if present == 0 { share } else { present.min(share) };
+            match wanted.compare_exchange(present, wish, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return wish,
+                Err(changed) => present = changed,
+            }
+        }
+    }
+
+    /// Polls for room for `share` items. Returns whether there is any.
+    fn poll_for_room(&self, priority: usize, share: u32) -> bool {
         if cfg!(loom) {
             return false;
         }
         let (head, capacity) = (self.queue.head(), self.queue.shape().capacity());
-        let enough = wanted.min(capacity / 8).max(1);
-        let turns = self.turns.load(Ordering::Relaxed);
+        let looks = self.looks.load(Ordering::Relaxed);
         let mut room = 0;
-        for _ in 0..turns {
+        for _ in 0..looks {
             let used = head.posters.tails[priority].load(Ordering::Relaxed);
             let used = used.wrapping_sub(head.worker.heads[priority].load(Ordering::Relaxed));
             // More than fit is damage, which the next post finds.
             room = capacity.checked_sub(used).unwrap_or(capacity);
-            if room >= enough || self.queue.ended().is_some() {
-                self.turns.store((turns * 2).min(MOST_TURNS), Ordering::Relaxed);
+            if room >= u64::from(share) || self.queue.ended().is_some() {
+                self.looks.store((looks * 2).min(MOST_LOOKS), Ordering::Relaxed);
                 return true;
             }
-            spin_loop();
+            for _ in 0..PAUSE {
+                spin_loop();
+            }
         }
-        self.turns.store((turns / 2).max(LEAST_TURNS), Ordering::Relaxed);
+        self.looks.store((looks / 2).max(1), Ordering::Relaxed);
         room > 0
     }
 }

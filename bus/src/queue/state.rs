@@ -97,6 +97,13 @@ impl Queue {
         self.head().posters.lock.release_for(owner)
     }
 
+    /// How many items are to be taken before a poster that has `wanted` is woken: not for each place that comes free where
+    /// it can use many, and not so late that the dispatcher has nothing to do meanwhile.
+    pub(crate) fn room_share(&self, wanted: usize) -> u32 {
+        let most = (self.shape().capacity() / 8).max(1) as u32;
+        u32::try_from(wanted).map_or(most, |wanted| wanted.clamp(1, most))
+    }
+
     /// Whether nobody holds the lock and nobody can: some process wrote into it what no lock holds.
     pub fn is_jammed(&self) -> bool {
         let lock = &self.head().posters.lock;

@@ -46,6 +46,8 @@ struct Served {
     queue: Arc<Queue>,
     /// Items taken, by priority: the truth, of which the memory has a copy for posters.
     heads: [u64; PRIORITIES],
+    /// Items taken since posters were woken that wait for room.
+    freed: u64,
     /// Whether it was found damaged; it is not looked at any more.
     damaged: bool,
 }
@@ -104,7 +106,7 @@ impl Worker {
             *mine = head.load(Ordering::Acquire);
         }
         self.priorities = self.priorities.max(queue.shape().priorities());
-        self.served.push(Served { number: self.last, queue, heads, damaged: false });
+        self.served.push(Served { number: self.last, queue, heads, freed: 0, damaged: false });
         // Whoever posted to it before this, while the worker said that it waits, rang for nothing.
         self.desk.force();
         self.last
@@ -346,13 +348,20 @@ impl Served {
         // Release: partners with the acquire in `Poster::room()`. A swap, because it must stand in one order with the look
         // in `Poster::wait_for_room()`: one of the two sees the other.
         worker.heads[priority].swap(self.heads[priority], Ordering::AcqRel);
-        if worker.room_wanted.load(Ordering::Relaxed) != 0 {
-            self.wake_posters();
+        let wanted = worker.room_wanted.load(Ordering::Relaxed);
+        if wanted != 0 {
+            self.freed += items;
+            // More than anybody asks for may stand there where a peer wrote it.
+            let enough = self.freed >= u64::from(self.queue.room_share(wanted as usize));
+            if enough || self.waiting(priority) == Ok(0) {
+                self.wake_posters();
+            }
         }
     }
 
     #[cold]
-    fn wake_posters(&self) {
+    fn wake_posters(&mut self) {
+        self.freed = 0;
         let wanted = &self.queue.head().worker.room_wanted;
         wanted.swap(0, Ordering::AcqRel);
         futex_wake(wanted, i32::MAX);

@@ -41,6 +41,27 @@ def _waited_for_processor() -> int:
         return int(file.read().split()[1])
 
 
+class Waits:
+    """Writes down when this thread was ready to run and was not run, for those who wait for it meanwhile.
+
+    The watch sees the first thread of each guest; other threads look themselves.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._notes = ledger.notes
+        self._looked, self._waited = time.monotonic_ns(), _waited_for_processor()
+
+    def look(self) -> None:
+        now = time.monotonic_ns()
+        if now - self._looked < 5_000_000:
+            return
+        waited = _waited_for_processor()
+        late, self._looked, self._waited = waited - self._waited, now, waited
+        if late > 2_000_000:
+            with open(self._notes, "a") as notes:
+                notes.write(f"watch {-os.getpid()} {now - late} {now} 0\n")
+
+
 class Pace:
     """Notes when a guest gets something done, and writes down where it took long."""
 

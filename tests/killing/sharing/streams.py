@@ -10,7 +10,7 @@ import time
 from vnet.errors import ServiceBusy, ServiceGone, ServiceNotFound
 from vnet.pipes import Listener, Pipe
 
-from .guest import PATIENCE, STUCK, Place, on_tape
+from .guest import PATIENCE, STUCK, Place, Waits, on_tape
 from .ledger import End, Phase
 
 # Both sides say who they are first: who, the sender's number for the connection.
@@ -135,7 +135,9 @@ def _check(place: Place, pipe: Pipe) -> None:
         pipe.write(place.me.to_bytes(8, "little"))
         size = place.chance.choice((1 << 12, 1 << 18))
         view = memoryview(buffer)[:size]
+        waits = Waits(place.ledger)
         while True:
+            waits.look()
             with place.at(Phase.READ):
                 got = pipe.readinto(view)
             assert got is not None

@@ -21,7 +21,8 @@ import vnet
 from ..controller import LONGEST_STALL, Violated
 from .ledger import BOUNDS, End, Ledger, Phase
 
-# Seconds, on a machine that has much else to do, in which what was taken from a sender must have been received, and whoever talked to the dead must know.
+# Seconds, on a machine that has much else to do, in which what was taken from a sender must have been received, and
+# whoever talked to the dead must know.
 PATIENCE = 20.0
 
 # Who is killed, by role: how many there are, and where a receiver's peers notice its death.

@@ -305,6 +305,33 @@ def test_tasks_send_what_is_longer_than_the_pipe(ends: Ends) -> None:
     assert asyncio.run(main()) == big
 
 
+def test_long_and_short_messages_of_many_tasks_do_not_cut_one_another(ends: Ends) -> None:
+    a, b = ends(messages=True, size=4096)
+    said = [bytes([number]) * (50_000 if number % 3 == 0 else 10) for number in range(30)]
+
+    async def main() -> list[bytes]:
+        sending = asyncio.gather(*(a.asend_bytes(each) for each in said))
+        got = [await asyncio.wait_for(b.arecv_bytes(), 30) for _ in said]
+        await sending
+        return got
+
+    assert asyncio.run(main()) == said
+
+
+def test_a_long_message_that_is_given_up_was_never_sent(ends: Ends) -> None:
+    a, b = ends(messages=True, size=4096)
+
+    async def main() -> bytes:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(a.asend_bytes(bytes(100_000)), 0.05)
+        next_one = asyncio.create_task(a.asend_bytes(b"next"))
+        got = await asyncio.wait_for(b.arecv_bytes(), 30)
+        await next_one
+        return got
+
+    assert asyncio.run(main()) == b"next"
+
+
 @pytest.mark.parametrize("here", [True, False])
 def test_tasks_are_told_when_the_pipe_is_closed(both: tuple[Pipe, Pipe], here: bool) -> None:
     _, b = both

@@ -261,6 +261,8 @@ def test_a_task_that_is_cancelled_has_taken_nothing(both: tuple[Pipe, Pipe]) -> 
     async def main() -> bytes:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(b.arecv_bytes(), 0.05)
+        # The loop waits for it no longer.
+        assert not asyncio.get_running_loop().remove_reader(b.fileno())
         gone = asyncio.create_task(b.arecv_bytes())
         stays = asyncio.create_task(b.arecv_bytes())
         await asyncio.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import gzip
 import hashlib
 import http.client
@@ -19,6 +20,7 @@ import socketserver
 import ssl
 import tarfile
 import threading
+import time
 import xmlrpc.client
 import xmlrpc.server
 import zipfile
@@ -503,6 +505,27 @@ def test_a_pipe_is_a_socket_to_those_who_want_one(ends: Ends) -> None:
         one.send(b"x")
     with pytest.raises(BrokenPipeError):
         other.sendall(b"x")
+
+
+@pytest.mark.parametrize("act", ["recv", "recv_into", "sendall"])
+def test_a_socket_that_another_thread_closes_is_a_bad_descriptor(ends: Ends, act: str) -> None:
+    a, _ = ends(size=4096)
+    sock = a.socket()
+    argument: Any = {"recv": 10, "recv_into": bytearray(10), "sendall": bytes(1 << 20)}[act]
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            getattr(sock, act)(argument)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.1)
+    sock.close()
+    thread.join(20)
+    assert [(type(each), getattr(each, "errno", 0)) for each in raised] == [(OSError, errno.EBADF)]
 
 
 def test_a_sockets_files_hold_it_open_as_ever(ends: Ends) -> None:

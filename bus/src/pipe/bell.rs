@@ -59,7 +59,7 @@ impl Bell {
         self.wanted.swap(0, Ordering::AcqRel) != 0
     }
 
-    /// Says that this side is done. The caller then passes its own position, as behind a publication.
+    /// Says that this side is done. The caller then takes the other side's bell.
     pub fn end(&self) {
         // Release: whoever sees this sees the last position.
         self.no_more.store(1, Ordering::Release);

@@ -218,19 +218,17 @@ impl Consumer {
 
 /// Says that no more will be written. Returns whether the reader is to be signalled.
 ///
-/// Any thread may, whoever has the producer: the position stays as it is.
+/// Any thread may, whoever has the producer. Here the bell itself is where the two meet: it is taken back whatever it
+/// waits for, as a read-modify-write, which comes before the one that announces it, or after. `loom_pipe` shows it.
 #[must_use]
 pub fn end_writing(way: &Way) -> bool {
     way.room.end();
-    // As a publication: partners with the reader's `last_look()`.
-    take_place(&way.tail.0);
     way.data.take_any()
 }
 
-/// Says that no more will be read. Returns whether the writer is to be signalled.
+/// Says that no more will be read. Returns whether the writer is to be signalled. As [`end_writing`].
 #[must_use]
 pub fn end_reading(way: &Way) -> bool {
     way.data.end();
-    take_place(&way.head.0);
     way.room.take_any()
 }

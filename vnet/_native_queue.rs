@@ -162,13 +162,13 @@ impl QueueEnd {
     fn post(
         slf: &Bound<'_, Self>,
         item: &Bound<'_, PyAny>,
-        priority: usize,
+        priority: i64,
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let timeout = seconds("timeout", timeout)?;
-        this.ready(py, priority)?;
+        let priority = this.ready(py, priority)?;
         let item = this.item(item)?;
         let at_once = this.with(|poster| poster.try_post(priority, item.as_bytes()));
         if at_once == Some(Ok(())) {
@@ -186,13 +186,13 @@ impl QueueEnd {
     fn post_many(
         slf: &Bound<'_, Self>,
         items: &Bound<'_, PyAny>,
-        priority: usize,
+        priority: i64,
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<usize> {
         let (py, this) = (slf.py(), slf.get());
         let timeout = seconds("timeout", timeout)?;
-        this.ready(py, priority)?;
+        let priority = this.ready(py, priority)?;
         let kept = this.items(items)?;
         let bytes: Vec<&[u8]> = kept.iter().map(|item| item.as_bytes()).collect();
         match this.post_slowly(slf, priority, &bytes, block, timeout)? {
@@ -274,6 +274,11 @@ impl QueueEnd {
         self.poster.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the base has ended, as far as this end can tell.
+    fn is_orphan(&self) -> bool {
+        self.opened().as_ref().is_none_or(|opened| opened.life.as_ref().is_none_or(Life::is_over))
+    }
+
     fn with<T>(&self, work: impl FnOnce(&Poster) -> T) -> Option<T> {
         self.opened().as_ref().map(|opened| work(&opened.poster))
     }
@@ -282,18 +287,19 @@ impl QueueEnd {
         PyValueError::new_err(format!("{} is closed here", self.title))
     }
 
-    /// Looks at what can be known without the queue.
+    /// Looks at what can be known without the queue. Returns the priority.
     #[inline]
-    fn ready(&self, py: Python<'_>, priority: usize) -> PyResult<()> {
+    fn ready(&self, py: Python<'_>, priority: i64) -> PyResult<usize> {
         self.holder.check(py)?;
-        if priority >= self.shape.priorities() {
-            let most = self.shape.priorities() - 1;
-            return Err(PyValueError::new_err(format!("{} has priorities 0 to {most}, not {priority}", self.title)));
-        }
+        let priorities = self.shape.priorities();
+        let Some(wanted) = usize::try_from(priority).ok().filter(|wanted| *wanted < priorities) else {
+            let (title, most) = (&self.title, priorities - 1);
+            return Err(PyValueError::new_err(format!("{title} has priorities 0 to {most}, not {priority}")));
+        };
         if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOKS) {
             self.look(py)?;
         }
-        Ok(())
+        Ok(wanted)
     }
 
     /// Tells all who use the queue where the base has ended, and raises it.
@@ -383,6 +389,11 @@ impl QueueEnd {
     #[cold]
     fn refusal(&self, py: Python<'_>, refused: Refused) -> PyErr {
         let title = &self.title;
+        let refused = match refused {
+            // Whoever has the queue can have written that there; the base itself says it by its death.
+            Refused::Ended(Ended::Lan) if !self.is_orphan() => Refused::Ended(Ended::Damaged),
+            refused => refused,
+        };
         let (name, message) = match refused {
             Refused::Full => {
                 let capacity = self.shape.capacity();

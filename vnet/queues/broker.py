@@ -332,6 +332,8 @@ class WorkQueues:
             self._forget(end)
 
     def _gone(self, guest: Guest) -> None:
+        if self._broker.register.closed:
+            self._end_life()
         for queue in [queue for queue in self._queues.values() if queue.owner.number == guest.number]:
             self._end(queue, "lan" if self._broker.register.closed else "gone")
         desk = self._desks.pop(guest.number, None)
@@ -343,7 +345,13 @@ class WorkQueues:
                 self._bury(end)
             # Else it is alive and posts just now, in another thread than the one that left; or dies a little later.
 
+    def _end_life(self) -> None:
+        """Lets guests see that the base has ended, before queues say so: there, anybody may have written it."""
+        if len(self._life) > 1:
+            os.close(self._life.pop())
+
     def _end_all(self) -> None:
+        self._end_life()
         for queue in list(self._queues.values()):
             self._end(queue, "lan")
         for desk in self._desks.values():

@@ -56,10 +56,10 @@ mod segment;
 mod service;
 #[path = "_native_stack.rs"]
 mod stack;
-#[path = "_native_tap.rs"]
-mod tap;
 #[path = "_native_taker.rs"]
 mod taker;
+#[path = "_native_tap.rs"]
+mod tap;
 #[path = "_native_traffic.rs"]
 mod traffic;
 #[path = "_native_udp.rs"]
@@ -168,7 +168,15 @@ fn duplicate(fd: i32) -> PyResult<OwnedFd> {
     }
     // SAFETY: borrowed for the call only; a number that is no open descriptor fails in the kernel.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    Ok(borrowed.try_clone_to_owned()?)
+    borrowed.try_clone_to_owned().map_err(system)
+}
+
+/// An `OSError` with its number, which the conversion that comes by itself leaves out.
+fn system(error: std::io::Error) -> PyErr {
+    let Some(number) = error.raw_os_error() else { return error.into() };
+    let text = error.to_string();
+    let said = text.split(" (os error").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((number, said))
 }
 
 /// The base of a LAN in this process.

@@ -202,7 +202,7 @@ def test_more_calls_than_may_be_under_way_are_refused_and_the_others_go_on() -> 
         raw = _Raw(service)
         for number in range(1, 4):
             raw.end.write(_call(number, "wait", 10.0))
-        assert eventually(lambda: service.under_way == 3)
+        assert eventually(lambda: len(ram.asked) == 3)
         failure = raw.ask(_call(4, "read", 3, False))
         assert isinstance(failure, Failure)
         assert failure.name == "ServiceBusy"

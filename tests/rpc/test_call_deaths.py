@@ -52,7 +52,7 @@ def test_a_killed_service_is_gone_at_once_for_those_that_wait(
         waiting = [pool.submit(store.wait, 600.0) for _ in range(3)]
         stream = store.count(1 << 40)
         assert next(stream) == bytes(8)
-        time.sleep(0.05)
+        time.sleep(0.2)
         before = time.monotonic()
         server.kill()
         for each in waiting:
@@ -81,9 +81,12 @@ def test_a_killed_caller_has_its_calls_cancelled_and_its_generators_closed(
         for turn in range(3):
             ram.given_up.clear()
             ram.closed.clear()
+            ram.asked.clear()
             eve = guest(_CALLER, here)
             assert eve.hear() == "calling"
             assert other.read(turn) == bytes([turn]) * 4
+            # One that has not begun is not begun any more.
+            assert eventually(lambda: ("wait", 600.0) in ram.asked)
             eve.kill()
             assert ram.given_up.wait(5.0)
             assert ram.closed.wait(5.0)
@@ -147,7 +150,7 @@ with vnet.attach("office", "eve") as nic, nic.caller("host", "store", Store) as 
 """
         eve = guest(program, here)
         assert eve.hear() == "calling"
-        assert eventually(lambda: ram.asked)
+        assert eventually(lambda: ram.asked, timeout=10.0)
         eve.process.send_signal(2)
         assert eve.hear() == "True"
         assert ram.given_up.wait(5.0)

@@ -30,6 +30,7 @@ class Numbers(Protocol):
 
 class Tasks:
     def __init__(self) -> None:
+        self.started = 0
         self.cancelled = 0
         self.closed = 0
         self.made = 0
@@ -39,6 +40,7 @@ class Tasks:
         return 2 * number
 
     async def sleep(self, seconds: float) -> None:
+        self.started += 1
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
@@ -116,16 +118,16 @@ def test_what_is_wrong_is_refused_before_it_is_awaited(lan: vnet.Lan) -> None:
 def test_a_task_that_is_cancelled_cancels_its_call(lan: vnet.Lan) -> None:
     async def work(numbers: Any, tasks: Tasks) -> None:
         sleeping = asyncio.ensure_future(numbers.sleep(60.0))
-        await asyncio.sleep(0.02)
+        assert await _soon(lambda: tasks.started == 1)
         sleeping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sleeping
         assert await _soon(lambda: tasks.cancelled == 1)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(numbers.sleep(60.0), 0.02)
+            await asyncio.wait_for(numbers.sleep(60.0), 0.2)
         assert await _soon(lambda: tasks.cancelled == 2)
         with pytest.raises(vnet.CallTimeout):
-            await with_timeout(numbers, 0.02).sleep(60.0)
+            await with_timeout(numbers, 0.2).sleep(60.0)
         assert await _soon(lambda: tasks.cancelled == 3)
         assert await numbers.double(2) == 4
 
@@ -153,9 +155,9 @@ def test_calls_that_are_under_way_have_an_end_when_the_service_closes(lan: vnet.
         served = await host.serve_calls_async("numbers", tasks, Numbers)
         caller = await a.async_caller("host", "numbers", Numbers)
         short, long = (asyncio.ensure_future(caller.proxy.sleep(each)) for each in (0.05, 60.0))
-        await asyncio.sleep(0.02)
+        assert await _soon(lambda: tasks.started == 2)
         assert served.under_way == 2
-        await served.close(0.3)
+        await served.close(0.5)
         assert await short is None
         with pytest.raises(vnet.ServiceGone):
             await long
@@ -186,7 +188,7 @@ def test_threads_and_tasks_understand_one_another(lan: vnet.Lan) -> None:
             blobs = await asyncio.gather(*(store.echo([each, bytes(100_000)]) for each in range(60)))
             assert [each[0] for each in blobs] == list(range(60))
             waiting = asyncio.ensure_future(store.wait(60.0))
-            await asyncio.sleep(0.02)
+            assert await _soon(lambda: ("wait", 60.0) in ram.asked)
             waiting.cancel()
             assert await _soon(ram.given_up.is_set)
 
@@ -204,6 +206,7 @@ def test_a_caller_that_goes_has_its_tasks_cancelled(lan: vnet.Lan) -> None:
                 sleeping = asyncio.ensure_future(numbers.sleep(60.0))
                 stream = numbers.count(1 << 40)
                 await stream.__anext__()
+                assert await _soon(lambda: tasks.started == 1)
             with pytest.raises(vnet.ServiceGone, match="is closed"):
                 await sleeping
             assert await _soon(lambda: tasks.cancelled == 1 and tasks.closed == 1)

@@ -57,8 +57,8 @@ def test_a_reader_that_is_busy_is_relieved_and_slow_methods_are_remembered() -> 
 def test_a_timeout_ends_the_call_at_both_ends_and_the_pipe_goes_on() -> None:
     ram = Ram()
     with served(ram) as (service, call):
-        store = call(timeout=0.05).proxy
-        with pytest.raises(vnet.CallTimeout, match=r"did not answer within 0\.05 s"):
+        store = call(timeout=0.3).proxy
+        with pytest.raises(vnet.CallTimeout, match=r"did not answer within 0\.3 s"):
             store.wait(30.0)
         assert ram.given_up.wait(5.0)
         assert store.read(3) == b"\3\3\3\3"
@@ -86,6 +86,7 @@ def test_a_call_that_is_started_can_be_waited_for_and_cancelled() -> None:
         with pytest.raises(vnet.CallTimeout):
             waiting.result(0.01)
         assert not waiting.done()
+        assert eventually(lambda: ("wait", 30.0) in ram.asked)
         threading.Timer(0.05, waiting.cancel).start()
         with pytest.raises(vnet.CallCancelled):
             waiting.result()
@@ -95,6 +96,17 @@ def test_a_call_that_is_started_can_be_waited_for_and_cancelled() -> None:
             start(store.count, 3)
         with pytest.raises(vnet.InterfaceError, match="takes a method"):
             start(len, [])
+
+
+def test_a_call_whose_answer_nobody_takes_goes_on_and_leaves_nothing() -> None:
+    ram = Ram()
+    with served(ram) as (_, call):
+        store = call().proxy
+        for number in range(50):
+            start(store.write, number, b"x")
+        assert store.read(3) == b"\3\3\3\3"
+        assert len(ram.asked) == 51
+        assert call_of(store)._channel._waiting == {}
 
 
 def test_more_calls_than_a_pipe_holds_can_be_started_before_any_is_waited_for() -> None:
@@ -182,7 +194,7 @@ def test_closing_cancels_what_does_not_end_in_time() -> None:
         store = call().proxy
         stuck, stream = start(store.wait, 60.0), store.count(1000)
         next(stream)
-        assert eventually(lambda: service.under_way == 2)
+        assert eventually(lambda: service.under_way == 2 and ("wait", 60.0) in ram.asked)
         before = time.monotonic()
         assert service.close(0.1)
         assert time.monotonic() - before < 5.0

@@ -36,8 +36,6 @@ __all__ = ["Connection", "ServedCall"]
 
 # Bytes put aside above which streams of the connection wait.
 _MUCH = 4 << 20
-# Seconds that a method may take and still be called quick.
-_QUICK = 0.001
 # A pipe that this side closed meanwhile says ValueError.
 _GONE = (EOFError, OSError, ValueError)
 

@@ -111,7 +111,7 @@ class Method:
     @functools.cached_property
     def _by_structure(self) -> bool:
         """Whether the structure itself binds arguments as the method would: its fields can all be given by name."""
-        return not self.regions and all(each.kind != "positional" for each in self.parameters)
+        return all(each.kind != "positional" for each in self.parameters)
 
     def text(self) -> str:
         """The method as one would declare it."""
@@ -140,6 +140,8 @@ class Method:
                 raise self._misfit(args, kwargs) from None
         else:
             request = self._bind(args, kwargs)
+        for place in self.regions:
+            self._pass_region(request, self.parameters[place])
         message = bytearray(head)
         try:
             _ENCODER.encode_into(request, message, head)
@@ -207,21 +209,20 @@ class Method:
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> msgspec.Struct:
         try:
-            bound = self.signature.bind(*args, **kwargs).arguments
+            return self.arguments(**self.signature.bind(*args, **kwargs).arguments)
         except TypeError:
             raise self._misfit(args, kwargs) from None
-        for place in self.regions:
-            parameter = self.parameters[place]
-            if parameter.name in bound:
-                given = bound[parameter.name]
-                try:
-                    bound[parameter.name] = handles(parameter.term, given)
-                except TypeError:
-                    raise InterfaceError(
-                        f"{self.full_name}: argument {parameter.name!r} is {described(given)}: "
-                        f"expected {text_of(parameter.term)}"
-                    ) from None
-        return self.arguments(**bound)
+
+    def _pass_region(self, request: msgspec.Struct, parameter: Parameter) -> None:
+        """Puts a region's handle in its place."""
+        given = getattr(request, parameter.name)
+        try:
+            setattr(request, parameter.name, handles(parameter.term, given))
+        except TypeError:
+            raise InterfaceError(
+                f"{self.full_name}: argument {parameter.name!r} is {described(given)}: "
+                f"expected {text_of(parameter.term)}"
+            ) from None
 
     def _misfit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> InterfaceError:
         """The sentence about arguments that do not fit the parameters."""
@@ -270,15 +271,21 @@ def has_region(term: Term) -> bool:
     return any(each.get("type") == "region" for each in (term, *term.get("any", ())))
 
 
+@functools.lru_cache(maxsize=1)
+def _region() -> type[Any]:
+    # Not before somebody passes one: that module is not for those who only call.
+    from ..sharing.region import Region
+
+    return Region
+
+
 def handles(term: Term, value: Any) -> Any:
     """What goes over the pipe of a region.
 
     Raises:
         TypeError: the value is none.
     """
-    from ..sharing.region import Region
-
-    if isinstance(value, Region):
+    if isinstance(value, _region()):
         return value.handle
     if value is None and "any" in term:
         return None

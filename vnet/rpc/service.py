@@ -30,9 +30,12 @@ from .wire import Limits, Link
 __all__ = ["Service", "handlers_of"]
 
 _log = logging.getLogger("vnet.rpc")
-# Calls in which a method has to be quick, once it was slow, before readers work on it themselves again.
+# Calls in which a method has to be quick, once it was slow, before readers work on it themselves again: one at first,
+# because on a busy machine a quick one may just have been without a processor, and twice as many whenever it is slow
+# again, up to so many.
 _TRUST = 16
-_QUICK = 0.001
+# Seconds that a quick one takes at most.
+_QUICK = 0.003
 
 Handlers = tuple[tuple[Callable[..., Any], tuple[str, ...]], ...]
 
@@ -144,7 +147,7 @@ class Service:
     def found_slow(self, number: int) -> None:
         """A reader was relieved, and its thread now counts among those that work on slow calls."""
         with self._lock:
-            self._distrust[number] = _TRUST
+            self._distrust[number] = max(1, self._distrust[number])
             self._busy += 1
 
     def done_slow(self) -> None:
@@ -166,7 +169,7 @@ class Service:
         call.run()
         number = call.method_number
         if time.perf_counter() - start > _QUICK:
-            self._distrust[number] = _TRUST
+            self._distrust[number] = min(_TRUST, 2 * max(1, self._distrust[number]))
         elif self._distrust[number]:
             self._distrust[number] -= 1
 

@@ -281,21 +281,42 @@ with vnet.Lan("small", "10.0.0.0/24") as lan:
     assert base.end()[0] == 0
 
 
-def test_without_descriptors_a_region_is_refused_and_nothing_is_left(a: vnet.Nic) -> None:
+def test_without_descriptors_a_region_is_refused_and_nothing_is_left(named: vnet.Lan, b: vnet.Nic) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with a.create_region(1) as region:
-        least = max(descriptors()) + 1
+    with b.create_region(1) as region:
+        ways: list[Callable[[], vnet.Region]] = [
+            lambda: b.create_region(1),
+            lambda: b.create_region(1, guests=["x"], readonly=["x"]),
+            lambda: b.attach_region(region, readonly=True),
+        ]
+        # The kernel gives the lowest that is free: from here on there is none below the highest.
+        highest = max(descriptors())
+        fillers = [os.dup(0)]
+        while fillers[-1] < highest:
+            fillers.append(os.dup(0))
         before = len(descriptors())
-        try:
-            for more in range(8):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (least + more, hard))
-                with contextlib.suppress(vnet.MachineLacks, vnet.LanFull, OSError):
-                    a.attach_region(region).close()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert len(descriptors()) == before
-        assert len(region.attachments()) == 1
-        a.attach_region(region).close()
+        # Each descriptor that it takes is the one that is lacking, of the base and of the guest, which are one here.
+        outcomes: list[list[str]] = [[], [], []]
+        for more in range(10):
+            for way, became in zip(ways, outcomes, strict=True):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + more, hard))
+                try:
+                    made = way()
+                except vnet.MachineLacks as error:
+                    became.append(str(error))
+                else:
+                    became.append("made")
+                    made.close()
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                assert soon(lambda: len(descriptors()) == before), outcomes
+                assert soon(lambda: len(region.attachments()) == 1), outcomes
+                assert len(named._register.broker.list_regions()) == 1
+        for became in outcomes:
+            assert became[-1] == "made"
+            assert set(became) == {"made", "no file descriptor is left for a region: raise `ulimit -n`"}
+        for file in fillers:
+            os.close(file)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")

@@ -11,7 +11,7 @@ from types import TracebackType
 from .. import _native
 from ..errors import MachineLacks
 
-__all__ = ["Lacking", "make_memory", "most"]
+__all__ = ["Lacking", "make_memory", "most", "no_descriptors"]
 
 _MIB = 1 << 20
 
@@ -37,7 +37,7 @@ class Lacking:
         if not isinstance(error, OSError):
             return
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise MachineLacks("no file descriptor is left for a region: raise `ulimit -n`") from None
+            raise no_descriptors() from None
         if self._huge:
             raise _no_huge_pages(self._size) from None
         if error.errno == errno.ENOMEM:
@@ -46,6 +46,11 @@ class Lacking:
             ) from None
         if error.errno == errno.EFBIG:
             raise MachineLacks(f"a region of {_shown(self._size)} is larger than `ulimit -f` lets files be") from None
+
+
+def no_descriptors() -> MachineLacks:
+    """What is said where no descriptor is left."""
+    return MachineLacks("no file descriptor is left for a region: raise `ulimit -n`")
 
 
 def make_memory(name: str, size: int, huge: bool) -> tuple[int, int]:
@@ -57,7 +62,8 @@ def make_memory(name: str, size: int, huge: bool) -> tuple[int, int]:
     """
     if size < 1:
         raise ValueError(f"a region has at least 1 byte, not {size}")
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _meminfo("SwapTotal")
+    with Lacking(size):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _meminfo("SwapTotal")
     if size > memory:
         raise MachineLacks(
             f"a region of {_shown(size)} is more than this machine's memory, which is {_shown(memory)} with swap; "
@@ -66,7 +72,8 @@ def make_memory(name: str, size: int, huge: bool) -> tuple[int, int]:
     if not huge:
         with Lacking(size):
             return _native.region_make(name, size, False), size
-    page = _meminfo("Hugepagesize")
+    with Lacking(size):
+        page = _meminfo("Hugepagesize")
     if not page:
         raise MachineLacks("this kernel has no huge pages: `zgrep HUGETLBFS /proc/config.gz` shows it")
     size = -(-size // page) * page

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import _native
 from ..errors import ForkedNic, ProtocolError, VnetError
 from ..wire import close_all
-from .memory import Lacking
+from .memory import Lacking, no_descriptors
 from .regions import FRAMES
 
 if TYPE_CHECKING:
@@ -87,23 +87,27 @@ class Region(mmap.mmap):
     def _map(cls, guest: Sharing, door: Door, answer: dict[str, Any], files: list[int]) -> Region:
         """Maps what the broker answered, and closes the descriptors that came with it."""
         try:
-            size, readonly = int(answer["size"]), bool(answer["readonly"])
-            (file,) = files
-            attachment = int(answer["attachment"])
+            size, readonly, attachment = int(answer["size"]), bool(answer["readonly"]), int(answer["attachment"])
         except (KeyError, TypeError, ValueError) as error:
             close_all(files)
             raise ProtocolError(f"the base's answer lacks a field or has a wrong one: {error!r}") from None
+        if len(files) != 1:
+            # The kernel has dropped it on the way: this process may not open so many.
+            close_all(files)
+            door.tell("region.detach", attachment=attachment)
+            raise no_descriptors()
+        (file,) = files
         try:
-            protection = mmap.PROT_READ if readonly else mmap.PROT_READ | mmap.PROT_WRITE
-            tell = bool(answer.get("tell"))
-            before = _native.region_ranges(None, file) if tell else []
             with Lacking(size, bool(answer.get("huge"))):
+                tell = bool(answer.get("tell"))
+                before = _native.region_ranges(None, file) if tell else []
+                protection = mmap.PROT_READ if readonly else mmap.PROT_READ | mmap.PROT_WRITE
                 region = mmap.mmap.__new__(cls, file, size, mmap.MAP_SHARED, protection)
+                now = _native.region_ranges(None, file) if tell else []
             region._pid = os.getpid()
             region._guest, region._door, region._attachment = guest, door, attachment
             region.handle, region.name, region.owner = answer["handle"], answer["name"], answer["owner"]
             region._size, region.readonly, region.huge = size, readonly, bool(answer["huge"])
-            now = _native.region_ranges(None, file) if tell else []
             starts = [start for start, _, _ in set(now) - set(before)]
             if starts or answer.get("seal"):
                 door.ask("region.mapped", attachment=attachment, start=starts[0] if starts else None)

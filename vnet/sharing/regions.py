@@ -216,7 +216,8 @@ class Regions:
         region = attachment.region
         if region.one_writer and not region.sealed and not attachment.readonly:
             # From here on the owner's mapping is the last that anybody can write to.
-            _native.region_settle(region.file, True)
+            with Lacking(region.size):
+                _native.region_settle(region.file, True)
             region.sealed = True
         return {}, []
 
@@ -320,8 +321,13 @@ class Regions:
         region = _Region(secrets.token_hex(_HANDLE), name, size, huge, owner, open, access, file, kept)
         # Those who write are the owner alone, and somebody reads.
         region.one_writer = owner is not None and not open and bool(access) and not any(access.values())
-        if not region.one_writer:
-            _native.region_settle(file, False)
+        try:
+            if not region.one_writer:
+                with Lacking(size):
+                    _native.region_settle(file, False)
+        except BaseException:
+            os.close(file)
+            raise
         self._regions[region.handle] = region
         if name is not None:
             self._names[name] = region

@@ -205,30 +205,28 @@ impl PipeEnd {
         self.of_bytes(true)?;
         let end = self.open_end(py)?;
         let until = until(block, timeout)?;
-        loop {
-            let there = end.waiting().map_err(|failure| failed(py, failure))?;
-            let count = there.min(size as u64) as usize;
-            if count > 0 || size == 0 {
-                let mut taken = Ok(0);
-                let bytes = PyBytes::new_with(py, count, |target| {
-                    taken = end.read(target, Wait::Quick);
-                    Ok(())
-                })?;
-                match taken {
-                    Ok(taken) if taken == count => return Ok(Some(bytes)),
-                    // Another thread took some of it.
-                    Ok(taken) => return Ok(Some(PyBytes::new(py, &bytes.as_bytes()[..taken]))),
-                    Err(Failure::NotNow) => {}
-                    Err(failure) => return Err(failed(py, failure)),
-                }
+        let there = end.waiting().map_err(|failure| failed(py, failure))?;
+        let count = there.min(size as u64) as usize;
+        if count > 0 || size == 0 {
+            let mut taken = Ok(0);
+            let bytes = PyBytes::new_with(py, count, |target| {
+                taken = end.read(target, Wait::Quick);
+                Ok(())
+            })?;
+            match taken {
+                Ok(taken) if taken == count => return Ok(Some(bytes)),
+                // Another thread took some of it, or all.
+                Ok(taken) => return Ok(Some(PyBytes::new(py, &bytes.as_bytes()[..taken]))),
+                Err(Failure::NotNow) => {}
+                Err(failure) => return Err(failed(py, failure)),
             }
-            // The end, and what is wrong, are told by a read that would wait otherwise.
-            let mut one = [0; 1];
-            match again(py, until, |wait| end.read(&mut one, wait))? {
-                None => return Ok(None),
-                Some(0) => return Ok(Some(PyBytes::new(py, b""))),
-                Some(_) => return Ok(Some(more(py, &end, one, size)?)),
-            }
+        }
+        // The end, and what is wrong, are told by a read that would wait otherwise.
+        let mut one = [0; 1];
+        match again(py, until, |wait| end.read(&mut one, wait))? {
+            None => Ok(None),
+            Some(0) => Ok(Some(PyBytes::new(py, b""))),
+            Some(_) => more(py, &end, one, size).map(Some),
         }
     }
 

@@ -29,8 +29,8 @@ impl Bell {
     /// The caller looks once more afterwards, behind [`vnet_base::sync::take_place`] on the position.
     #[inline]
     pub fn announce(&self, position: u64) -> bool {
-        // Acquire: partners with the release in `take()`. The release that the other side needs is that of the
-        // read-modify-write which the caller does next.
+        // Acquire and release: partners with `take_any()` of a side that ends, which is seen here or sees this. For what is
+        // published, the caller's read-modify-write that comes next does it.
         self.wanted.swap(position.max(1), Ordering::AcqRel) != 0
     }
 
@@ -38,7 +38,7 @@ impl Bell {
     #[inline]
     #[must_use]
     pub fn is_set(&self) -> bool {
-        // Acquire: partners with the release in `take()`.
+        // Acquire: partners with the release in `take_any()`.
         self.wanted.load(Ordering::Acquire) != 0
     }
 
@@ -158,7 +158,8 @@ pub fn arm_room<E>(
     look: impl FnOnce() -> Result<bool, E>,
     release: impl FnOnce(),
 ) -> Result<bool, E> {
-    // Before the bell is set: a peer that takes the bell finds what holds the descriptor, and takes it away.
+    // A peer that takes the bell before the descriptor is held has made the room before that, and the look behind both
+    // finds it; one that takes it later takes away what holds the descriptor.
     hold();
     bell.announce(position);
     let found = look()?;

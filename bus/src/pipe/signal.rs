@@ -24,7 +24,7 @@
 //!
 //! **Ballast.** The kernel calls a Unix socket writable while what it sent and nobody read takes no more than a quarter
 //! of its send buffer (`unix_writable`), and our send buffers are the smallest there are. A side that found its ring full
-//! sends the ballast, *then* sets the room bell, then looks once more. If that finds room, the send buffer is made large,
+//! sends the ballast, sets the room bell, and then looks once more. If that finds room, the send buffer is made large,
 //! which makes the descriptor writable again without the peer.
 //!
 //! Nothing here blocks: a peer that does not read, reads what is not its business or sends what nobody asked for has

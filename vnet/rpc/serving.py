@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import LanClosed, NicClosed, ServiceBusy, ServiceGone
 from . import wire
@@ -16,8 +16,6 @@ from .service import Service
 from .wire import Limits, bare, check_timeout
 
 __all__ = ["Served", "serve_calls"]
-
-T = TypeVar("T")
 
 
 class Served:
@@ -110,8 +108,8 @@ def turn_away(link: PipeLink, service: str, limits: Limits) -> None:
 def serve_calls(
     guest: Any,
     service: str,
-    implementation: T,
-    interface: Callable[..., T],
+    implementation: object,
+    interface: type | Callable[..., object],
     *,
     guests: Sequence[str] | None = None,
     backlog: int = 16,

@@ -19,8 +19,8 @@ class Calling:
     def serve_calls(
         self,
         service: str,
-        implementation: T,
-        interface: Callable[..., T],
+        implementation: object,
+        interface: type | Callable[..., object],
         *,
         guests: Sequence[str] | None = None,
         backlog: int = 16,

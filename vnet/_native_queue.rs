@@ -4,7 +4,8 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::Borrowed;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyString};
 use vnet_base::lock::Token;
@@ -110,6 +111,24 @@ impl WorkDesk {
     }
 }
 
+/// A priority that Python passed. One that no word holds is as little a queue's as the largest that one does.
+#[derive(Clone, Copy)]
+struct Priority(i64);
+
+impl<'py> FromPyObject<'_, 'py> for Priority {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match object.extract::<i64>() {
+            Ok(priority) => Ok(Self(priority)),
+            Err(failure) if failure.is_instance_of::<PyOverflowError>(object.py()) => {
+                Ok(Self(if object.lt(0)? { i64::MIN } else { i64::MAX }))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
 /// An end of a queue: what `vnet.queues.WorkQueue` is made of.
 #[pyclass(frozen, subclass, module = "vnet._native")]
 pub(crate) struct QueueEnd {
@@ -158,11 +177,11 @@ impl QueueEnd {
         })
     }
 
-    #[pyo3(signature = (item, priority=0, block=false, timeout=None))]
+    #[pyo3(signature = (item, priority=Priority(0), block=false, timeout=None), text_signature = "($self, item, priority=0, block=False, timeout=None)")]
     fn post(
         slf: &Bound<'_, Self>,
         item: &Bound<'_, PyAny>,
-        priority: i64,
+        priority: Priority,
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<()> {
@@ -182,11 +201,11 @@ impl QueueEnd {
         }
     }
 
-    #[pyo3(signature = (items, priority=0, block=false, timeout=None))]
+    #[pyo3(signature = (items, priority=Priority(0), block=false, timeout=None), text_signature = "($self, items, priority=0, block=False, timeout=None)")]
     fn post_many(
         slf: &Bound<'_, Self>,
         items: &Bound<'_, PyAny>,
-        priority: i64,
+        priority: Priority,
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<usize> {
@@ -289,12 +308,12 @@ impl QueueEnd {
 
     /// Looks at what can be known without the queue. Returns the priority.
     #[inline]
-    fn ready(&self, py: Python<'_>, priority: i64) -> PyResult<usize> {
+    fn ready(&self, py: Python<'_>, priority: Priority) -> PyResult<usize> {
         self.holder.check(py)?;
         let priorities = self.shape.priorities();
-        let Some(wanted) = usize::try_from(priority).ok().filter(|wanted| *wanted < priorities) else {
+        let Some(wanted) = usize::try_from(priority.0).ok().filter(|wanted| *wanted < priorities) else {
             let (title, most) = (&self.title, priorities - 1);
-            return Err(PyValueError::new_err(format!("{title} has priorities 0 to {most}, not {priority}")));
+            return Err(PyValueError::new_err(format!("{title} has priorities 0 to {most}, not {}", priority.0)));
         };
         if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOKS) {
             self.look(py)?;

@@ -474,6 +474,8 @@ def test_bad_arguments_are_named(pair: tuple[vnet.Nic, vnet.Nic]) -> None:
             other.post(b"x", 2)
         with pytest.raises(ValueError, match="not -1"):
             other.post_many([b"x"], -1)
+        with pytest.raises(ValueError, match="priorities 0 to 1"):
+            other.post(b"x", 1 << 70)
         with pytest.raises(TypeError, match="bytes-like, not str"):
             other.post("text")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="bytes-like, not int"):

@@ -39,6 +39,8 @@ COUNTS = {
 }
 # Who receives, and from whom.
 RECEIVERS = {"sink": "source", "echo": "asker", "target": "poster", "server": "caller"}
+# Who only looks how the machine does.
+IDLE = ("watch", "scout")
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ class Controller:
 
     def run(self) -> None:
         self.spawn("watch", 0)
+        self.spawn("scout", 0)
         for role, count in self.counts.items():
             for index in range(count):
                 self.spawn(role, index)
@@ -224,7 +227,7 @@ class Controller:
         self.await_all_up()
         self.look_around()
         time.sleep(0.2)
-        for number, roles in ((1, [role for role in self.counts if role not in RECEIVERS]), (2, [*RECEIVERS, "watch"])):
+        for number, roles in ((1, [role for role in self.counts if role not in RECEIVERS]), (2, [*RECEIVERS, *IDLE])):
             self.ledger.stop = number
             for role in roles:
                 self.await_end(role)
@@ -376,15 +379,19 @@ class Controller:
             sums = report.gaps.setdefault(role, [0] * len(histogram))
             report.gaps[role] = [a + b for a, b in zip(sums, histogram, strict=True)]
             report.longest_gap_ms[role] = max(report.longest_gap_ms.get(role, 0), ledger.longest(me) / 1e6)
-            if role != "watch":
+            if role not in IDLE:
                 report.operations += ledger.operations(me)
                 report.regions += ledger.regions(me)
         notes = [line.split() for line in ledger.notes.read_text().splitlines()] if ledger.notes.exists() else []
         spans = [(role, *map(int, numbers)) for role, *numbers in notes]
-        # When the machine did not run those who were ready to: the watch, the base, or a receiver, by whom it kept.
-        late = [(-who, start, end) for role, who, start, end, _ in spans if role == "watch"]
+        # When the machine did not run those who were ready: nobody at all, the base (0), or one of the guests, by its id.
+        late = [
+            (who if role == "late" else 0, start, end)
+            for role, who, start, end, _ in spans
+            if role in ("late", "watch")
+        ]
         for role, who, start, end, ready in spans:
-            if role == "watch" or role in RECEIVERS:
+            if role in (*IDLE, "late", *RECEIVERS):
                 continue  # receivers wait for senders, who would notice if they stood still
             machine = sum(
                 max(0, min(end, b) - max(start, a))

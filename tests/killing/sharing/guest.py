@@ -44,11 +44,11 @@ def _waited_for_processor() -> int:
 class Waits:
     """Writes down when this thread was ready to run and was not run, for those who wait for it meanwhile.
 
-    The watch sees the first thread of each guest; other threads look themselves.
+    The scout sees the first thread of each guest; other threads look themselves.
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self._notes = ledger.notes
+        self._ledger = ledger
         self._looked, self._waited = time.monotonic_ns(), _waited_for_processor()
 
     def look(self) -> None:
@@ -58,8 +58,13 @@ class Waits:
         waited = _waited_for_processor()
         late, self._looked, self._waited = waited - self._waited, now, waited
         if late > 2_000_000:
-            with open(self._notes, "a") as notes:
-                notes.write(f"watch {-os.getpid()} {now - late} {now} 0\n")
+            write_late(self._ledger, os.getpid(), now, late)
+
+
+def write_late(ledger: Ledger, pid: int, now: int, late: int) -> None:
+    """Writes down that a process, 0 for the base, was ready to run and was not run for `late` nanoseconds until now."""
+    with open(ledger.notes, "a") as notes:
+        notes.write(f"late {pid} {now - late} {now} 0\n")
 
 
 class Pace:
@@ -80,15 +85,11 @@ class Pace:
         if now - self._last > _LONG:
             # What the machine gave to others meanwhile is not anybody's stall.
             ready = _waited_for_processor() - self._waited
-            self.note(self._last, now, ready)
+            with open(self._ledger.notes, "a") as notes:
+                notes.write(f"{self._role} {self._me} {self._last} {now} {ready}\n")
         if now - self._looked > 5_000_000:
             self._looked, self._waited = now, _waited_for_processor()
         self._last = now
-
-    def note(self, start: int, end: int, ready: int = 0, who: int | None = None) -> None:
-        """Writes a span down: whose, from when to when, and for how much of it this thread was ready but not run."""
-        with open(self._ledger.notes, "a") as notes:
-            notes.write(f"{self._role} {self._me if who is None else -who} {start} {end} {ready}\n")
 
 
 class Place:
@@ -174,7 +175,9 @@ def live(lan: str, role: str, index: int, me: int, ledger: Ledger, seed: int, ba
     from .roles import ROLES
 
     if role == "watch":
-        return watch(me, ledger, base)
+        return watch(me, ledger)
+    if role == "scout":
+        return scout(me, ledger, base)
     before = belongings()
     place = Place(lan, role, index, me, ledger, seed)
     try:
@@ -189,13 +192,21 @@ def live(lan: str, role: str, index: int, me: int, ledger: Ledger, seed: int, ba
     return None
 
 
-def watch(me: int, ledger: Ledger, base: int) -> None:
-    """Does nothing with vnet, and so shows for how long the machine itself keeps processes from running.
+def watch(me: int, ledger: Ledger) -> None:
+    """Does nothing, and so shows for how long the machine itself keeps a process from running."""
+    pace = Pace(me, ledger, "watch")
+    ledger.set_up(me)
+    while ledger.stop < 2:
+        time.sleep(0.002)
+        pace.step()
 
-    This one; the base, which all wait for now and then: its threads but the first, which is the controller's; and the
-    other guests, each of which somebody waits for.
+
+def scout(me: int, ledger: Ledger, base: int) -> None:
+    """Looks when those are ready to run and are not run whom others wait for.
+
+    The base, whom all wait for now and then: its threads but the first, which is the controller's; and the guests.
     """
-    pace, last, rounds = Pace(me, ledger, "watch"), me, 0
+    pace, last = Pace(me, ledger, "scout"), 0
     # Open files that tell for how long a thread has waited for a processor: whose thread, and what it told last.
     watched = {
         os.open(task / "schedstat", os.O_RDONLY): [0, 0]
@@ -204,12 +215,8 @@ def watch(me: int, ledger: Ledger, base: int) -> None:
     }
     ledger.set_up(me)
     while ledger.stop < 2:
-        time.sleep(0.002)
+        time.sleep(0.015)
         pace.step()
-        # Seldom, so that it stays one that hardly runs and is run at once.
-        rounds += 1
-        if rounds % 8:
-            continue
         while last < ledger.guests and (pid := ledger.process(last + 1)):
             last += 1
             with contextlib.suppress(OSError):
@@ -223,8 +230,7 @@ def watch(me: int, ledger: Ledger, base: int) -> None:
                 continue
             watched[file][1] = waited
             if before and waited - before > 2_000_000:
-                now = time.monotonic_ns()
-                pace.note(now - (waited - before), now, who=pid)
+                write_late(ledger, pid, time.monotonic_ns(), waited - before)
 
 
 def nursery(lan: str, path: str, guests: int, seed: int) -> None:

@@ -384,7 +384,7 @@ class Controller:
                 report.regions += ledger.regions(me)
         notes = [line.split() for line in ledger.notes.read_text().splitlines()] if ledger.notes.exists() else []
         spans = [(role, *map(int, numbers)) for role, *numbers in notes]
-        # When the machine did not run those who were ready: nobody at all, the base (0), or one of the guests, by its id.
+        # When the machine did not run those who were ready to run: the base or nobody (0), or a guest, by its id.
         late = [
             (who if role == "late" else 0, start, end)
             for role, who, start, end, _ in spans

@@ -11,6 +11,14 @@ roundtrip_spin     there and back, both sides polling                           
 roundtrip_sleep    there and back, both sides sleeping                            futex ping-pong
 python_single      from Python, one call a datagram                               Unix datagram socket
 python_many        from Python, ``send_many`` and ``recv_many``                   Unix datagram socket
+tcp_…              a TCP stream between two stacks                                TCP on loopback
+pipe_64KiB…        a pipe, 64 KiB at a time; ``_python``: from Python             Unix stream socket; a copying ring
+pipe_roundtrip…    64 bytes through a pipe and back                               Unix stream socket
+queue_posts        from Python, ``post_many`` to a dispatcher that is busy        Unix datagram socket
+queue_wake         a post to a dispatcher that is idle, and one back              futex ping-pong
+call_100B          a call with 100 bytes                                          gRPC over a Unix socket
+call_region        a call with a region of 1 MiB                                  one without an argument
+region_1GiB        a region made, and attached in the other process               bare memory file
 =================  =============================================================  ===============================
 
 Two processes, each pinned to a processor of its own, do the two halves of every measurement.  Machines are noisy and

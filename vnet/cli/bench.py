@@ -27,7 +27,7 @@ def bench(
         typer.Option("--routes", metavar="FILE", help="Measure the route table with the prefixes of a file instead."),
     ] = None,
 ) -> None:
-    """Measure the LAN on this machine, interleaved with bare references in the same run.
+    """Measure the LAN and what guests share beside it on this machine, interleaved with bare references.
 
     Example: vnet bench --quick stream_64B
 

@@ -388,7 +388,8 @@ class _Lacking(contextlib.AbstractContextManager[None]):
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, OSError):
             raise MachineLacks(
-                f"no memory or descriptor is left for a queue ({error.strerror or error}): raise `ulimit -n` or `ulimit -v`"
+                f"no memory or descriptor is left for a queue ({error.strerror or error}): "
+                "raise `ulimit -n` or `ulimit -v`"
             ) from None
 
 

@@ -35,7 +35,7 @@ def test_others_arrive_as_remote_errors_that_name_them() -> None:
         store = call().proxy
         with pytest.raises(vnet.RemoteError, match=r"rpc_support\.Unknown: \('hm', 3\)") as unknown:
             store.fail("unknown")
-        assert unknown.value.remote_type == "rpc_support.Unknown"  # type: ignore[attr-defined]
+        assert unknown.value.remote_type == "rpc_support.Unknown"
         # Of those that mean something to the code around a call, none gets out of it.
         for how in ("stop", "exit"):
             with pytest.raises(vnet.RemoteError, match=r"StopIteration|SystemExit"):
@@ -46,12 +46,12 @@ def test_others_arrive_as_remote_errors_that_name_them() -> None:
 def test_the_remote_traceback_is_a_note_and_an_attribute() -> None:
     with served(Ram()) as (_, call), pytest.raises(ValueError, match="object") as caught:
         call().proxy.fail("odd")
-    assert "rpc_support.py" in caught.value.remote_traceback  # type: ignore[attr-defined]
-    (note,) = caught.value.__notes__  # type: ignore[attr-defined]
+    assert "rpc_support.py" in caught.value.remote_traceback
+    (note,) = caught.value.__notes__
     assert note.startswith("raised by 'store' of 'host', fail:\nTraceback")
     with served(Ram(), tracebacks=False) as (_, call), pytest.raises(ValueError, match="object") as quiet:
         call().proxy.fail("odd")
-    assert quiet.value.remote_traceback == ""  # type: ignore[attr-defined]
+    assert quiet.value.remote_traceback == ""
     assert not hasattr(quiet.value, "__notes__")
 
 
@@ -79,3 +79,11 @@ def test_a_result_that_is_too_large_is_told_and_the_next_call_goes_on() -> None:
         ):
             list(store.count(1, 2 << 20))
         assert store.read(1) == b"\1\1\1\1"
+
+
+def test_a_caller_says_that_its_stand_in_is_what_is_called() -> None:
+    with served(Ram()) as (_, call):
+        caller = call()
+        with pytest.raises(AttributeError, match=r"a Caller has no 'read'.*\.proxy, or what `with"):
+            caller.read(3)
+        assert caller.proxy.read(3)

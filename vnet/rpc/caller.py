@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from ..errors import CallCancelled, InterfaceError
 from .channel import Channel
@@ -248,6 +248,15 @@ class Caller(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Calling it in place of its stand-in is the first mistake that one makes.
+            raise AttributeError(
+                f"a Caller has no {name!r}: what the interface declares is called on its stand-in, which is .proxy, or "
+                "what `with guest.caller(...) as stand_in` gives"
+            )
 
     def __repr__(self) -> str:
         return f"<caller of {self._channel.where}{', gone' if self.gone else ''}>"

@@ -63,6 +63,12 @@ class FakeNic:
         ring = weakref.WeakMethod(self._ring)
         place.ring = lambda: _call(ring())
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Stacks and what guests share need a segment, and memory and descriptors of the kernel's.
+            raise AttributeError(f"a FakeNic has no {name!r}; a NIC of a real LAN has all, as of the fixture `lan`")
+
     # For the test
 
     def order(self, verdict: Verdict, count: int = 1) -> None:
